@@ -1,0 +1,53 @@
+"""fnnet: functional neural networks on JAX, with nothing hidden.
+
+Parameters are pytrees, a model is a pure function ``apply(params, x)``, an optimizer a pure function
+``update(grads, state, params)``, and every derivative exists twice: from ``jax.grad`` and derived by hand.
+"""
+
+from fnnet import activations, backprop, initializers, inspect, losses, optimizers, paths, penalties
+from fnnet.activations import identity, log_softmax, relu, sigmoid, softmax, tanh
+from fnnet.backprop.check import GradientReport, check_gradients
+from fnnet.binding import bind
+from fnnet.cost import Cost
+from fnnet.layers import Activation, Dense, Dropout, Flatten, Sequential, sequential
+from fnnet.optimizers import Optimizer, apply_updates, chain
+from fnnet.training import FitResult, TrainState, accuracy, evaluate, fit, train_epoch, train_step
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Activation",
+    "Cost",
+    "Dense",
+    "Dropout",
+    "FitResult",
+    "Flatten",
+    "GradientReport",
+    "Optimizer",
+    "Sequential",
+    "TrainState",
+    "accuracy",
+    "activations",
+    "apply_updates",
+    "backprop",
+    "bind",
+    "chain",
+    "check_gradients",
+    "evaluate",
+    "fit",
+    "identity",
+    "initializers",
+    "inspect",
+    "log_softmax",
+    "losses",
+    "optimizers",
+    "paths",
+    "penalties",
+    "relu",
+    "sequential",
+    "sigmoid",
+    "softmax",
+    "tanh",
+    "train_epoch",
+    "train_step",
+]

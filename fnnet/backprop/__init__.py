@@ -1,0 +1,28 @@
+"""Backpropagation by hand: every gradient derived on paper, no autodiff inside.
+
+``value_and_grad`` and ``grad`` mirror ``jax.value_and_grad`` and ``jax.grad`` of a ``fnnet.Cost``; ``vjp`` takes one
+layer; ``as_custom_vjp`` gives a layer whose ``jax.grad`` runs the hand-written rule. The rules stand in tables that
+you can read and extend: ``RULES`` for layers, ``ACTIVATION_RULES``, ``LOSS_GRADIENTS`` and ``PENALTY_GRADIENTS``.
+"""
+
+from fnnet.backprop.activations import ACTIVATION_RULES, ActivationRule
+from fnnet.backprop.cost import grad, value_and_grad
+from fnnet.backprop.custom_vjp import as_custom_vjp
+from fnnet.backprop.layers import RULES
+from fnnet.backprop.losses import FUSED_GRADIENTS, LOSS_GRADIENTS
+from fnnet.backprop.penalties import PENALTY_GRADIENTS
+from fnnet.backprop.rule import Rule, vjp
+
+__all__ = [
+    "ACTIVATION_RULES",
+    "FUSED_GRADIENTS",
+    "LOSS_GRADIENTS",
+    "PENALTY_GRADIENTS",
+    "RULES",
+    "ActivationRule",
+    "Rule",
+    "as_custom_vjp",
+    "grad",
+    "value_and_grad",
+    "vjp",
+]

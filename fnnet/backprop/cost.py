@@ -1,0 +1,90 @@
+"""The gradient of a whole cost, by hand: forward through the layers, backward through loss, layers and penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnnet.backprop.losses import FUSED_GRADIENTS, loss_gradient
+from fnnet.backprop.penalties import penalty_gradient
+from fnnet.backprop.rule import vjp
+from fnnet.binding import unbind
+from fnnet.cost import Cost, split_batch
+from fnnet.layers import Activation, Sequential
+from fnnet.types import Array, Batch, Params
+
+
+def value_and_grad(cost: Cost) -> Callable[..., tuple[Array, Params]]:
+    """``value_and_grad(cost)(params, batch, *, key=None, train=False) -> (value, grads)``, by backpropagation.
+
+    Mirrors ``jax.value_and_grad(cost)`` without autodiff: with ``δ = ∂cost/∂prediction = 1/N ∂ℓ/∂prediction``,
+    ``δ_l = (W_{l+1}ᵀ δ_{l+1}) ⊙ f'(z_l)`` from the last layer to the first, then the penalty's own gradient added.
+    A softmax in front of ``cross_entropy``, or a sigmoid in front of ``binary_cross_entropy``, is taken together with
+    it, ``p − y``. Source: Rumelhart, Hinton and Williams 1986, "Learning representations by back-propagating errors".
+    """
+    if not isinstance(cost, Cost):
+        raise TypeError(
+            f"backprop.value_and_grad: cost is {cost!r}; expected a fnnet.Cost, whose parts have hand-written "
+            f"gradients (jax.value_and_grad takes any function)"
+        )
+
+    def run(
+        params: Params, batch: Batch, *, key: Array | None = None, train: bool = False
+    ) -> tuple[Array, Params]:
+        x, target = split_batch("Cost", batch)
+        prediction, pullback = vjp_to_loss(cost, params, x, target, key=key, train=train)
+        value = cost.mean_loss(prediction, target)
+        grads = pullback()
+        if cost.penalty is not None:
+            value = value + cost.penalty(params)
+            grads = jax.tree.map(jnp.add, grads, penalty_gradient(cost.penalty, params))
+        return value, grads
+
+    return run
+
+
+def grad(cost: Cost) -> Callable[..., Params]:
+    """``grad(cost)(params, batch, *, key=None, train=False) -> grads``: mirrors ``jax.grad(cost)``, by hand."""
+    both = value_and_grad(cost)
+
+    def run(params: Params, batch: Batch, *, key: Array | None = None, train: bool = False) -> Params:
+        return both(params, batch, key=key, train=train)[1]
+
+    return run
+
+
+def vjp_to_loss(
+    cost: Cost, params: Params, x: Array, target: Array, **options: Any
+) -> tuple[Array, Callable[[], Params]]:
+    """The prediction, and a function that gives the gradient of the mean loss with respect to the parameters."""
+    body, fused = split_head(cost)
+    if fused is None:
+        prediction, pullback = vjp(cost.model, params, x, **options)
+        return prediction, lambda: pullback(mean_of(loss_gradient(cost.loss, prediction, target)))[0]
+    cost.model.check(params)
+    z, pullback = vjp(body, params[:-1], x, **options)
+    prediction = cost.model.layers[-1].apply(params[-1], z)
+    return prediction, lambda: (*pullback(mean_of(fused(prediction, target)))[0], params[-1])
+
+
+def split_head(cost: Cost) -> tuple[Any, Callable[..., Array] | None]:
+    """The model without its last activation and their common gradient with the loss, or the whole model and None."""
+    if isinstance(cost.model, Sequential) and cost.model.layers:
+        last = cost.model.layers[-1]
+        if isinstance(last, Activation):
+            function, options = unbind(last.function)
+            fused = FUSED_GRADIENTS.get((function, cost.loss))
+            if fused is not None and options.get("axis", -1) == -1:
+                return Sequential(cost.model.layers[:-1]), fused
+    return cost.model, None
+
+
+def mean_of(gradients: Array) -> Array:
+    """The gradient of the mean over the examples from the gradient of each: division by their number.
+
+    Where the loss has several axes (sequences, images), every position counts as an example.
+    """
+    return gradients / (gradients.size // gradients.shape[-1])

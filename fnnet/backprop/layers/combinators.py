@@ -1,0 +1,34 @@
+"""The rules of layers made of layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnnet.backprop.rule import RULES, Rule, rule_of
+from fnnet.layers import Sequential
+from fnnet.types import Array, Params
+
+
+def sequential_forward(
+    layer: Sequential, params: Params, x: Array, *, key: Array | None, train: bool
+) -> tuple[Array, tuple[Any, ...]]:
+    layer.check(params)
+    residuals = []
+    for i, (inner, p) in enumerate(zip(layer.layers, params, strict=True)):
+        x, r = rule_of(inner).forward(inner, p, x, key=layer.key(key, i), train=train)
+        residuals.append(r)
+    return x, tuple(residuals)
+
+
+def sequential_backward(
+    layer: Sequential, params: Params, residuals: tuple[Any, ...], dy: Array
+) -> tuple[Params, Array]:
+    """y = f_L(... f_1(x))  ⇒  the chain rule, from the last layer to the first: each one's dx is the dy before it."""
+    dparams = []
+    for inner, p, r in reversed(list(zip(layer.layers, params, residuals, strict=True))):
+        dp, dy = rule_of(inner).backward(inner, p, r, dy)
+        dparams.append(dp)
+    return tuple(reversed(dparams)), dy
+
+
+RULES[Sequential] = Rule(sequential_forward, sequential_backward)

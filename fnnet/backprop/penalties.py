@@ -1,0 +1,47 @@
+"""Gradients of the penalties with respect to the parameters, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from fnnet import penalties
+from fnnet.paths import map_named
+from fnnet.types import Array, Params
+
+
+def l1(penalty: penalties.L1, w: Array) -> Array:
+    """strength · Σ |w|  ⇒  strength · sign(w), with sign(0) = 0."""
+    return penalty.strength * jnp.sign(w)
+
+
+def l2(penalty: penalties.L2, w: Array) -> Array:
+    """strength / 2 · Σ w²  ⇒  strength · w."""
+    return penalty.strength * w
+
+
+def elastic_net(penalty: penalties.ElasticNet, w: Array) -> Array:
+    """l1 · Σ |w| + l2 / 2 · Σ w²  ⇒  l1 · sign(w) + l2 · w."""
+    return penalty.l1 * jnp.sign(w) + penalty.l2 * w
+
+
+PENALTY_GRADIENTS: dict[type, Callable[[Any, Array], Array]] = {  # (penalty, weight) -> its gradient
+    penalties.L1: l1,
+    penalties.L2: l2,
+    penalties.ElasticNet: elastic_net,
+}
+
+
+def penalty_gradient(penalty: Any, params: Params) -> Params:
+    """The gradient of ``penalty(params)``, in the structure of ``params``: zero where the penalty does not count."""
+    try:
+        gradient = PENALTY_GRADIENTS[type(penalty)]
+    except KeyError:
+        name = type(penalty).__name__
+        raise TypeError(
+            f"backprop: the penalty {penalty!r} has no hand-written gradient; add one with "
+            f"fnnet.backprop.PENALTY_GRADIENTS[{name}] = gradient(penalty, weight)"
+        ) from None
+    return map_named(lambda name, w: gradient(penalty, w) if penalty.where(name) else jnp.zeros_like(w), params)

@@ -1,0 +1,56 @@
+"""Functions with some of their options fixed, comparable and hashable.
+
+A layer is configuration that compares by value, so a function stored in it must too. ``functools.partial``
+objects and closures compare by identity: two equal layers built from them would differ, and ``jit`` would retrace.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, repr=False)
+class Bound:
+    """``function`` with keyword options fixed. Build it with ``bind``."""
+
+    function: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args, **dict(self.options))
+
+    @property
+    def __name__(self) -> str:
+        return f"{self.function.__name__}({', '.join(f'{k}={v}' for k, v in self.options)})"
+
+    def __repr__(self) -> str:
+        return self.__name__
+
+
+def bind(function: Callable[..., Any], **options: Any) -> Bound:
+    """Fix keyword options of a function: ``bind(initializers.normal, stddev=0.1)``.
+
+    Two bindings of the same function with the same options are equal. An unknown option is refused here, where
+    it is written, and not at the first call.
+    """
+    function, fixed = unbind(function)
+    known = inspect.signature(function).parameters
+    for name in options:
+        if name not in known:
+            raise TypeError(f"bind: {function.__name__} has no option {name!r}; it takes {', '.join(known)}")
+    return Bound(function, tuple(sorted((fixed | options).items())))
+
+
+def unbind(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The bare function and its fixed options, ``{}`` if nothing is bound."""
+    if isinstance(function, Bound):
+        return function.function, dict(function.options)
+    return function, {}
+
+
+def name_of(function: Any) -> str:
+    """The name to show for a function in messages, tables and representations."""
+    return getattr(function, "__name__", None) or repr(function)

@@ -1,0 +1,128 @@
+"""Checks of shapes, dtypes and ranges, and the messages they give.
+
+All of them look only at what is known while tracing, so they cost nothing in a compiled program. Each message says
+where, what came, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnnet.types import Array, DType, Shaped
+
+
+def dtype_of(x: Any) -> DType:
+    """The dtype that jax will give ``x`` (a NumPy float64 array is float32 unless x64 is enabled)."""
+    return jax.dtypes.canonicalize_dtype(x.dtype) if hasattr(x, "dtype") else jnp.result_type(x)
+
+
+def is_float(x: Any) -> bool:
+    return bool(jnp.issubdtype(dtype_of(x), jnp.floating))
+
+
+def is_integer(x: Any) -> bool:
+    return bool(jnp.issubdtype(dtype_of(x), jnp.integer))
+
+
+def is_concrete(x: Any) -> bool:
+    """Whether the values of ``x`` are known, that is, no transformation is tracing it."""
+    return not isinstance(x, jax.core.Tracer)
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def floating(place: str, name: str, x: Any) -> None:
+    if not is_float(x):
+        raise TypeError(f"{place}: {name} has dtype {dtype_of(x)}; expected floating point: convert it with .astype")
+
+
+def same_dtype(place: str, name: str, x: Any, other_name: str, other: Any) -> None:
+    if dtype_of(x) != dtype_of(other):
+        raise TypeError(
+            f"{place}: {name} has dtype {dtype_of(x)} but {other_name} has {dtype_of(other)}; "
+            f"convert one of them with .astype, nothing is promoted silently"
+        )
+
+
+def same_shape(place: str, prediction: Shaped, target: Shaped) -> None:
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"{place}: target has shape {target.shape} but prediction {prediction.shape}; "
+            f"they must be equal, nothing is broadcast: reshape one of them"
+        )
+
+
+def positive_integer(place: str, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{place}: {name} is {value!r}; expected an integer of at least 1")
+
+
+def in_range(place: str, name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> None:
+    """``low <= value <= high`` (``< high`` if open), for a number or a concrete array. Traced values pass."""
+    if callable(value) or not is_concrete(value):
+        return
+    number = np.asarray(value)
+    if not np.all((number >= low) & ((number < high) if open_high else (number <= high))):
+        raise ValueError(
+            f"{place}: {name} is {value}; expected a number in [{low:g}, {high:g}{')' if open_high else ']'}"
+        )
+
+
+def key_given(place: str, key: Array | None) -> Array:
+    if key is None:
+        raise ValueError(
+            f"{place}: train=True draws random numbers but key is None; pass key=jax.random.key(...), "
+            f"or train=False for the deterministic network"
+        )
+    return key
+
+
+def labels_in_range(place: str, labels: Any, classes: int) -> None:
+    """Labels in ``0 .. classes - 1``; looked at only where they are concrete, so never under ``jit``."""
+    if not is_concrete(labels) or np.size(labels) == 0:
+        return
+    values = np.asarray(labels)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= classes:
+        bad = low if low < 0 else high
+        raise ValueError(
+            f"{place}: label {bad} (first at {tuple(int(i) for i in np.argwhere(values == bad)[0])}) is outside "
+            f"0 .. {classes - 1}, the {classes} classes of the prediction; remap the labels or widen the last layer"
+        )
+
+
+def class_target(place: str, prediction: Shaped, target: Shaped) -> bool:
+    """Check a target over classes on the prediction's last axis.
+
+    Returns True for integer labels of shape ``prediction.shape[:-1]``, False for distributions of the prediction's
+    own shape and floating dtype; refuses everything else.
+    """
+    if len(prediction.shape) < 1:
+        raise ValueError(f"{place}: prediction is a scalar; expected classes on its last axis, for example (8, 10)")
+    labels, distributions = prediction.shape[:-1], prediction.shape
+    expected = (
+        f"prediction {prediction.shape} needs integer labels {labels} or floating-point distributions {distributions}"
+    )
+    if is_integer(target):
+        if target.shape == labels:
+            labels_in_range(place, target, prediction.shape[-1])
+            return True
+        mend = ""
+        if target.shape == (*labels, 1):
+            mend = ": drop the last axis with target[..., 0]"
+        elif target.shape == distributions:
+            mend = ": convert the one-hot rows with .astype(prediction.dtype)"
+        raise ValueError(f"{place}: target has shape {target.shape} and dtype {dtype_of(target)} but {expected}{mend}")
+    if is_float(target):
+        if target.shape == distributions:
+            return False
+        mend = ": convert labels with .astype(int)" if target.shape == labels else ""
+        raise ValueError(f"{place}: target has shape {target.shape} and dtype {dtype_of(target)} but {expected}{mend}")
+    raise TypeError(f"{place}: target has dtype {dtype_of(target)} but {expected}")

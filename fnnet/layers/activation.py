@@ -1,0 +1,34 @@
+"""An activation function as a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fnnet import checks
+from fnnet.binding import name_of
+from fnnet.types import ActivationFunction, Array, Params, Shaped
+
+
+@dataclass(frozen=True, repr=False)
+class Activation:
+    """``a = f(z)`` for a function of an array, such as ``fnnet.relu``. No parameters.
+
+    Options of the function are fixed with ``fnnet.bind``: ``Activation(bind(softmax, axis=1))``.
+    """
+
+    function: ActivationFunction
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"Activation: {self.function!r} is not a function; pass one, such as fnnet.relu")
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        return {}
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        checks.floating(repr(self), "x", x)
+        return self.function(x)
+
+    def __repr__(self) -> str:
+        return f"Activation({name_of(self.function)})"

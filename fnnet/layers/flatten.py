@@ -1,0 +1,24 @@
+"""Reshaping."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.types import Array, Params, Shaped
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """All axes after the first as one: ``(N, d₁, d₂, ...) -> (N, d₁ d₂ ...)``. No parameters."""
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        return {}
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        checks.require(len(x.shape) > 0, "Flatten: x is a scalar; expected an array with examples on its first axis")
+        return jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))

@@ -1,0 +1,33 @@
+"""Gradient descent."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+
+from fnnet.optimizers.base import Optimizer, check_rate, in_dtype, value_at, zero_step
+from fnnet.types import Array, Hyperparameter, Params
+
+
+class SgdState(NamedTuple):
+    step: Array
+
+
+def sgd(learning_rate: Hyperparameter) -> Optimizer:
+    """Gradient descent, ``θ ← θ − α g`` (Cauchy 1847; with noisy gradients, Robbins and Monro 1951).
+
+    Whole-batch, mini-batch and stochastic gradient descent are this same update: what differs is the batch that the
+    gradient is taken over.
+    """
+    check_rate("optimizers.sgd", learning_rate)
+
+    def init(params: Params) -> SgdState:
+        return SgdState(zero_step())
+
+    def update(grads: Params, state: SgdState, params: Params | None = None) -> tuple[Params, SgdState]:
+        rate = value_at(learning_rate, state.step)
+        updates = jax.tree.map(lambda g: -in_dtype(rate, g.dtype) * g, grads)
+        return updates, SgdState(state.step + 1)
+
+    return Optimizer(init, update)

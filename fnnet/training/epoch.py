@@ -1,0 +1,73 @@
+"""One pass over the examples as a single program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.cost import Cost, split_batch
+from fnnet.optimizers import Optimizer
+from fnnet.training.state import TrainState
+from fnnet.training.step import train_step
+from fnnet.types import Array, Batch
+
+Epoch = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+
+
+def train_epoch(
+    cost: Cost,
+    optimizer: Optimizer,
+    *,
+    batch_size: int,
+    value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
+    shuffle: bool = True,
+    drop_last: bool = False,
+) -> Epoch:
+    """``epoch(state, (x, y)) -> (state, metrics)``: every example once, ``batch_size`` at a time.
+
+    A pure function that shuffles and scans ``train_step``: under ``jax.jit`` a whole epoch is one program; ``vmap`` it
+    over keys or hyper-parameters to train many networks at once. The examples left over at the end are a smaller last
+    batch, or left out with ``drop_last``.
+
+    ``metrics["cost"]`` is the mean over the examples of the cost as it was when each was used;
+    ``metrics["step_costs"]`` has one number per update.
+    """
+    checks.positive_integer("train_epoch", "batch_size", batch_size)
+    step = train_step(cost, optimizer, value_and_grad)
+
+    def epoch(state: TrainState, data: Batch) -> tuple[TrainState, dict[str, Array]]:
+        x, y = split_batch("train_epoch", data)
+        check_batch_size("train_epoch", batch_size, len(x))
+        steps, left = divmod(len(x), batch_size)
+        order = jax.random.permutation(state.order_key(), len(x)) if shuffle else jnp.arange(len(x))
+
+        def on_rows(state: TrainState, rows: Array) -> tuple[TrainState, Array]:
+            state, metrics = step(state, (take_rows(x, rows), take_rows(y, rows)))
+            return state, metrics["cost"]
+
+        state, costs = jax.lax.scan(on_rows, state, order[: steps * batch_size].reshape(steps, batch_size))
+        mean = costs.mean()
+        if left and not drop_last:
+            state, last = on_rows(state, order[steps * batch_size :])
+            costs = jnp.append(costs, last)
+            mean = (mean * (steps * batch_size) + last * left) / len(x)
+        return state, {"cost": mean, "step_costs": costs}
+
+    return epoch
+
+
+def take_rows(x: Array, rows: Array) -> Array:
+    """``x[rows]`` for rows known to exist, so that nothing is spent on checking them."""
+    return x.at[rows].get(mode="promise_in_bounds")
+
+
+def check_batch_size(place: str, batch_size: int, examples: int) -> None:
+    checks.require(
+        batch_size <= examples,
+        f"{place}: batch_size is {batch_size} but there are only {examples} examples; "
+        f"use a batch size of at most {examples} (the whole set at once)",
+    )

@@ -1,0 +1,18 @@
+"""Metrics: pure functions ``metric(prediction, target) -> (N,)``, one number per example, as the losses are."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.types import Array
+
+
+def accuracy(prediction: Array, target: Array) -> Array:
+    """1 where the largest entry of the prediction is at the label, else 0; ties go to the first.
+
+    Shapes ``(N, C)`` (probabilities or logits) with integer labels ``(N,)`` or distributions ``(N, C)``, ``-> (N,)``.
+    """
+    prediction, target = jnp.asarray(prediction), jnp.asarray(target)
+    labels = target if checks.class_target("accuracy", prediction, target) else target.argmax(-1)
+    return (prediction.argmax(-1) == labels).astype(prediction.dtype)
