@@ -71,9 +71,9 @@ def cross_entropy(prediction: Array, target: Array) -> Array:
 
 
 def softmax_cross_entropy(prediction: Array, target: Array) -> Array:
-    """Cross-entropy from logits, ``ℓ = −log softmax(z)_y`` for a label, ``ℓ = −Σ_c y_c log softmax(z)_c`` for a distribution.
+    """Cross-entropy from logits, ``ℓ = −log p_y`` for a label, ``ℓ = −Σ_c y_c log p_c`` for a distribution.
 
-    It is ``cross_entropy(softmax(z), y)`` without its rounding and overflow.
+    ``p = softmax(z)``. It is ``cross_entropy(softmax(z), y)`` without its rounding and overflow.
     Shapes ``(N, C)`` with integer labels ``(N,)`` or distributions ``(N, C)``, ``-> (N,)``.
     """
     z, target = jnp.asarray(prediction), jnp.asarray(target)
@@ -123,7 +123,7 @@ def binary(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
     if checks.is_concrete(target) and target.size:
         low, high = float(target.min()), float(target.max())
         checks.require(
-            0 <= low and high <= 1,
+            low >= 0 and high <= 1,
             f"{place}: target has values from {low:g} to {high:g}; expected probabilities or labels in [0, 1]",
         )
     return prediction, target.astype(prediction.dtype)

@@ -31,9 +31,7 @@ def value_and_grad(cost: Cost) -> Callable[..., tuple[Array, Params]]:
             f"gradients (jax.value_and_grad takes any function)"
         )
 
-    def run(
-        params: Params, batch: Batch, *, key: Array | None = None, train: bool = False
-    ) -> tuple[Array, Params]:
+    def run(params: Params, batch: Batch, *, key: Array | None = None, train: bool = False) -> tuple[Array, Params]:
         x, target = split_batch("Cost", batch)
         prediction, pullback = vjp_to_loss(cost, params, x, target, key=key, train=train)
         value = cost.mean_loss(prediction, target)
@@ -60,26 +58,26 @@ def vjp_to_loss(
     cost: Cost, params: Params, x: Array, target: Array, **options: Any
 ) -> tuple[Array, Callable[[], Params]]:
     """The prediction, and a function that gives the gradient of the mean loss with respect to the parameters."""
-    body, fused = split_head(cost)
+    fused = fused_gradient(cost)
     if fused is None:
         prediction, pullback = vjp(cost.model, params, x, **options)
         return prediction, lambda: pullback(mean_of(loss_gradient(cost.loss, prediction, target)))[0]
-    cost.model.check(params)
-    z, pullback = vjp(body, params[:-1], x, **options)
-    prediction = cost.model.layers[-1].apply(params[-1], z)
+    model: Any = cost.model
+    model.check(params)
+    z, pullback = vjp(Sequential(model.layers[:-1]), params[:-1], x, **options)
+    prediction = model.layers[-1].apply(params[-1], z)
     return prediction, lambda: (*pullback(mean_of(fused(prediction, target)))[0], params[-1])
 
 
-def split_head(cost: Cost) -> tuple[Any, Callable[..., Array] | None]:
-    """The model without its last activation and their common gradient with the loss, or the whole model and None."""
-    if isinstance(cost.model, Sequential) and cost.model.layers:
-        last = cost.model.layers[-1]
-        if isinstance(last, Activation):
-            function, options = unbind(last.function)
-            fused = FUSED_GRADIENTS.get((function, cost.loss))
-            if fused is not None and options.get("axis", -1) == -1:
-                return Sequential(cost.model.layers[:-1]), fused
-    return cost.model, None
+def fused_gradient(cost: Cost) -> Callable[..., Array] | None:
+    """The common gradient of the loss and of the model's last activation, if there is one."""
+    if not isinstance(cost.model, Sequential) or not cost.model.layers:
+        return None
+    last = cost.model.layers[-1]
+    if not isinstance(last, Activation):
+        return None
+    function, options = unbind(last.function)
+    return FUSED_GRADIENTS.get((function, cost.loss)) if options.get("axis", -1) == -1 else None
 
 
 def mean_of(gradients: Array) -> Array:

@@ -68,9 +68,9 @@ def sequential(*layers: Layer | Callable[[Array], Array]) -> Sequential:
     return Sequential(tuple(as_layer(layer) for layer in layers))
 
 
-def as_layer(layer: Any) -> Layer:
+def as_layer(layer: Any) -> Any:
     if isinstance(layer, (Layer, type)) or not callable(layer):
-        return layer  # type: ignore[return-value]  # what is no layer is refused by Sequential, by name
+        return layer  # what is no layer is refused by Sequential, by name
     return Activation(layer)
 
 

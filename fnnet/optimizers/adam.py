@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.optimizers.base import Optimizer, check_rate, in_dtype, value_at, zero_moments, zero_step
-from fnnet.types import Array, Hyperparameter, Params, Scalar
+from fnnet.types import Array, DType, Hyperparameter, Params, Scalar
 
 
 class AdamState(NamedTuple):
@@ -66,7 +66,7 @@ def adam(
     return Optimizer(init, update)
 
 
-def one_minus_power(beta: Scalar, step: Array, dtype: object) -> Array:
+def one_minus_power(beta: Scalar, step: Array, dtype: DType) -> Array:
     """``1 − βᵗ`` as ``−expm1(t log β)``: in float32 ``1 − 0.999¹`` itself is wrong from the fifth digit."""
     t = step.astype(dtype)
     if isinstance(beta, (int, float)):

@@ -76,9 +76,7 @@ def fit(
         cost, optimizer, batch_size=batch_size, value_and_grad=value_and_grad, shuffle=shuffle, drop_last=drop_last
     )
     # The state that an epoch receives is dead after it, unless a callback may have kept it.
-    compiled, compile_seconds = compile_timed(
-        jax.jit(epoch, donate_argnums=() if callback else (0,)), state, data
-    )
+    compiled, compile_seconds = compile_timed(jax.jit(epoch, donate_argnums=() if callback else (0,)), state, data)
     evaluation = jax.jit(evaluate(cost, metrics))
     history: dict[str, list[float]] = {}
     best, best_cost, waited = state, float("inf"), 0
@@ -114,7 +112,8 @@ def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array 
         return copied(params)
     if key is None:
         raise ValueError(
-            "fit: key is None; pass key=jax.random.key(...) for the order of the examples and the model's random numbers"
+            "fit: key is None; pass key=jax.random.key(...) "
+            "for the order of the examples and the model's random numbers"
         )
     return copied(TrainState.create(params, optimizer, key))
 

@@ -1,0 +1,14 @@
+"""``python -m experiments`` runs ``digits``; ``list`` names the others; ``NAME --help`` tells the options of one."""
+
+import sys
+
+from experiments.cli import main
+
+EXPERIMENTS = {
+    "digits": "experiments.digits",
+    "mnist": "experiments.mnist",
+    "worked_example": "experiments.worked_example",
+}
+
+if __name__ == "__main__":
+    sys.exit(main("python -m experiments", EXPERIMENTS, default="digits"))
