@@ -1,0 +1,12 @@
+"""``python -m experiments.benchmarks`` lists the benchmarks; ``NAME --help`` tells the options of one."""
+
+import sys
+
+from experiments.cli import main
+
+BENCHMARKS = {
+    "mlp": "experiments.benchmarks.mlp",
+}
+
+if __name__ == "__main__":
+    sys.exit(main("python -m experiments.benchmarks", BENCHMARKS))

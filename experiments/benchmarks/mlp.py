@@ -1,0 +1,70 @@
+"""Seconds per epoch of a fully connected network: fnnet, by hand and by autodiff, and its peers.
+
+MNIST's shapes (60,000 examples, 784 inputs, 10 classes) with random inputs and learnable labels, nothing to download;
+ReLU, softmax cross-entropy, Adam. ``small`` is 784-30-10 in batches of 10, where a step's overhead counts; ``large``
+is 784-512-512-10 in batches of 128, where the products do. ``ratio`` is the median over the rounds of a contender's
+seconds divided by those of fnnet by hand in the same round: above 1, fnnet is faster. The loss is the last epoch's.
+
+Wants an idle machine: threads that wait for each other by spinning, as those of PyTorch and of scikit-learn's OpenBLAS,
+become many times slower where another program takes one of the cores. The report has the load at the start.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from experiments.benchmarks import environment, report
+from experiments.benchmarks.harness import compare
+from experiments.benchmarks.mlp_contenders import CONTENDERS
+from experiments.benchmarks.mlp_task import Task
+from experiments.cli import ExperimentError
+
+REFERENCE = "fnnet-manual"
+PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax", "equinox", "torch", "scikit-learn")
+SETUPS: dict[str, dict[str, Any]] = {
+    "small": {"hidden": (30,), "batch_size": 10},
+    "large": {"hidden": (512, 512), "batch_size": 128},
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    setup: Literal["small", "large", "both"] = "both"
+    """Which network to train."""
+    rounds: int = 5
+    """Epochs timed of each contender, after the first one."""
+    examples: int = 60_000
+    """Examples per epoch."""
+    only: tuple[str, ...] = ()
+    """Contenders that take part; all, if none is named."""
+    seed: int = 0
+    """Seed of the data, of the first weights and of the order of the examples."""
+    output: Path = Path("runs/benchmarks/mlp.json")
+    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+
+
+def run(config: Config) -> None:
+    contenders = {name: factory for name, factory in CONTENDERS.items() if name in (config.only or CONTENDERS)}
+    if unknown := set(config.only) - set(contenders):
+        raise ExperimentError(f"no contender is called {', '.join(sorted(unknown))}; known are {', '.join(CONTENDERS)}")
+    # By default every JAX process takes most of an accelerator's memory at its start, and there are several.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    console = Console()
+    machine = environment.describe(PACKAGES)
+    console.print("\n".join(f"{name:14}{value}" for name, value in machine.items()), highlight=False)
+
+    comparisons = {}
+    for name in SETUPS if config.setup == "both" else (config.setup,):
+        task = Task(examples=config.examples, seed=config.seed, **SETUPS[name])
+        with console.status("") as status:
+            comparison = compare(contenders, task, config.rounds, status.update)
+        title = f"\n{name}: {'-'.join(map(str, task.widths))}, batches of {task.batch_size}, {task.examples} examples"
+        console.print(report.table(title, comparison, REFERENCE, "loss"))
+        comparisons[name] = {"task": asdict(task)} | report.as_json(comparison, REFERENCE)
+    report.write_json(config.output, {"environment": machine, "config": asdict(config), "setups": comparisons})
+    console.print(f"numbers in {config.output}", highlight=False)

@@ -1,0 +1,144 @@
+"""The benchmarks' machinery: processes, rounds, ratios, reports, the command line. No timing is tested."""
+
+import json
+import os
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import cli
+from experiments.benchmarks import mlp, report
+from experiments.benchmarks.__main__ import BENCHMARKS
+from experiments.benchmarks.harness import Comparison, Result, compare, ratio, rotated
+from experiments.benchmarks.mlp_contenders import fnnet_autodiff, fnnet_manual
+from experiments.benchmarks.mlp_task import Task, batches, mean_loss
+
+TINY = Task(hidden=(16,), batch_size=8, examples=100, seed=0)
+
+
+def counting(start):
+    """Contenders of these tests: top-level functions, as their processes find them by name."""
+    count = start
+
+    def work():
+        nonlocal count
+        count += 1
+        return count
+
+    return work
+
+
+def large(start):
+    memory = np.ones(100 * 2**20, np.uint8)
+    return lambda: float(memory[0])
+
+
+def missing(start):
+    import a_library_that_nobody_has  # noqa: F401
+
+
+def failing(start):
+    return lambda: 1 / start
+
+
+def dying(start):
+    return lambda: os._exit(1)
+
+
+def test_compare_keeps_each_state_and_memory_apart_and_names_the_missing():
+    ballast = np.ones(300 * 2**20, np.uint8)  # of this process: not to be counted as a contender's
+    announced = []
+    comparison = compare(
+        {"counting": counting, "again": counting, "large": large, "missing": missing}, 10, 2, announced.append
+    )
+    assert list(comparison.results) == ["counting", "again", "large"]
+    assert comparison.results["counting"].value == comparison.results["again"].value == 13
+    assert all(len(result.seconds) == 2 and min(result.seconds) > 0 for result in comparison.results.values())
+    assert "a_library_that_nobody_has" in comparison.skipped["missing"]
+    peaks = {name: result.peak_mib for name, result in comparison.results.items()}
+    assert 90 < peaks["large"] - peaks["counting"] < 110
+    assert peaks["counting"] < ballast.nbytes / 2**20
+    assert [text for text in announced if "round" in text] == [
+        "again: round 1 of 2", "large: round 1 of 2", "counting: round 1 of 2",
+        "large: round 2 of 2", "counting: round 2 of 2", "again: round 2 of 2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("contender", "error"), [(failing, ZeroDivisionError), (dying, BrokenProcessPool)])
+def test_a_failure_in_a_process_comes_out_with_its_contenders_name(contender, error):
+    with pytest.raises(error) as caught:
+        compare({"the broken one": contender}, 0, 1)
+    assert "the broken one" in caught.value.__notes__[0]
+
+
+def test_compare_wants_a_round():
+    with pytest.raises(ValueError, match="rounds is 0"):
+        compare({}, None, 0)
+
+
+def test_ratio_is_taken_within_rounds():
+    slow, fast = Result(0, (2.0, 30.0, 6.0), 0, 0), Result(0, (1.0, 10.0, 2.0), 0, 0)
+    assert ratio(slow, fast) == 3
+
+
+def test_rotated():
+    assert [rotated(["a", "b", "c"], n) for n in (0, 1, 3)] == [["a", "b", "c"], ["b", "c", "a"], ["a", "b", "c"]]
+    assert rotated([], 1) == []
+
+
+def test_report_with_and_without_the_reference(tmp_path):
+    results = {"ours": Result(9.0, (1.0, 1.0), 0.5, 100.0), "theirs": Result(9.0, (2.0, 4.0), 0.5, 100.0)}
+    comparison = Comparison(results, {"third": "No module named 'third'"})
+    report.write_json(tmp_path / "new" / "x.json", report.as_json(comparison, "ours"))
+    kept = json.loads((tmp_path / "new" / "x.json").read_text())
+    assert kept["results"]["theirs"]["ratio"] == 3
+    assert kept["results"]["theirs"]["seconds"] == [2, 4]
+    assert report.as_json(comparison, "third")["results"]["theirs"]["ratio"] is None
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(report.table("title", comparison, "ours", "loss"))
+    assert "3.00" in capture.get()
+    assert "third skipped: No module named 'third'" in capture.get()
+
+
+def test_task_is_shaped_like_mnist():
+    x, y = TINY.data()
+    assert (x.shape, x.dtype, y.shape, y.dtype) == ((100, 784), np.float32, (100,), np.int32)
+    assert x.min() == 0
+    assert x.max() < 1
+    assert (x > 0).mean() == pytest.approx(0.2, abs=0.01)
+    assert len(set(y.tolist())) == 10
+    np.testing.assert_array_equal(TINY.data()[0], x)
+
+
+def test_batches_are_all_examples_once_and_the_mean_loss_is_over_examples():
+    x, y = np.arange(10.0), np.arange(10)
+    epoch = list(batches(x, y, 4, np.random.default_rng(0)))
+    assert [len(labels) for _, labels in epoch] == [4, 4, 2]
+    assert all((rows == labels).all() for rows, labels in epoch)
+    order = np.concatenate([labels for _, labels in epoch])
+    assert sorted(order) == list(range(10))
+    assert list(order) != list(range(10))
+    task = Task(hidden=(), batch_size=4, examples=10, seed=0)
+    assert mean_loss([labels.mean() for _, labels in epoch], task) == pytest.approx(4.5)
+
+
+def test_fnnets_contenders_train_and_agree():
+    by_hand, by_autodiff = ([epoch() for _ in range(3)] for epoch in (fnnet_manual(TINY), fnnet_autodiff(TINY)))
+    assert by_hand[2] < by_hand[0]
+    np.testing.assert_allclose(by_hand, by_autodiff, rtol=1e-4)
+
+
+def test_command_line(capsys):
+    assert cli.main("benchmarks", BENCHMARKS, arguments=["mpl"]) == 2
+    assert "did you mean 'mlp'?" in capsys.readouterr().err
+    assert cli.main("benchmarks", BENCHMARKS, arguments=["mlp", "--only", "fnnet-manual", "keras"]) == 1
+    assert "no contender is called keras" in capsys.readouterr().err
+    assert cli.main("benchmarks", BENCHMARKS, arguments=["list"]) == 0
+    assert "mlp" in capsys.readouterr().out
+
+
+def test_the_reference_takes_part():
+    assert mlp.REFERENCE in mlp.CONTENDERS
