@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ from fnnet.optimizers import Optimizer
 from fnnet.training.state import TrainState
 from fnnet.training.step import train_step
 from fnnet.types import Array, Batch
+
+VECTOR_UNIT = 16  # float32 numbers in the widest vector registers
 
 Epoch = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
@@ -49,7 +52,10 @@ def train_epoch(
             state, metrics = step(state, (take_rows(x, rows), take_rows(y, rows)))
             return state, metrics["cost"]
 
-        state, costs = jax.lax.scan(on_rows, state, order[: steps * batch_size].reshape(steps, batch_size))
+        full = order[: steps * batch_size].reshape(steps, batch_size)
+        state, costs = jax.lax.platform_dependent(
+            state, full, cpu=partial(scan_as_vectors, on_rows), default=partial(jax.lax.scan, on_rows)
+        )
         mean = costs.mean()
         if left and not drop_last:
             state, last = on_rows(state, order[steps * batch_size :])
@@ -58,6 +64,28 @@ def train_epoch(
         return state, {"cost": mean, "step_costs": costs}
 
     return epoch
+
+
+def scan_as_vectors(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, steps: Any) -> tuple[Any, Any]:
+    """``jax.lax.scan(step, state, steps)``, with narrow matrices of the state carried from step to step as vectors.
+
+    The same numbers, faster on CPU: XLA carries out the optimizer's arithmetic, which is entry by entry, in the shape
+    in which the state is carried, and its loops over a last axis of 30, say, leave most of the vector unit idle. On
+    other platforms a change of shape may cost a copy, or undo the sharding of a matrix.
+    """
+
+    def vectors(tree: Any) -> Any:
+        return jax.tree.map(lambda a: a.reshape(-1) if a.ndim > 1 and a.shape[-1] % VECTOR_UNIT else a, tree)
+
+    def matrices(tree: Any) -> Any:
+        return jax.tree.map(lambda a, like: a.reshape(like.shape), tree, state)
+
+    def on_vectors(carry: Any, xs: Any) -> tuple[Any, Any]:
+        carry, ys = step(matrices(carry), xs)
+        return vectors(carry), ys
+
+    carry, ys = jax.lax.scan(on_vectors, vectors(state), steps)
+    return matrices(carry), ys
 
 
 def take_rows(x: Array, rows: Array) -> Array:
