@@ -69,9 +69,9 @@ def train_epoch(
 def scan_as_vectors(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, steps: Any) -> tuple[Any, Any]:
     """``jax.lax.scan(step, state, steps)``, with narrow matrices of the state carried from step to step as vectors.
 
-    The same numbers, faster on CPU: XLA carries out the optimizer's arithmetic, which is entry by entry, in the shape
-    in which the state is carried, and its loops over a last axis of 30, say, leave most of the vector unit idle. On
-    other platforms a change of shape may cost a copy, or undo the sharding of a matrix.
+    The same numbers but for rounding, faster on CPU: XLA carries out the optimizer's arithmetic, which is entry by
+    entry, in the shape in which the state is carried, and its loops over a last axis of 30, say, leave most of the
+    vector unit idle. On other platforms a change of shape may cost a copy, or undo the sharding of a matrix.
     """
 
     def vectors(tree: Any) -> Any:
