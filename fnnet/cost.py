@@ -30,7 +30,7 @@ class Cost:
         x, target = split_batch("Cost", batch)
         prediction = self.model.apply(params, x, key=key, train=train)
         value = self.mean_loss(prediction, target)
-        return value if self.penalty is None else value + self.penalty(params)
+        return value if self.penalty is None else value + self.penalty(params).astype(value.dtype)
 
     def mean_loss(self, prediction: Array, target: Array) -> Array:
         """The mean of the loss over the examples, without the penalty."""

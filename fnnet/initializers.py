@@ -74,7 +74,7 @@ def orthogonal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, gain: fl
     require(len(shape) >= 2, f"initializers.orthogonal: shape is {shape}; expected at least two axes")
     rows, columns = math.prod(shape[:-1]), shape[-1]
     tall = (max(rows, columns), min(rows, columns))
-    q, r = jnp.linalg.qr(jax.random.normal(key, tall, jnp.promote_types(dtype, jnp.float32)))
+    q, r = jnp.linalg.qr(jax.random.normal(key, tall, dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32))
     q = q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)
     return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
 

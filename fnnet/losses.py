@@ -13,6 +13,7 @@ In the formulas ``ŷ`` is a prediction, ``y`` its target, ``p`` a predicted prob
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 
 from fnnet import checks
 from fnnet.activations import log_softmax
@@ -121,10 +122,11 @@ def binary(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
     checks.same_shape(place, prediction, target)
     has_outputs(place, prediction)
     if checks.is_concrete(target) and target.size:
-        low, high = float(target.min()), float(target.max())
+        values = np.asarray(target).astype(np.float64)  # within a trace jax's own functions would stage them
         checks.require(
-            low >= 0 and high <= 1,
-            f"{place}: target has values from {low:g} to {high:g}; expected probabilities or labels in [0, 1]",
+            bool(values.min() >= 0 and values.max() <= 1),
+            f"{place}: target has values from {values.min():g} to {values.max():g}; "
+            f"expected probabilities or labels in [0, 1]",
         )
     return prediction, target.astype(prediction.dtype)
 

@@ -78,4 +78,5 @@ def sum_over_weights(penalty: L1 | L2 | ElasticNet, params: Params, term: Callab
         f"penalties: {penalty} applies to none of the parameters "
         f"{[name for name, _ in named_leaves(params)]}; change its where= or leave the penalty out",
     )
-    return jnp.stack(terms).sum()
+    widest = max((term.dtype for term in terms), key=lambda dtype: jnp.finfo(dtype).bits)
+    return jnp.stack([term.astype(widest) for term in terms]).sum()

@@ -37,7 +37,7 @@ def value_and_grad(cost: Cost) -> Callable[..., tuple[Array, Params]]:
         value = cost.mean_loss(prediction, target)
         grads = pullback()
         if cost.penalty is not None:
-            value = value + cost.penalty(params)
+            value = value + cost.penalty(params).astype(value.dtype)
             grads = jax.tree.map(jnp.add, grads, penalty_gradient(cost.penalty, params))
         return value, grads
 

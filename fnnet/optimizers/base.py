@@ -63,7 +63,7 @@ def moment_dtype(leaf: Any) -> DType:
 
     In bfloat16 a factor of 0.999 rounds to 1 and a moment would never decay.
     """
-    return jnp.promote_types(leaf.dtype, jnp.float32)
+    return leaf.dtype if jnp.finfo(leaf.dtype).bits >= 32 else jnp.float32
 
 
 def zero_moments(params: Params) -> Params:

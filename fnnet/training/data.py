@@ -16,17 +16,17 @@ from fnnet.types import Array, Batch, Params
 def checked_data(place: str, cost: Cost, params: Params, data: Batch) -> tuple[Array, Array]:
     """The data as arrays on the device, after these checks, with ``place`` in every message.
 
-    Same number of examples in both, at least one; no NaN or infinity; integer labels within the classes of the model's
-    prediction; and shapes and dtypes that the cost accepts.
+    Same number of examples in both, at least one; no NaN or infinity; and shapes, dtypes and target values that the
+    cost's loss accepts, such as labels within the classes of the model's prediction.
     """
     x, y = split_batch(place, data)
     finite(place, "x", x)
     finite(place, "y", y)
-    example = (jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), jax.ShapeDtypeStruct((1, *y.shape[1:]), y.dtype))
-    prediction = jax.eval_shape(cost.model.apply, params, example[0])
-    jax.eval_shape(lambda p, b: cost.mean_loss(p, b), prediction, example[1])
-    if checks.is_integer(y) and len(y.shape) == len(prediction.shape) - 1:
-        checks.labels_in_range(place, y, prediction.shape[-1])
+    prediction = jax.eval_shape(cost.model.apply, params, x)
+    try:  # abstract predictions, actual targets: the loss looks at their values and computes nothing
+        jax.eval_shape(lambda p: cost.mean_loss(p, y), prediction)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{place}: {error}") from error
     return x, y
 
 

@@ -40,7 +40,7 @@ def evaluate(cost: Cost, metrics: Mapping[str, Loss] | None = None, *, batch_siz
             totals.append(sums(params, x[full * batch_size :], y[full * batch_size :]))
         result = jax.tree.map(lambda *parts: sum(parts[1:], start=parts[0]) / len(x), *totals)
         if cost.penalty is not None:
-            result["cost"] = result["cost"] + cost.penalty(params)
+            result["cost"] = result["cost"] + cost.penalty(params).astype(result["cost"].dtype)
         return result
 
     return evaluation

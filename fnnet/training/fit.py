@@ -79,7 +79,7 @@ def fit(
     compiled, compile_seconds = compile_timed(jax.jit(epoch, donate_argnums=() if callback else (0,)), state, data)
     evaluation = jax.jit(evaluate(cost, metrics))
     history: dict[str, list[float]] = {}
-    best, best_cost, waited = state, float("inf"), 0
+    best, best_cost, waited = copied(state), float("inf"), 0
     for number in range(1, epochs + 1):
         start = time.perf_counter()
         state, measured = jax.block_until_ready(compiled(state, data))

@@ -15,4 +15,5 @@ def accuracy(prediction: Array, target: Array) -> Array:
     """
     prediction, target = jnp.asarray(prediction), jnp.asarray(target)
     labels = target if checks.class_target("accuracy", prediction, target) else target.argmax(-1)
-    return (prediction.argmax(-1) == labels).astype(prediction.dtype)
+    largest = prediction.argmax(-1)
+    return (largest == labels.astype(largest.dtype)).astype(prediction.dtype)

@@ -1,0 +1,64 @@
+"""Nothing public stands without a case, a hand-written rule and a reference."""
+
+from typing import Any
+
+import pytest
+
+from fnnet import activations, losses
+from fnnet.backprop import RULES
+from fnnet.backprop.activations import ACTIVATION_RULES
+from fnnet.backprop.losses import FUSED_GRADIENTS, LOSS_GRADIENTS
+from fnnet.backprop.penalties import PENALTY_GRADIENTS
+from fnnet.binding import unbind
+from fnnet.layers import Activation
+from tests import reference
+from tests.cases import LAYERS, LOSSES, PENALTIES
+from tests.public import public_activations, public_layers, public_losses, public_penalties
+
+ACTIVATION_FUNCTIONS = {unbind(c.build().function)[0] for c in LAYERS if isinstance(c.build(), Activation)}
+
+KINDS = {
+    "layers": (public_layers, {type(case.build()) for case in LAYERS}, RULES, None),
+    "activations": (public_activations, ACTIVATION_FUNCTIONS, ACTIVATION_RULES, reference.ACTIVATIONS),
+    "losses": (public_losses, {case.loss for case in LOSSES}, LOSS_GRADIENTS, reference.LOSSES),
+    "penalties": (public_penalties, {type(case.penalty) for case in PENALTIES}, PENALTY_GRADIENTS, reference.PENALTIES),
+}
+
+
+def lacking(kind: str) -> dict[str, set[Any]]:
+    """By table, the public things that do not stand in it."""
+    public, cases, rules, references = KINDS[kind]
+    tables = {"case": cases, "rule": set(rules), "reference": public() if references is None else set(references)}
+    return {name: public() - table for name, table in tables.items() if public() - table}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_public_has_a_case_a_rule_and_a_reference(kind: str) -> None:
+    assert KINDS[kind][0](), "nothing public was found"
+    assert lacking(kind) == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_rule_belongs_to_something_with_a_case(kind: str) -> None:
+    _, cases, rules, _ = KINDS[kind]
+    assert set(rules) <= cases
+
+
+def test_every_fused_pair_is_that_of_a_loss_case() -> None:
+    pairs = {(case.head, case.loss) for case in LOSSES}
+    assert set(FUSED_GRADIENTS) <= pairs
+
+
+def test_what_is_missing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new function in a module, or a rule taken away, must be noticed."""
+
+    def swish(z: Any) -> Any: ...
+    def hinge(prediction: Any, target: Any, *, margin: float = 1.0) -> Any: ...
+
+    for module, function in ((activations, swish), (losses, hinge)):
+        function.__module__ = module.__name__
+        monkeypatch.setattr(module, function.__name__, function, raising=False)
+    assert lacking("activations") == {name: {swish} for name in ("case", "rule", "reference")}
+    assert lacking("losses") == {name: {hinge} for name in ("case", "rule", "reference")}
+    monkeypatch.delitem(RULES, Activation)
+    assert lacking("layers") == {"rule": {Activation}}

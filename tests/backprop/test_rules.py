@@ -1,0 +1,238 @@
+"""Every hand-written rule against ``jax.vjp``, against the slow reference, and as a custom derivative."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnnet import Activation, Cost, Dense, Flatten, activations, losses, sequential, tanh
+from fnnet.backprop import RULES, as_custom_vjp, vjp
+from fnnet.backprop.activations import ACTIVATION_RULES
+from fnnet.backprop.losses import LOSS_GRADIENTS, loss_gradient
+from fnnet.backprop.penalties import penalty_gradient
+from fnnet.binding import unbind
+from fnnet.types import Layer
+from tests import reference
+from tests.cases import LAYERS, LOSSES, PENALTIES, SEED, LayerCase, LossCase, PenaltyCase, network_params
+from tests.compare import assert_close, assert_identical
+
+pytestmark = pytest.mark.usefixtures("x64")
+every_layer = pytest.mark.parametrize("case", LAYERS, ids=str)
+
+
+def cotangent(y: jax.Array) -> jax.Array:
+    """Random: one of ones is blind to errors that sum to zero, as softmax's do."""
+    return jnp.asarray(np.random.default_rng(SEED + 2).standard_normal(y.shape)).astype(y.dtype)
+
+
+def derivatives(case: LayerCase, layer: Layer, params: Any, x: jax.Array) -> Any:
+    """``(y, (dparams, dx))`` by autodiff, in which a ``CustomVJP`` has its own say."""
+    y, pullback = jax.vjp(lambda p, x: layer.apply(p, x, **case.options()), params, x)
+    return y, pullback(cotangent(y))
+
+
+def derivatives_by_rule(case: LayerCase, layer: Layer, params: Any, x: jax.Array) -> Any:
+    y, pullback = vjp(layer, params, x, **case.options())
+    return y, pullback(cotangent(y))
+
+
+@every_layer
+def test_rule_and_custom_vjp_equal_autodiff(case: LayerCase) -> None:
+    layer = case.build()
+
+    @jax.jit
+    def run(params: Any, x: jax.Array) -> Any:
+        by_custom = derivatives(case, as_custom_vjp(layer), params, x)
+        return derivatives_by_rule(case, layer, params, x), by_custom, derivatives(case, layer, params, x)
+
+    by_rule, by_custom, by_autodiff = run(case.params(jnp.float64), case.x(jnp.float64))
+    assert_close(by_rule, by_autodiff)
+    assert_close(by_custom, by_autodiff)
+
+
+@every_layer
+def test_custom_vjp_of_many_networks_at_once(case: LayerCase) -> None:
+    """Under ``vmap``, over parameters and inputs both."""
+    layer, x = case.build(), case.x(jnp.float64)
+    params = jax.tree.map(lambda p: jnp.stack([p, -p]), case.params(jnp.float64))
+
+    @jax.jit
+    @jax.vmap
+    def run(params: Any, x: jax.Array) -> Any:
+        return derivatives(case, as_custom_vjp(layer), params, x), derivatives(case, layer, params, x)
+
+    assert_close(*run(params, jnp.stack([x, 2 * x])))
+
+
+@every_layer
+def test_custom_vjp_is_the_layer(case: LayerCase) -> None:
+    layer, x = case.build(), case.x(jnp.float64)
+    custom, params = as_custom_vjp(layer), case.params(jnp.float64)
+    assert jax.eval_shape(custom.init, jax.random.key(0), x) == jax.eval_shape(layer.init, jax.random.key(0), x)
+    assert_identical(custom.apply(params, x, **case.options()), layer.apply(params, x, **case.options()))
+
+
+@every_layer
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_gradients_have_the_dtype_of_what_they_belong_to(case: LayerCase, dtype: str) -> None:
+    layer = case.build()
+    run = partial(derivatives_by_rule, case, layer)
+    leaves = jax.tree.leaves(jax.eval_shape(run, case.params(dtype), case.x(dtype)))
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(dtype)}
+
+
+def test_custom_vjp_runs_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its derivative is the rule's, also where the rule is wrong; ``apply`` alone does not run it."""
+    rule = RULES[Activation]
+    monkeypatch.setitem(RULES, Activation, rule._replace(backward=lambda layer, params, r, dy: ({}, 7 * dy)))
+    layer = as_custom_vjp(Activation(tanh))
+    assert float(jax.grad(lambda x: layer.apply({}, x).sum())(jnp.ones(1))[0]) == 7
+
+
+def test_custom_vjp_compares_by_value_and_does_not_wrap_twice() -> None:
+    assert as_custom_vjp(Dense(3)) == as_custom_vjp(Dense(3))
+    assert hash(as_custom_vjp(Dense(3))) == hash(as_custom_vjp(Dense(3)))
+    assert as_custom_vjp(as_custom_vjp(Dense(3))) == as_custom_vjp(Dense(3))
+
+
+def test_hessian_through_custom_vjp() -> None:
+    """The rules are differentiated once more, by forward mode."""
+    model = sequential(Dense(2), tanh, Dense(2))
+    x, y = jnp.linspace(-1, 1, 6).reshape(3, 2), jnp.array([0, 1, 1])
+    params = jax.tree.map(lambda p: p + 0.1, model.init(jax.random.key(0), x))
+    hessians = [
+        jax.jit(jax.hessian(Cost(m, losses.softmax_cross_entropy)))(params, (x, y))
+        for m in (as_custom_vjp(model), model)
+    ]
+    assert_close(*hessians)
+
+
+ACTIVATION_CASES = [case for case in LAYERS if isinstance(case.build(), Activation)]
+
+
+@pytest.mark.parametrize("case", ACTIVATION_CASES, ids=str)
+def test_activation_rule_equals_reference(case: LayerCase) -> None:
+    layer, x = case.build(), case.x(jnp.float64)
+    function, options = unbind(layer.function)
+    y, pullback = vjp(layer, {}, x)
+    expected = reference.ACTIVATIONS[function]
+    assert_close(y, expected.value(np.asarray(x), **options))
+    assert_close(pullback(cotangent(y))[1], expected.derivative(np.asarray(x), np.asarray(cotangent(y)), **options))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "expected"),
+    [
+        (Dense(4), (5, 3), reference.DENSE),
+        (Dense(2), (2, 3, 3), reference.DENSE),
+        (Flatten(), (3, 2, 2), reference.FLATTEN),
+    ],
+)
+def test_layer_rule_equals_reference(layer: Layer, shape: tuple[int, ...], expected: reference.Reference) -> None:
+    case = LayerCase("", lambda: layer, shape)
+    params, x = case.params(jnp.float64), case.x(jnp.float64)
+    y, pullback = vjp(layer, params, x)
+    numbers = jax.tree.map(np.asarray, params)
+    assert_close(y, expected.value(numbers, np.asarray(x)))
+    assert_close(pullback(cotangent(y)), expected.derivative(numbers, np.asarray(x), np.asarray(cotangent(y))))
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=str)
+def test_loss_gradient_equals_autodiff_and_reference(case: LossCase) -> None:
+    prediction, target = case.arrays(jnp.float64)
+    by_autodiff = jax.grad(lambda p, y: case.loss(p, y).sum())
+    both = jax.jit(lambda p, y: (loss_gradient(case.loss, p, y), by_autodiff(p, y)))
+    by_hand, expected = both(prediction, target)
+    assert_close(by_hand, expected)
+    derivative = reference.LOSSES[case.loss].derivative
+    assert_close(by_hand, reference.over_examples(derivative, prediction, target))
+
+
+@pytest.mark.parametrize("case", PENALTIES, ids=str)
+def test_penalty_gradient_equals_autodiff_and_reference(case: PenaltyCase) -> None:
+    params = network_params(jnp.float64)
+    by_hand = penalty_gradient(case.penalty, params)
+    names = ({"w": "0.w", "b": "0.b"}, {"w": "1.w", "b": "1.b"})
+    expected = reference.PENALTIES[type(case.penalty)]
+
+    def gradient(name: str, leaf: jax.Array) -> np.ndarray:
+        w = np.asarray(leaf)
+        return expected.derivative(case.penalty, w) if case.penalty.where(name) else np.zeros(w.shape)
+
+    assert_close(by_hand, jax.tree.map(gradient, names, params))
+    w = params[0]["w"]
+    at_zero = w == 0  # where |w| has no derivative: autodiff's choice there is its own
+    autodiff = jax.grad(case.penalty)(params)
+    autodiff[0]["w"] = jnp.where(at_zero, by_hand[0]["w"], autodiff[0]["w"])
+    assert_close(by_hand, autodiff)
+
+
+@pytest.mark.parametrize("function", [activations.relu, activations.sigmoid, activations.tanh])
+@pytest.mark.parametrize("z", [0.0, -0.0, 1e4, -1e4, 800.0, -800.0, 1e-300, np.inf, -np.inf])
+def test_rule_equals_autodiff_at_extremes(function: Callable[..., jax.Array], z: float) -> None:
+    _, pullback = vjp(Activation(function), {}, jnp.array([z]))
+    by_autodiff = jax.vjp(function, jnp.array([z]))[1](jnp.array([3.0]))
+    by_hand = pullback(jnp.array([3.0]))[1]
+    assert np.isfinite(by_hand).all()
+    np.testing.assert_allclose(by_hand, by_autodiff[0], rtol=1e-12, atol=1e-300)
+
+
+class Wider(Dense):
+    """Computes something else than ``Dense``."""
+
+    def apply(self, params: Any, x: Any, **options: Any) -> jax.Array:
+        return 2 * super().apply(params, x, **options)
+
+
+def unknown(z: jax.Array) -> jax.Array:
+    return 2 * z
+
+
+def test_a_subclass_inherits_no_rule() -> None:
+    layer, x = Wider(2), jnp.ones((1, 3))
+    params = layer.init(jax.random.key(0), x)
+    with pytest.raises(
+        TypeError, match=r"Wider\(.*\) has no hand-written rule; add one with fnnet.backprop.RULES\[Wider\]"
+    ):
+        vjp(layer, params, x)
+    with pytest.raises(TypeError, match="no hand-written rule"):
+        as_custom_vjp(layer)
+    with pytest.raises(TypeError, match="no hand-written rule"):
+        vjp(sequential(layer), (params,), x)
+
+
+def test_what_has_no_rule_is_named() -> None:
+    with pytest.raises(TypeError, match="the activation unknown has no hand-written derivative"):
+        vjp(Activation(unknown), {}, jnp.ones(2))
+    with pytest.raises(TypeError, match="the loss unknown has no hand-written gradient"):
+        loss_gradient(unknown, jnp.ones((2, 1)), jnp.ones((2, 1)))
+    with pytest.raises(TypeError, match=r"the penalty .* has no hand-written gradient"):
+        penalty_gradient(unknown, network_params(jnp.float64))
+
+
+def test_a_rule_can_be_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ACTIVATION_RULES, unknown, ACTIVATION_RULES[activations.identity])
+    monkeypatch.setitem(LOSS_GRADIENTS, unknown, lambda prediction, target: prediction)
+    assert float(vjp(Activation(unknown), {}, jnp.ones(1))[1](jnp.array([5.0]))[1][0]) == 5
+    assert float(loss_gradient(unknown, jnp.ones((1, 1)), jnp.ones((1, 1)))[0, 0]) == 1
+
+
+def test_pullback_refuses_another_shape_or_dtype() -> None:
+    layer, x = Dense(2), jnp.ones((5, 3))
+    y, pullback = vjp(layer, layer.init(jax.random.key(0), x), x)
+    with pytest.raises(ValueError, match=r"dy has shape \(2,\) but .* y of shape \(5, 2\)"):
+        pullback(jnp.ones(2))
+    with pytest.raises(TypeError, match="dy has dtype float32 but y has float64"):
+        pullback(y.astype(jnp.float32))
+
+
+def test_params_given_as_a_list_give_gradients_as_a_list() -> None:
+    """``apply`` takes a list for a Sequential's parameters; the gradients then have its structure, as autodiff's do."""
+    model, x = sequential(Dense(2), tanh), jnp.ones((5, 3))
+    params = list(model.init(jax.random.key(0), x))
+    y, pullback = vjp(model, params, x)
+    assert_close(pullback(cotangent(y)), jax.vjp(model.apply, params, x)[1](cotangent(y)))

@@ -1,0 +1,123 @@
+"""What the modules import and call, read from their source; and that importing them changes nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fnnet
+
+ROOT = Path(fnnet.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+AUTODIFF = {"grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev", "hessian", "linear_transpose"}
+BACKPROP = [path for path in MODULES if "backprop" in path.parts and path.name != "check.py"]
+
+
+def imports(source: str) -> set[str]:
+    """The dotted names that a module imports, ``a.b`` for ``from a import b``."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def autodiff_in(source: str) -> set[str]:
+    """The functions of jax that differentiate and that a module mentions."""
+    attributes = {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).split(".")[0] == "jax"
+    }
+    imported = {name.rsplit(".", 1)[-1] for name in imports(source) if name.split(".")[0] == "jax"}
+    return AUTODIFF & (attributes | imported)
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_only_jax_and_numpy(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imports(path.read_text())}
+    extra = {"matplotlib"} if path == ROOT / "plots.py" else set()
+    assert roots - sys.stdlib_module_names <= {"jax", "numpy", "fnnet"} | extra
+
+
+@pytest.mark.parametrize("path", BACKPROP, ids=name_of)
+def test_backprop_is_by_hand(path: Path) -> None:
+    assert autodiff_in(path.read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import jax\njax.grad(f)",
+        "from jax import vjp",
+        "import jax\ng = jax.value_and_grad",
+        "from jax import jvp as d",
+    ],
+)
+def test_autodiff_is_found(source: str) -> None:
+    assert autodiff_in(source)
+
+
+FLOORS = [
+    ["types"],
+    ["binding", "paths"],
+    ["checks"],
+    ["activations", "initializers", "losses", "penalties"],
+    ["layers"],
+    ["cost"],
+    ["backprop"],
+    ["optimizers"],
+    ["training"],
+    ["inspect"],
+    ["plots"],
+]
+FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent != ROOT or path.stem in FLOOR], ids=name_of)
+def test_imports_run_down_only(path: Path) -> None:
+    """``layers`` never imports ``backprop``, and so on through the house."""
+    here = part_of(path)
+    for name in imports(path.read_text()):
+        parts = name.split(".")
+        if parts[0] == "fnnet" and parts[1] != here:
+            assert FLOOR[parts[1]] <= FLOOR[here], f"{here} imports {name}"
+            assert not (FLOOR[parts[1]] == FLOOR[here] and FLOOR[here] == 0)
+
+
+def test_every_public_name_exists() -> None:
+    assert sorted(fnnet.__all__) == fnnet.__all__
+    assert [name for name in fnnet.__all__ if not hasattr(fnnet, name)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 300
+
+
+def test_importing_starts_no_backend_and_changes_no_setting() -> None:
+    """The default precision stays jax's own, and no device is asked for before the first computation."""
+    program = """
+import jax
+before = dict(jax.config.values)
+import fnnet
+from jax._src import xla_bridge
+assert dict(jax.config.values) == before
+assert not xla_bridge._backends, "a backend was started"
+import sys
+assert not {"optax", "flax", "matplotlib", "sklearn"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

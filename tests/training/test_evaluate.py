@@ -1,0 +1,80 @@
+"""Cost and metrics over a data set."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnnet import Cost, Dense, accuracy, evaluate, losses, penalties
+from tests.cases import random_params
+from tests.training.problems import COST, DATA, LABELS, NETWORK, PARAMS, X
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 5, 10, 100])
+def test_exact_for_any_batch_size(batch_size: int) -> None:
+    """A mean over the examples, not over the batches; of 10 examples, 3 and 4 at a time leave a smaller last batch."""
+    cost = Cost(COST.model, COST.loss, penalties.l2(0.3))
+    result = jax.jit(evaluate(cost, {"accuracy": accuracy}, batch_size=batch_size))(PARAMS, DATA)
+    assert float(result["cost"]) == pytest.approx(float(cost(PARAMS, DATA)), rel=1e-6)
+    right = np.asarray(COST.model.apply(PARAMS, X)).argmax(-1) == np.asarray(LABELS)
+    assert 0 < right.mean() < 1
+    assert float(result["accuracy"]) == pytest.approx(right.mean(), rel=1e-6)
+    assert set(result) == {"cost", "accuracy"}
+
+
+def test_without_metrics_and_with_dropout() -> None:
+    """The network is the deterministic one: no key is needed."""
+    params = random_params(NETWORK.model, X)
+    assert float(evaluate(NETWORK)(params, DATA)["cost"]) == pytest.approx(float(NETWORK(params, DATA)), rel=1e-6)
+
+
+def test_sequences() -> None:
+    """A mean over every position, in batches as at once."""
+    x = jnp.arange(24.0).reshape(4, 3, 2)
+    cost = Cost(Dense(2), losses.squared_error)
+    params = {"w": jnp.eye(2), "b": jnp.ones(2)}
+    result = evaluate(cost, batch_size=3)(params, (x, jnp.zeros_like(x)))
+    assert float(result["cost"]) == pytest.approx(float(cost(params, (x, jnp.zeros_like(x)))), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "expected"),
+    [
+        ([[1.0, 2.0], [2.0, 1.0]], [1, 1], [1, 0]),
+        ([[1.0, 1.0]], [0], [1]),  # a tie goes to the first
+        ([[1.0, 1.0]], [1], [0]),
+        ([[1.0, 2.0]], [[0.3, 0.7]], [1]),
+        ([[1.0]], [0], [1]),
+        ([[[1.0, 2.0], [2.0, 1.0]]], [[1, 1]], [[1, 0]]),
+    ],
+)
+def test_accuracy(prediction: Any, target: Any, expected: Any) -> None:
+    result = accuracy(jnp.array(prediction), jnp.array(target))
+    np.testing.assert_array_equal(result, np.array(expected, "float32"))
+    assert result.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32"])
+def test_accuracy_takes_labels_of_any_integer_dtype(dtype: str) -> None:
+    np.testing.assert_array_equal(accuracy(jnp.eye(3), jnp.array([0, 2, 2], dtype)), [1, 0, 1])
+
+
+@pytest.mark.usefixtures("x64")
+def test_accuracy_in_float64() -> None:
+    np.testing.assert_array_equal(accuracy(jnp.eye(2), jnp.array([0, 0], "int32")), [1, 0])
+
+
+def test_accuracy_refuses_labels_as_a_column() -> None:
+    with pytest.raises(ValueError, match=r"accuracy: target has shape \(2, 1\) .*drop the last axis"):
+        accuracy(jnp.eye(2), jnp.zeros((2, 1), int))
+
+
+def test_refused() -> None:
+    with pytest.raises(ValueError, match="evaluate: batch_size is 0"):
+        evaluate(COST, batch_size=0)
+    with pytest.raises(ValueError, match=r"evaluate: mean gave shape \(\) for 10 examples; expected one number per ex"):
+        evaluate(COST, {"mean": lambda prediction, target: jnp.mean(prediction)})(PARAMS, DATA)
+    with pytest.raises(ValueError, match=r"evaluate: x has shape .* expected the same number of examples"):
+        evaluate(COST)(PARAMS, (X, LABELS[:-1]))
