@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
+from fnnet.binding import unbind
 from fnnet.cost import Cost, split_batch
 from fnnet.types import Array, Batch, Params
 
@@ -26,7 +27,9 @@ def checked_data(place: str, cost: Cost, params: Params, data: Batch) -> tuple[A
     prediction = jax.eval_shape(cost.model.apply, params, example[0])
     jax.eval_shape(lambda p, b: cost.mean_loss(p, b), prediction, example[1])
     if checks.is_integer(y) and len(y.shape) == len(prediction.shape) - 1:
-        checks.labels_in_range(place, y, prediction.shape[-1])
+        ignore_label = unbind(cost.loss)[1].get("ignore_label")
+        labels = y if ignore_label is None else y[y != ignore_label]
+        checks.labels_in_range(place, labels, prediction.shape[-1])
     return x, y
 
 
