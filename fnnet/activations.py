@@ -1,8 +1,8 @@
 """Activation functions: plain functions of an array.
 
 Each is right over the whole floating-point range, the infinities included wherever a limit exists. The derivatives by
-hand are in ``fnnet.backprop.activations``; at a kink, where the mathematics leaves a choice, the docstring states it and
-``jax.grad`` makes the same one. In the formulas ``z`` is the input and ``a = f(z)``; options are fixed with
+hand are in ``fnnet.backprop.activations``; at a kink, where the mathematics leaves a choice, the docstring states it,
+and ``jax.grad`` makes the same one. In the formulas ``z`` is the input and ``a = f(z)``; options are fixed with
 ``fnnet.bind``, as in ``bind(leaky_relu, slope=0.2)``.
 """
 
@@ -95,7 +95,7 @@ def selu(z: Array) -> Array:
 
 
 def celu(z: Array, *, alpha: float = 1.0) -> Array:
-    """Continuously differentiable ELU, ``z`` where ``z > 0``, else ``α (exp(z / α) − 1)``, ``α > 0`` (Barron 2017, eq. 2)."""
+    """Continuously differentiable ELU, ``z`` where ``z > 0``, else ``α (exp(z / α) − 1)`` with ``α > 0`` (Barron 2017)."""
     return jnp.where(z <= 0, alpha * jnp.expm1(jnp.where(z <= 0, z, 0) / alpha), z)
 
 
@@ -126,8 +126,8 @@ def silu(z: Array) -> Array:
 def gelu(z: Array, *, approximate: bool = False) -> Array:
     """Gaussian error linear unit, ``z Φ(z)`` with the standard normal distribution ``Φ(z) = ½ erfc(−z / √2)``.
 
-    ``approximate`` gives the tanh form ``½ z (1 + tanh(√(2/π) (z + 0.044715 z³)))``, computed as ``z σ(2 · ...)``, which
-    is the same and does not cancel. Source: Hendrycks and Gimpel 2016, section 2.
+    ``approximate`` gives the tanh form ``½ z (1 + tanh(√(2/π) (z + 0.044715 z³)))``, computed as ``z σ(2 · ...)``,
+    which is the same and does not cancel. Source: Hendrycks and Gimpel 2016, section 2.
     """
     if approximate:
         return gated(z, sigmoid(gelu_gate(jnp.clip(z, -GATE_LIMIT, GATE_LIMIT))))
@@ -184,8 +184,8 @@ def glu_halves(z: Array, axis: int) -> tuple[Array, Array]:
 def maxout(z: Array, *, pieces: int = 2, axis: int = -1) -> Array:
     """The largest of every ``pieces`` neighbours along ``axis``, which it shortens by that factor.
 
-    ``a_i = max(z_{i k}, ..., z_{i k + k − 1})`` with ``k = pieces``; among equals the first counts, and it alone has the
-    derivative 1. Source: Goodfellow et al. 2013, eq. 1 and 2.
+    ``a_i = max(z_{i k}, ..., z_{i k + k − 1})`` with ``k = pieces``; among equals the first counts, and it alone has
+    the derivative 1. Source: Goodfellow et al. 2013, eq. 1 and 2.
     """
     groups = maxout_groups(z, pieces, axis)
     largest = jnp.where(first_largest(groups), groups, 0).sum(-1)

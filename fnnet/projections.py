@@ -1,7 +1,8 @@
 """Projections: the nearest point of a set, ``P(x) = argmin_{y ∈ set} ‖y − x‖``, as pure functions of an array.
 
 For constrained optimization: ``fnnet.optimizers.project`` applies one after every update. Options are fixed with
-``fnnet.bind``: ``bind(max_norm, limit=3.0)``. Every projection leaves points of its set as they are, ``P(P(x)) = P(x)``.
+``fnnet.bind``: ``bind(max_norm, limit=3.0)``. Every projection leaves points of its set as they are: ``P(P(x)) = P(x)``
+up to rounding.
 """
 
 from __future__ import annotations

@@ -173,8 +173,8 @@ def gelu_backward(z: Array, da: Array, *, approximate: bool = False) -> Array:
 def normal_density(z: Array) -> Array:
     """``φ(z) = exp(−z²/2) / √(2π)``, to the last digits also where ``z²`` is large.
 
-    The rounding of ``z²`` would become a relative error ``z² ε`` of the result. With ``h`` the part of ``z`` whose square
-    is exact, ``exp(−z²/2) = exp(−h²/2) exp(−(z − h)(z + h)/2)``.
+    The rounding of ``z²`` would become a relative error ``z² ε`` of the result. With ``h`` the part of ``z`` whose
+    square is exact, ``exp(−z²/2) = exp(−h²/2) exp(−(z − h)(z + h)/2)``.
     """
     z = jnp.clip(z, -f.GATE_LIMIT, f.GATE_LIMIT)  # φ(40) is 0 in every precision
     h = jnp.round(z * 32) / 32

@@ -93,7 +93,7 @@ def focal(
 
 
 def power(q: Array, gamma: float) -> Array:
-    """``q^γ`` for ``q ≥ 0`` whose derivative at ``q = 0`` is 0: it is only met there as a factor of ``log(1 − q) = 0``."""
+    """``q^γ`` for ``q ≥ 0``, with derivative 0 at ``q = 0``: there it is only met as a factor of ``log(1 − q) = 0``."""
     zero = q <= 0
     return jnp.where(zero, 1.0 if gamma == 0 else 0.0, jnp.where(zero, 1, q) ** gamma)
 

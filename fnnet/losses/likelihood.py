@@ -40,8 +40,8 @@ def gaussian_parts(prediction: Array, target: Array) -> tuple[Array, Array, Arra
     outputs = y.shape[-1] if y.ndim else 0
     checks.require(
         y.ndim > 0 and prediction.shape == (*y.shape[:-1], 2 * outputs),
-        f"{place}: target has shape {y.shape} but prediction {prediction.shape}; expected the prediction's last axis to "
-        f"be twice the target's: the means, then the log-variances",
+        f"{place}: target has shape {y.shape} but prediction {prediction.shape}; expected the prediction's last axis "
+        f"to be twice the target's: the means, then the log-variances",
     )
     return prediction[..., :outputs], prediction[..., outputs:], y.astype(prediction.dtype)
 

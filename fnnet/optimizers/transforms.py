@@ -13,7 +13,7 @@ from fnnet.types import Array, Params
 
 
 def project(projection: Callable[[Array], Array], where: Callable[[str], bool] = is_weight) -> Optimizer:
-    """Projected gradient descent: ``u ← P(θ + u) − θ``, so that after the update ``θ`` is in the set that P projects on.
+    """Projected gradient descent: ``u ← P(θ + u) − θ``, so that the updated ``θ`` is in the set that P projects on.
 
     Last in a chain: ``chain(sgd(0.1), project(projections.non_negative))``. ``where`` chooses the parameters by their
     names, by default the weights. Adding the update to ``θ`` rounds once more, so the constraint holds to one rounding.
