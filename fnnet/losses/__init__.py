@@ -2,7 +2,8 @@
 
 The last axis of the prediction holds an example's outputs (``K``) or classes (``C``); the result has the shape of the
 axes before it, so sequences ``(N, T, C)`` give ``(N, T)``. ``fnnet.Cost`` takes the mean. Shapes, dtypes and label
-kinds are checked while tracing, and nothing is broadcast; a target is converted to the prediction's dtype. Options are fixed with ``fnnet.bind``: ``bind(huber, delta=2.0)``.
+kinds are checked while tracing, and nothing is broadcast; a target is converted to the prediction's dtype. Options
+are fixed with ``fnnet.bind``: ``bind(huber, delta=2.0)``.
 
 Labels out of range are refused where their values are known; inside ``jit`` they are not, and such an example's loss
 and gradient are then NaN rather than a plausible number.

@@ -31,7 +31,8 @@ def compare_trees(by_hand: Any, reference: Any, tolerance: float) -> tuple[Gradi
 
 def pairs(by_hand: Any, reference: Any) -> list[tuple[str, Any, Any, str]]:
     """``(name, m, a, note)`` in float64, the note being what keeps the two from being compared."""
-    hand, rows = dict(by_hand), []
+    hand = dict(by_hand)
+    rows: list[tuple[str, Any, Any, str]] = []
     for path, a in reference:
         a = as_float64(a)
         m = hand.pop(path, None)

@@ -69,8 +69,8 @@ def transpose(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) -> 
 def of_penalty(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) -> str:
     if not isinstance(problem.subject, Cost) or problem.subject.penalty is None:
         return ""
-    cost, params = problem.subject, problem.variables
-    share = dict(problem.variable_names(jax.grad(cost.penalty)(params))).get(name)
+    penalty, params = problem.subject.penalty, problem.variables
+    share = dict(problem.variable_names(jax.grad(penalty)(params))).get(name)
     everywhere = dict(problem.variable_names(params)).get(name)
     if share is None or everywhere is None:
         return ""

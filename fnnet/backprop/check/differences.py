@@ -1,9 +1,9 @@
 """Central differences along coordinates and random directions, with their kinks found out.
 
 Along a direction ``u`` the difference quotient ``D(h) = (f(v + h u) − f(v − h u)) / 2h`` is ``g · u + O(h²)`` where
-``f`` is smooth. A kink between the two points makes it a mixture of two slopes, which says nothing about ``g``. It shows
-in one of two ways: ``D`` changes with ``h``; or, with the kink at ``v`` itself, the one-sided slopes keep their distance as
-``h`` shrinks, where smoothness would shrink it in proportion.
+``f`` is smooth. A kink between the two points makes it a mixture of two slopes, which says nothing about ``g``. It
+shows in one of two ways: ``D`` changes with ``h``; or, with the kink at ``v`` itself, the one-sided slopes keep their
+distance as ``h`` shrinks, where smoothness would shrink it in proportion.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def probe_tensor(problem: Problem, index: int, gradient: Any, rng: np.random.Gen
     if g.size == 0:
         return []
     entries = {worst, *rng.choice(g.size, min(g.size, COORDINATES), replace=False).tolist()}
-    directions = [(np.unravel_index(e, g.shape), unit(g, e)) for e in sorted(entries)]
+    directions: list[tuple[Any, Any]] = [(np.unravel_index(e, g.shape), unit(g, e)) for e in sorted(entries)]
     directions += [(None, normalized(rng.standard_normal(g.shape))) for _ in range(DIRECTIONS)]
     typical = float(np.linalg.norm(g)) / np.sqrt(g.size)
     probes = []
