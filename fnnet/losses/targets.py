@@ -20,31 +20,38 @@ def real_targets(place: str, prediction: Array, target: Array) -> tuple[Array, A
 
 def binary_targets(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
     """For yes/no outputs: targets in [0, 1], boolean, integer or floating."""
-    prediction, target = with_outputs(place, jnp.asarray(prediction), jnp.asarray(target))
-    if checks.is_concrete(target) and target.size:
-        low, high = float(target.min()), float(target.max())
-        checks.require(
-            low >= 0 and high <= 1,
-            f"{place}: target has values from {low:g} to {high:g}; expected probabilities or labels in [0, 1]",
+    values = known_values(target)
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(
+            f"{place}: target has values from {values.min():g} to {values.max():g}; "
+            f"expected probabilities or labels in [0, 1]"
         )
-    return prediction, target
+    return with_outputs(place, jnp.asarray(prediction), jnp.asarray(target))
 
 
 def sign_targets(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
     """For margins: targets −1 or 1, integer or floating."""
-    prediction, target = with_outputs(place, jnp.asarray(prediction), jnp.asarray(target))
-    if checks.is_concrete(target) and not np.isin(np.asarray(target, np.float64), (-1, 1)).all():
-        found = np.unique(np.asarray(target, np.float64))[:5].tolist()
+    values = known_values(target)
+    if not np.isin(values, (-1, 1)).all():
+        found = np.unique(values)[:5].tolist()
         raise ValueError(f"{place}: target has values such as {found}; expected −1 or 1: map labels y to 2 * y - 1")
-    return prediction, target
+    return with_outputs(place, jnp.asarray(prediction), jnp.asarray(target))
 
 
 def count_targets(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
     """For counts: targets of at least 0, integer or floating."""
-    prediction, target = with_outputs(place, jnp.asarray(prediction), jnp.asarray(target))
-    if checks.is_concrete(target) and target.size and float(target.min()) < 0:
-        raise ValueError(f"{place}: target has the value {float(target.min()):g}; expected counts of at least 0")
-    return prediction, target
+    values = known_values(target)
+    if values.size and not values.min() >= 0:
+        raise ValueError(f"{place}: target has the value {values.min():g}; expected counts of at least 0")
+    return with_outputs(place, jnp.asarray(prediction), jnp.asarray(target))
+
+
+def known_values(target: Any) -> np.ndarray[Any, Any]:
+    """The values of a target where they are known, none where it is traced.
+
+    With NumPy: within a trace jax's own functions would stage even what is known.
+    """
+    return np.asarray(target).astype(np.float64) if checks.is_concrete(target) else np.empty(0)
 
 
 def with_outputs(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
