@@ -4,12 +4,24 @@ Parameters are pytrees, a model is a pure function ``apply(params, x)``, an opti
 ``update(grads, state, params)``, and every derivative exists twice: from ``jax.grad`` and derived by hand.
 """
 
-from fnnet import activations, backprop, initializers, inspect, losses, optimizers, paths, penalties
-from fnnet.activations import identity, log_softmax, relu, sigmoid, softmax, tanh
+from fnnet import activations, backprop, initializers, inspect, losses, optimizers, paths, penalties, projections
+from fnnet.activations import (
+    elu,
+    gelu,
+    identity,
+    leaky_relu,
+    log_softmax,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
 from fnnet.backprop.check import GradientReport, check_gradients
 from fnnet.binding import bind
 from fnnet.cost import Cost
-from fnnet.layers import Activation, Dense, Dropout, Flatten, Sequential, sequential
+from fnnet.layers import Activation, Dense, Dropout, Flatten, GaussianNoise, Sequential, sequential
 from fnnet.optimizers import Optimizer, apply_updates, chain
 from fnnet.training import FitResult, TrainState, accuracy, evaluate, fit, train_epoch, train_step
 
@@ -22,6 +34,7 @@ __all__ = [
     "Dropout",
     "FitResult",
     "Flatten",
+    "GaussianNoise",
     "GradientReport",
     "Optimizer",
     "Sequential",
@@ -33,20 +46,26 @@ __all__ = [
     "bind",
     "chain",
     "check_gradients",
+    "elu",
     "evaluate",
     "fit",
+    "gelu",
     "identity",
     "initializers",
     "inspect",
+    "leaky_relu",
     "log_softmax",
     "losses",
     "optimizers",
     "paths",
     "penalties",
+    "projections",
     "relu",
     "sequential",
     "sigmoid",
+    "silu",
     "softmax",
+    "softplus",
     "tanh",
     "train_epoch",
     "train_step",

@@ -1,15 +1,50 @@
 """Activation functions: plain functions of an array.
 
-Each is written so that its value is right over the whole floating-point range. The derivatives by hand are in
-``fnnet.backprop.activations``. In the formulas ``z`` is the input and ``a = f(z)``.
+Each is right over the whole floating-point range, the infinities included wherever a limit exists. The derivatives by
+hand are in ``fnnet.backprop.activations``; at a kink, where the mathematics leaves a choice, the docstring states it,
+and ``jax.grad`` makes the same one. In the formulas ``z`` is the input and ``a = f(z)``; options are fixed with
+``fnnet.bind``, as in ``bind(leaky_relu, slope=0.2)``.
 """
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
+from fnnet import checks
 from fnnet.types import Array
+
+__all__ = [
+    "celu",
+    "elu",
+    "gelu",
+    "glu",
+    "hard_sigmoid",
+    "hard_silu",
+    "hard_tanh",
+    "identity",
+    "leaky_relu",
+    "log_sigmoid",
+    "log_softmax",
+    "maxout",
+    "mish",
+    "relu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "tanh",
+]
+
+SELU_ALPHA = 1.6732632423543772
+SELU_SCALE = 1.0507009873554805
+SQRT_HALF = math.sqrt(0.5)
+SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+GATE_LIMIT = 40.0  # beyond it the gate of GELU's tanh form is 0 or 1 in every precision
 
 
 def identity(z: Array) -> Array:
@@ -35,16 +70,179 @@ def relu(z: Array) -> Array:
     return jnp.where(z <= 0, 0, z)  # not maximum: its derivative at 0 is ½; and NaN stays NaN
 
 
+def leaky_relu(z: Array, *, slope: float = 0.01) -> Array:
+    """``z`` where ``z > 0``, else ``slope · z``; the derivative at the kink is ``slope``.
+
+    Source: Maas, Hannun and Ng 2013, "Rectifier nonlinearities improve neural network acoustic models".
+    """
+    return jnp.where(z <= 0, slope * z, z)
+
+
+def elu(z: Array, *, alpha: float = 1.0) -> Array:
+    """Exponential linear unit, ``z`` where ``z > 0``, else ``α (exp(z) − 1)``; ``elu'(0) = α``.
+
+    Source: Clevert, Unterthiner and Hochreiter 2016, eq. 15.
+    """
+    return jnp.where(z <= 0, alpha * jnp.expm1(jnp.where(z <= 0, z, 0)), z)
+
+
+def selu(z: Array) -> Array:
+    """Scaled ELU, ``λ elu(z, α)`` with ``λ ≈ 1.0507`` and ``α ≈ 1.6733``; ``selu'(0) = λ α``.
+
+    The constants keep mean 0 and variance 1 fixed (Klambauer et al. 2017, eq. 2 and 14).
+    """
+    return SELU_SCALE * elu(z, alpha=SELU_ALPHA)
+
+
+def celu(z: Array, *, alpha: float = 1.0) -> Array:
+    """ELU with a continuous derivative, ``z`` where ``z > 0``, else ``α (exp(z / α) − 1)`` with ``α > 0`` (Barron 2017)."""
+    return jnp.where(z <= 0, alpha * jnp.expm1(jnp.where(z <= 0, z, 0) / alpha), z)
+
+
+def softplus(z: Array) -> Array:
+    """``log(1 + exp(z))``, with ``softplus' = σ`` (Dugas et al. 2001)."""
+    return jnp.logaddexp(z, jnp.zeros_like(z))
+
+
+def log_sigmoid(z: Array) -> Array:
+    """``log σ(z) = −log(1 + exp(−z))``, with derivative ``σ(−z)``."""
+    return -softplus(-z)
+
+
+def softsign(z: Array) -> Array:
+    """``z / (1 + |z|)``, with ``softsign'(z) = 1 / (1 + |z|)²`` (Bergstra et al. 2009)."""
+    z = finite(z)
+    return z / (1 + jnp.abs(z))
+
+
+def silu(z: Array) -> Array:
+    """Sigmoid linear unit or swish, ``z σ(z)``, with ``silu'(z) = σ(z) (1 + z σ(−z))``.
+
+    Source: Elfwing, Uchibe and Doya 2018; Ramachandran, Zoph and Le 2017.
+    """
+    return gated(z, sigmoid(z))
+
+
+def gelu(z: Array, *, approximate: bool = False) -> Array:
+    """Gaussian error linear unit, ``z Φ(z)`` with the standard normal distribution ``Φ(z) = ½ erfc(−z / √2)``.
+
+    ``approximate`` gives the tanh form ``½ z (1 + tanh(√(2/π) (z + 0.044715 z³)))``, computed as ``z σ(2 · ...)``,
+    which is the same and does not cancel. Source: Hendrycks and Gimpel 2016, section 2.
+    """
+    if approximate:
+        return gated(z, sigmoid(gelu_gate(jnp.clip(z, -GATE_LIMIT, GATE_LIMIT))))
+    return gated(z, 0.5 * jax.lax.erfc(-z * SQRT_HALF))
+
+
+def gelu_gate(z: Array) -> Array:
+    """``2 √(2/π) (z + 0.044715 z³)``, of which the tanh form of GELU takes the sigmoid."""
+    return 2 * SQRT_2_OVER_PI * (z + 0.044715 * z**3)
+
+
+def mish(z: Array) -> Array:
+    """``z tanh(log(1 + exp(z)))`` (Misra 2019, eq. 1)."""
+    return gated(z, jnp.tanh(softplus(z)))
+
+
+def hard_sigmoid(z: Array) -> Array:
+    """``z / 6 + ½`` where ``−3 < z < 3``, else 0 or 1; the derivative at both kinks is 0.
+
+    Source: Courbariaux, Bengio and David 2015, with the slope 1/6 of Howard et al. 2019.
+    """
+    return jnp.where(z <= -3, 0, jnp.where(z >= 3, 1, z / 6 + 0.5))
+
+
+def hard_tanh(z: Array) -> Array:
+    """``z`` where ``−1 < z < 1``, else −1 or 1; the derivative at both kinks is 0 (Collobert 2004)."""
+    return jnp.where(z <= -1, -1, jnp.where(z >= 1, 1, z))
+
+
+def hard_silu(z: Array) -> Array:
+    """``z hard_sigmoid(z)``: 0 below −3, ``z`` above 3; the derivative is 0 at −3 and 1 at 3 (Howard et al. 2019)."""
+    middle = jnp.clip(z, -3, 3)
+    return jnp.where(z <= -3, 0, jnp.where(z >= 3, z, middle * (middle + 3) / 6))
+
+
+def glu(z: Array, *, axis: int = -1) -> Array:
+    """Gated linear unit: with ``z`` halved along ``axis`` into ``u`` and ``v``, ``u ⊙ σ(v)``. Halves that axis.
+
+    Source: Dauphin et al. 2017, eq. 1.
+    """
+    u, v = glu_halves(z, axis)
+    return u * sigmoid(v)
+
+
+def glu_halves(z: Array, axis: int) -> tuple[Array, Array]:
+    checks.require(
+        z.ndim > 0 and z.shape[axis] % 2 == 0,
+        f"activations.glu: axis {axis} of shape {z.shape} cannot be halved; expected an even length",
+    )
+    u, v = jnp.split(z, 2, axis)
+    return u, v
+
+
+def maxout(z: Array, *, pieces: int = 2, axis: int = -1) -> Array:
+    """The largest of every ``pieces`` neighbours along ``axis``, which it shortens by that factor.
+
+    ``a_i = max(z_{i k}, ..., z_{i k + k − 1})`` with ``k = pieces``; among equals the first counts, and it alone has
+    the derivative 1. Source: Goodfellow et al. 2013, eq. 1 and 2.
+    """
+    groups = maxout_groups(z, pieces, axis)
+    largest = jnp.where(first_largest(groups), groups, 0).sum(-1)
+    return jnp.moveaxis(largest, -1, axis)
+
+
+def maxout_groups(z: Array, pieces: int, axis: int) -> Array:
+    """``z`` with ``axis`` last and split into ``(length / pieces, pieces)``."""
+    checks.positive_integer("activations.maxout", "pieces", pieces)
+    checks.require(
+        z.ndim > 0 and z.shape[axis] % pieces == 0,
+        f"activations.maxout: axis {axis} of shape {z.shape} does not split into groups of {pieces}",
+    )
+    last = jnp.moveaxis(z, axis, -1)
+    return last.reshape(*last.shape[:-1], last.shape[-1] // pieces, pieces)
+
+
+def first_largest(groups: Array) -> Array:
+    """Booleans that are True at the first largest entry of the last axis."""
+    return groups.argmax(-1, keepdims=True) == jnp.arange(groups.shape[-1])
+
+
 def softmax(z: Array, *, axis: int = -1) -> Array:
     """``softmax(z)_i = exp(z_i) / Σ_j exp(z_j)`` along ``axis``, with ``∂a_i/∂z_j = a_i ([i = j] − a_j)``.
 
     The maximum is subtracted first, which changes nothing but keeps ``exp`` from overflowing.
     """
-    e = jnp.exp(z - jax.lax.stop_gradient(z.max(axis, keepdims=True)))
-    return e / e.sum(axis, keepdims=True)
+    _, e, excess = exponentials(z, axis)
+    return e / (1 + excess)
 
 
 def log_softmax(z: Array, *, axis: int = -1) -> Array:
     """``log softmax(z)_i = z_i − log Σ_j exp(z_j)`` along ``axis``, with ``∂a_i/∂z_j = [i = j] − softmax(z)_j``."""
-    z = z - jax.lax.stop_gradient(z.max(axis, keepdims=True))
-    return z - jnp.log(jnp.exp(z).sum(axis, keepdims=True))
+    shifted, _, excess = exponentials(z, axis)
+    return shifted - jnp.log1p(excess)
+
+
+def exponentials(z: Array, axis: int) -> tuple[Array, Array, Array]:
+    """``z − m``, ``exp(z − m)`` and ``Σ exp(z − m) − 1`` along ``axis``, with ``m`` the maximum.
+
+    The sum is at least 1, the maximum's own term. What exceeds 1 is added up by itself, so that it is not rounded away
+    when it is small: the log of a probability near 1 then has all of its digits.
+    """
+    largest = jax.lax.stop_gradient(z.max(axis, keepdims=True))
+    shifted = z - largest
+    e = jnp.exp(shifted)
+    at_largest = (z == largest).astype(z.dtype)
+    share = at_largest / at_largest.sum(axis, keepdims=True)  # of the 1 to be left out; equal maxima split it
+    return shifted, e, (e - share).sum(axis, keepdims=True)
+
+
+def finite(z: Array) -> Array:
+    """``z`` with the infinities brought to the largest finite numbers, where ``∞ / ∞`` would hide a limit."""
+    largest = jnp.finfo(z.dtype).max
+    return jnp.clip(z, -largest, largest)
+
+
+def gated(z: Array, gate: Array) -> Array:
+    """``z · gate`` for a gate that is 0 at ``z = −∞`` and 1 at ``∞``: 0 and ∞ there, with derivatives 0 and 1."""
+    return jnp.where(z == jnp.inf, z, finite(z) * gate)

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.binding import name_of
+from fnnet.binding import name_of, unbind
 from fnnet.types import Array, Batch, Layer, Loss, Params, Penalty
 
 
 @dataclass(frozen=True)
 class Cost:
     """``cost(params, (x, y)) = 1/N Σ_n loss(model(params, x_n), y_n) + penalty(params)``, a scalar.
+
+    Where a loss gives several numbers per example (sequences, images), ``N`` counts all of them; where it ignores a
+    label, ``N`` counts the others.
 
     ``model`` is a layer, ``loss`` a function ``(prediction, target) -> (N,)``, ``penalty`` a function of the
     parameters or None. A cost compares by value and is hashable, so it can be a static argument of ``jax.jit``.
@@ -41,7 +44,14 @@ class Cost:
             f"Cost: {name_of(self.loss)} gave shape {losses.shape} for a prediction of shape {prediction.shape}; "
             f"expected one number per example: give the prediction an output axis, for example (N, 1)",
         )
-        return jnp.mean(losses)
+        counted = self.counted(target)
+        return jnp.mean(losses) if counted is None else losses.sum() / jnp.maximum(counted, 1).astype(losses.dtype)
+
+    def counted(self, target: Array) -> Array | None:
+        """How many of the targets count in the mean; None if the loss ignores no label: then all do."""
+        _, options = unbind(self.loss)
+        ignore_label = options.get("ignore_label")
+        return None if ignore_label is None else (target != ignore_label).sum()
 
 
 def split_batch(place: str, batch: Batch) -> tuple[Array, Array]:

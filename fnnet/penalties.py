@@ -55,20 +55,25 @@ class ElasticNet:
 def l1(strength: Scalar, where: Callable[[str], bool] = is_weight) -> L1:
     """Lasso, ``strength · Σ |w|`` over the weights (Tibshirani 1996). ``strength`` is at least 0."""
     checks.in_range("penalties.l1", "strength", strength, 0, float("inf"), open_high=True)
-    return L1(strength, where)
+    return L1(plain(strength), where)
 
 
 def l2(strength: Scalar, where: Callable[[str], bool] = is_weight) -> L2:
     """Ridge, ``strength / 2 · Σ w²`` over the weights (Hoerl and Kennard 1970). ``strength`` is at least 0."""
     checks.in_range("penalties.l2", "strength", strength, 0, float("inf"), open_high=True)
-    return L2(strength, where)
+    return L2(plain(strength), where)
 
 
 def elastic_net(l1: Scalar, l2: Scalar, where: Callable[[str], bool] = is_weight) -> ElasticNet:
     """``l1 · Σ |w| + l2 / 2 · Σ w²`` over the weights. Both strengths are at least 0."""
     checks.in_range("penalties.elastic_net", "l1", l1, 0, float("inf"), open_high=True)
     checks.in_range("penalties.elastic_net", "l2", l2, 0, float("inf"), open_high=True)
-    return ElasticNet(l1, l2, where)
+    return ElasticNet(plain(l1), plain(l2), where)
+
+
+def plain(strength: Scalar) -> Scalar:
+    """A NumPy number as Python's, which jax does not take for a strongly typed array."""
+    return float(strength) if isinstance(strength, (int, float)) else strength
 
 
 def sum_over_weights(penalty: L1 | L2 | ElasticNet, params: Params, term: Callable[[Array], Array]) -> Array:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jax.lax import erfc
 
 from fnnet import activations as f
 from fnnet.binding import name_of, unbind
@@ -76,6 +77,168 @@ def relu_backward(off: Array, da: Array) -> Array:
     return jnp.where(off, 0, da)
 
 
+def leaky_relu_forward(z: Array, *, slope: float = 0.01) -> tuple[Array, Array]:
+    return f.leaky_relu(z, slope=slope), z <= 0
+
+
+def leaky_relu_backward(low: Array, da: Array, *, slope: float = 0.01) -> Array:
+    """a = z or slope z  ⇒  dz = da or slope da."""
+    return jnp.where(low, slope * da, da)
+
+
+def elu_forward(z: Array, *, alpha: float = 1.0) -> tuple[Array, Array]:
+    return f.elu(z, alpha=alpha), z
+
+
+def elu_backward(z: Array, da: Array, *, alpha: float = 1.0) -> Array:
+    """a = α (exp(z) − 1) for z ≤ 0  ⇒  dz = da ⊙ α exp(z); else da.
+
+    Not a + α, which saves the residual but rounds to 0 where exp(z) is small.
+    """
+    return da * jnp.where(z <= 0, alpha * jnp.exp(jnp.minimum(z, 0)), 1)
+
+
+def selu_forward(z: Array) -> tuple[Array, Array]:
+    return f.selu(z), z
+
+
+def selu_backward(z: Array, da: Array) -> Array:
+    """a = λ elu(z, α)  ⇒  dz = λ elu'(z, α) ⊙ da."""
+    return f.SELU_SCALE * elu_backward(z, da, alpha=f.SELU_ALPHA)
+
+
+def celu_forward(z: Array, *, alpha: float = 1.0) -> tuple[Array, Array]:
+    return f.celu(z, alpha=alpha), z
+
+
+def celu_backward(z: Array, da: Array, *, alpha: float = 1.0) -> Array:
+    """a = α (exp(z / α) − 1) for z ≤ 0  ⇒  dz = da ⊙ exp(z / α); else da."""
+    return da * jnp.exp(jnp.minimum(z, 0) / alpha)
+
+
+def softplus_forward(z: Array) -> tuple[Array, Array]:
+    return f.softplus(z), z
+
+
+def softplus_backward(z: Array, da: Array) -> Array:
+    """a = log(1 + exp(z))  ⇒  dz = da ⊙ σ(z)."""
+    return da * f.sigmoid(z)
+
+
+def log_sigmoid_forward(z: Array) -> tuple[Array, Array]:
+    return f.log_sigmoid(z), z
+
+
+def log_sigmoid_backward(z: Array, da: Array) -> Array:
+    """a = log σ(z)  ⇒  dz = da ⊙ (1 − σ(z)) = da ⊙ σ(−z)."""
+    return da * f.sigmoid(-z)
+
+
+def softsign_forward(z: Array) -> tuple[Array, Array]:
+    return f.softsign(z), z
+
+
+def softsign_backward(z: Array, da: Array) -> Array:
+    """a = z / (1 + |z|)  ⇒  dz = da / (1 + |z|)²."""
+    return da / (1 + jnp.abs(z)) / (1 + jnp.abs(z))
+
+
+def silu_forward(z: Array) -> tuple[Array, Array]:
+    return f.silu(z), z
+
+
+def silu_backward(z: Array, da: Array) -> Array:
+    """a = z σ(z)  ⇒  dz = da ⊙ (σ(z) + z σ(z) σ(−z))."""
+    gate = f.sigmoid(z)
+    return da * (gate + f.finite(z) * gate * f.sigmoid(-z))
+
+
+def gelu_forward(z: Array, *, approximate: bool = False) -> tuple[Array, Array]:
+    return f.gelu(z, approximate=approximate), z
+
+
+def gelu_backward(z: Array, da: Array, *, approximate: bool = False) -> Array:
+    """a = z Φ(z)  ⇒  dz = da ⊙ (Φ(z) + z φ(z)) with φ(z) = exp(−z²/2) / √(2π).
+
+    The tanh form a = z σ(u(z))  ⇒  dz = da ⊙ (σ(u) + z σ(u) σ(−u) u'(z)) with u' = 2 √(2/π) (1 + 3 · 0.044715 z²).
+    """
+    if approximate:
+        inside = jnp.clip(z, -f.GATE_LIMIT, f.GATE_LIMIT)  # outside of it the gate is constant
+        gate, other = f.sigmoid(f.gelu_gate(inside)), f.sigmoid(-f.gelu_gate(inside))
+        slope = 2 * f.SQRT_2_OVER_PI * (1 + 3 * 0.044715 * inside**2)
+        return da * (gate + inside * gate * other * slope)
+    return da * (0.5 * erfc(-z * f.SQRT_HALF) + f.finite(z) * normal_density(z))
+
+
+def normal_density(z: Array) -> Array:
+    """``φ(z) = exp(−z²/2) / √(2π)``, to the last digits also where ``z²`` is large.
+
+    The rounding of ``z²`` would become a relative error ``z² ε`` of the result. With ``h`` the part of ``z`` whose
+    square is exact, ``exp(−z²/2) = exp(−h²/2) exp(−(z − h)(z + h)/2)``.
+    """
+    z = jnp.clip(z, -f.GATE_LIMIT, f.GATE_LIMIT)  # φ(40) is 0 in every precision
+    h = jnp.round(z * 32) / 32
+    return jnp.exp(-0.5 * h * h) * jnp.exp(-0.5 * (z - h) * (z + h)) * (f.SQRT_2_OVER_PI / 2)
+
+
+def mish_forward(z: Array) -> tuple[Array, Array]:
+    return f.mish(z), z
+
+
+def mish_backward(z: Array, da: Array) -> Array:
+    """a = z t with t = tanh(s), s = log(1 + exp(z))  ⇒  dz = da ⊙ (t + z (1 − t²) σ(z))."""
+    t = jnp.tanh(f.softplus(z))
+    return da * (t + f.finite(z) * ((1 - t) * (1 + t) * f.sigmoid(z)))
+
+
+def hard_sigmoid_forward(z: Array) -> tuple[Array, Array]:
+    return f.hard_sigmoid(z), (z <= -3) | (z >= 3)
+
+
+def hard_sigmoid_backward(flat: Array, da: Array) -> Array:
+    """a = z / 6 + ½ for −3 < z < 3  ⇒  dz = da / 6; else 0."""
+    return jnp.where(flat, 0, da / 6)
+
+
+def hard_tanh_forward(z: Array) -> tuple[Array, Array]:
+    return f.hard_tanh(z), (z <= -1) | (z >= 1)
+
+
+def hard_tanh_backward(flat: Array, da: Array) -> Array:
+    """a = z for −1 < z < 1  ⇒  dz = da; else 0."""
+    return jnp.where(flat, 0, da)
+
+
+def hard_silu_forward(z: Array) -> tuple[Array, Array]:
+    return f.hard_silu(z), z
+
+
+def hard_silu_backward(z: Array, da: Array) -> Array:
+    """a = z (z + 3) / 6 for −3 < z < 3  ⇒  dz = da ⊙ (2 z + 3) / 6; below 0, above da."""
+    return jnp.where(z <= -3, 0, jnp.where(z >= 3, da, da * (2 * jnp.clip(z, -3, 3) + 3) / 6))
+
+
+def glu_forward(z: Array, *, axis: int = -1) -> tuple[Array, Array]:
+    return f.glu(z, axis=axis), z
+
+
+def glu_backward(z: Array, da: Array, *, axis: int = -1) -> Array:
+    """a = u σ(v)  ⇒  du = da ⊙ σ(v),  dv = da ⊙ u σ(v) σ(−v)."""
+    u, v = f.glu_halves(z, axis)
+    gate = f.sigmoid(v)
+    return jnp.concatenate([da * gate, da * u * gate * f.sigmoid(-v)], axis)
+
+
+def maxout_forward(z: Array, *, pieces: int = 2, axis: int = -1) -> tuple[Array, Array]:
+    return f.maxout(z, pieces=pieces, axis=axis), f.first_largest(f.maxout_groups(z, pieces, axis))
+
+
+def maxout_backward(chosen: Array, da: Array, *, pieces: int = 2, axis: int = -1) -> Array:
+    """a_i = z_j for the j that was chosen in its group  ⇒  dz_j = da_i there, 0 elsewhere."""
+    groups = jnp.where(chosen, jnp.moveaxis(da, axis, -1)[..., None], 0)
+    return jnp.moveaxis(groups.reshape(*groups.shape[:-2], -1), -1, axis)
+
+
 def softmax_forward(z: Array, *, axis: int = -1) -> tuple[Array, Array]:
     a = f.softmax(z, axis=axis)
     return a, a
@@ -101,6 +264,21 @@ ACTIVATION_RULES: dict[Callable[..., Array], ActivationRule] = {
     f.sigmoid: ActivationRule(sigmoid_forward, sigmoid_backward),
     f.tanh: ActivationRule(tanh_forward, tanh_backward),
     f.relu: ActivationRule(relu_forward, relu_backward),
+    f.leaky_relu: ActivationRule(leaky_relu_forward, leaky_relu_backward),
+    f.elu: ActivationRule(elu_forward, elu_backward),
+    f.selu: ActivationRule(selu_forward, selu_backward),
+    f.celu: ActivationRule(celu_forward, celu_backward),
+    f.softplus: ActivationRule(softplus_forward, softplus_backward),
+    f.log_sigmoid: ActivationRule(log_sigmoid_forward, log_sigmoid_backward),
+    f.softsign: ActivationRule(softsign_forward, softsign_backward),
+    f.silu: ActivationRule(silu_forward, silu_backward),
+    f.gelu: ActivationRule(gelu_forward, gelu_backward),
+    f.mish: ActivationRule(mish_forward, mish_backward),
+    f.hard_sigmoid: ActivationRule(hard_sigmoid_forward, hard_sigmoid_backward),
+    f.hard_tanh: ActivationRule(hard_tanh_forward, hard_tanh_backward),
+    f.hard_silu: ActivationRule(hard_silu_forward, hard_silu_backward),
+    f.glu: ActivationRule(glu_forward, glu_backward),
+    f.maxout: ActivationRule(maxout_forward, maxout_backward),
     f.softmax: ActivationRule(softmax_forward, softmax_backward),
     f.log_softmax: ActivationRule(log_softmax_forward, log_softmax_backward),
 }

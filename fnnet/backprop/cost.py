@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -61,12 +62,12 @@ def vjp_to_loss(
     fused = fused_gradient(cost)
     if fused is None:
         prediction, pullback = vjp(cost.model, params, x, **options)
-        return prediction, lambda: pullback(mean_of(loss_gradient(cost.loss, prediction, target)))[0]
+        return prediction, lambda: pullback(of_mean(cost, loss_gradient(cost.loss, prediction, target), target))[0]
     model: Any = cost.model
     model.check(params)
     z, pullback = vjp(Sequential(model.layers[:-1]), params[:-1], x, **options)
     prediction = model.layers[-1].apply(params[-1], z)
-    return prediction, lambda: (*pullback(mean_of(fused(prediction, target)))[0], params[-1])
+    return prediction, lambda: (*pullback(of_mean(cost, fused(prediction, target), target))[0], params[-1])
 
 
 def fused_gradient(cost: Cost) -> Callable[..., Array] | None:
@@ -77,12 +78,14 @@ def fused_gradient(cost: Cost) -> Callable[..., Array] | None:
     if not isinstance(last, Activation):
         return None
     function, options = unbind(last.function)
-    return FUSED_GRADIENTS.get((function, cost.loss)) if options.get("axis", -1) == -1 else None
+    loss, loss_options = unbind(cost.loss)
+    fused = FUSED_GRADIENTS.get((function, loss)) if options.get("axis", -1) == -1 else None
+    return None if fused is None else partial(fused, **loss_options)
 
 
-def mean_of(gradients: Array) -> Array:
-    """The gradient of the mean over the examples from the gradient of each: division by their number.
-
-    Where the loss has several axes (sequences, images), every position counts as an example.
-    """
-    return gradients / (gradients.size // gradients.shape[-1])
+def of_mean(cost: Cost, gradients: Array, target: Array) -> Array:
+    """The gradient of the mean loss from the gradient of each: division by how many there are."""
+    counted = cost.counted(target)
+    if counted is None:
+        return gradients / (gradients.size // gradients.shape[-1])
+    return gradients / jnp.maximum(counted, 1).astype(gradients.dtype)

@@ -3,7 +3,7 @@
 from fnnet.layers.activation import Activation
 from fnnet.layers.combinators import Sequential, sequential
 from fnnet.layers.dense import Dense
-from fnnet.layers.dropout import Dropout
 from fnnet.layers.flatten import Flatten
+from fnnet.layers.noise import Dropout, GaussianNoise
 
-__all__ = ["Activation", "Dense", "Dropout", "Flatten", "Sequential", "sequential"]
+__all__ = ["Activation", "Dense", "Dropout", "Flatten", "GaussianNoise", "Sequential", "sequential"]

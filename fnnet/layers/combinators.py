@@ -50,10 +50,14 @@ class Sequential:
         return x
 
     def check(self, params: Params) -> None:
-        if not isinstance(params, (tuple, list)) or len(params) != len(self.layers):
-            came = f"{len(params)} entries" if isinstance(params, (tuple, list)) else type(params).__name__
+        if not isinstance(params, tuple):
+            raise TypeError(
+                f"Sequential: params is a {type(params).__name__}; expected a tuple with one entry per layer, as init "
+                f"makes it"
+            )
+        if len(params) != len(self.layers):
             raise ValueError(
-                f"Sequential: params has {came} but there are {len(self.layers)} layers; "
+                f"Sequential: params has {len(params)} entries but there are {len(self.layers)} layers; "
                 f"expected one entry per layer, as init makes them"
             )
 

@@ -11,6 +11,7 @@ from fnnet.optimizers.adam import AdamState, adam
 from fnnet.optimizers.base import Optimizer, apply_updates, chain
 from fnnet.optimizers.momentum import MomentumState, momentum
 from fnnet.optimizers.sgd import SgdState, sgd
+from fnnet.optimizers.transforms import project
 
 __all__ = [
     "AdamState",
@@ -21,5 +22,6 @@ __all__ = [
     "apply_updates",
     "chain",
     "momentum",
+    "project",
     "sgd",
 ]

@@ -54,8 +54,11 @@ def value_at(hyperparameter: Hyperparameter, step: Array) -> Scalar:
 
 
 def in_dtype(value: Scalar, dtype: DType) -> Scalar:
-    """A scalar that multiplies arrays of ``dtype`` without promoting them. Python numbers do so as they are."""
-    return value if isinstance(value, (int, float)) else jnp.asarray(value).astype(dtype)
+    """A scalar that multiplies arrays of ``dtype`` without promoting them. Python numbers do so as they are.
+
+    ``np.float64`` is a Python float, but to jax a strongly typed array: hence ``float``.
+    """
+    return float(value) if isinstance(value, (int, float)) else jnp.asarray(value).astype(dtype)
 
 
 def moment_dtype(leaf: Any) -> DType:

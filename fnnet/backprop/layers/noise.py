@@ -1,11 +1,11 @@
-"""The rule of ``Dropout``."""
+"""The rules of the layers that add noise in training."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 
 from fnnet.backprop.rule import RULES, Rule
-from fnnet.layers import Dropout
+from fnnet.layers import Dropout, GaussianNoise
 from fnnet.types import Array, Params
 
 
@@ -23,4 +23,18 @@ def dropout_backward(layer: Dropout, params: Params, mask: Array | None, dy: Arr
     return {}, dy if mask is None else jnp.where(mask, dy / (1 - layer.rate), 0)
 
 
+def gaussian_noise_forward(
+    layer: GaussianNoise, params: Params, x: Array, *, key: Array | None, train: bool
+) -> tuple[Array, tuple[()]]:
+    return layer.apply(params, x, key=key, train=train), ()
+
+
+def gaussian_noise_backward(
+    layer: GaussianNoise, params: Params, residuals: tuple[()], dy: Array
+) -> tuple[Params, Array]:
+    """y = x + noise that does not depend on x  ⇒  dx = dy."""
+    return {}, dy
+
+
 RULES[Dropout] = Rule(dropout_forward, dropout_backward)
+RULES[GaussianNoise] = Rule(gaussian_noise_forward, gaussian_noise_backward)

@@ -1,4 +1,4 @@
-"""Dropout."""
+"""Layers that add noise in training."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Dropout:
 
     def __post_init__(self) -> None:
         checks.in_range("Dropout", "rate", self.rate, 0, 1, open_high=True)
+        object.__setattr__(self, "rate", float(self.rate))  # np.float64 would promote what it multiplies
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}
@@ -39,3 +40,28 @@ class Dropout:
         """The entries that are kept, as booleans of the shape of ``x``."""
         checks.floating(repr(self), "x", x)
         return jax.random.bernoulli(checks.key_given(repr(self), key), 1 - self.rate, x.shape)
+
+
+@dataclass(frozen=True)
+class GaussianNoise:
+    """In training ``y = x + stddev · n`` with ``n`` standard normal, else ``y = x``; ``stddev ≥ 0``. No parameters.
+
+    A penalty in disguise: to second order in ``stddev`` the cost gains half the variance times the trace of its Hessian
+    with respect to ``x`` (Bishop 1995, "Training with noise is equivalent to Tikhonov regularization"). In training a
+    key is needed.
+    """
+
+    stddev: float
+
+    def __post_init__(self) -> None:
+        checks.in_range("GaussianNoise", "stddev", self.stddev, 0, float("inf"), open_high=True)
+        object.__setattr__(self, "stddev", float(self.stddev))  # as above
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        return {}
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        if not train:
+            return jnp.asarray(x)
+        checks.floating(repr(self), "x", x)
+        return x + self.stddev * jax.random.normal(checks.key_given(repr(self), key), x.shape, checks.dtype_of(x))

@@ -1,0 +1,167 @@
+"""``check_gradients``: the comparison and its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnnet.backprop.check.compare import as_float64, compare_trees, deviation, errors, largest, pairs, ulps
+from fnnet.backprop.check.diagnosis import diagnose
+from fnnet.backprop.check.differences import Probe, probe_tensor
+from fnnet.backprop.check.problem import Problem, make_problem
+from fnnet.backprop.check.report import GradientReport, GradientRow
+from fnnet.cost import Cost
+from fnnet.types import Array, DType, Layer, Params
+
+TOLERANCE = 1e-10  # float64: rounding errors of well-scaled gradients are about 1e-15
+ROUNDINGS = 16.0  # of the largest gradient, that a gradient that is zero on paper may come out as
+ULPS, TIMES_AUTODIFF = 16.0, 4.0  # low precision: what is allowed beside a multiple of autodiff's own rounding error
+
+
+def check_gradients(
+    subject: Cost | Layer | Callable[..., Any],
+    params: Params,
+    data: Any,
+    *,
+    value_and_grad: Callable[..., Any] | None = None,
+    key: Array | None = None,
+    train: bool = False,
+    dtype: DType = "float64",
+    tolerance: float | None = None,
+    differences: bool = True,
+    seed: int = 0,
+) -> GradientReport:
+    """Check gradients by hand against autodiff and against central differences, tensor by tensor.
+
+    ``subject`` is one of
+
+    - a ``fnnet.Cost``, with ``data=(x, y)``: its hand-written gradient, or that of ``value_and_grad``;
+    - a layer, with ``data=x``: its hand-written rule, for the parameters and for ``x``;
+    - any function ``f(params, data)``: the gradient of ``value_and_grad``, or, without it, what ``jax.grad`` gives.
+
+    ``value_and_grad`` is called as ``value_and_grad(subject)(params, data)``, like ``jax.value_and_grad`` (and for a
+    ``Cost`` also with ``key`` and ``train``). A function or layer with a ``jax.custom_vjp`` and no other rule is itself
+    what autodiff runs, so there only the differences judge.
+
+    Everything is compared in float64, whatever the dtypes given and the default precision: a row is right if
+    ``max |m − a| ≤ tolerance · max |a|``, and if no central difference (along some entries of every tensor and along
+    random directions, drawn from ``seed``) contradicts it. A difference that straddles a kink is counted as such and is
+    no error. With ``dtype="float32"`` or ``"bfloat16"`` the gradient under test is computed in that precision, the
+    reference in float64 at the same, rounded point; allowed are 16 units in the last place of the tensor's largest
+    entry, plus 4 times the error that autodiff makes in that precision.
+
+    A wrong row's note says which entry, by how much, and names the likely fault.
+    """
+    if isinstance(subject, Cost) and not (isinstance(data, (tuple, list)) and len(data) == 2):
+        raise TypeError("check_gradients: a Cost is checked on a batch; expected data=(x, y)")
+    if not callable(subject) and not isinstance(subject, Layer):
+        raise TypeError(
+            f"check_gradients: {subject!r} is neither a fnnet.Cost, a layer with init and apply, nor a function"
+        )
+    if value_and_grad is not None and not isinstance(subject, Cost) and isinstance(subject, Layer):
+        raise TypeError(
+            "check_gradients: a layer is checked by its rule in fnnet.backprop.RULES, not by value_and_grad="
+        )
+    low = None if jnp.dtype(dtype) == jnp.float64 else jnp.dtype(dtype)
+    with jax.enable_x64(True):
+        if low is not None:  # the rounded point is the one that both sides are computed at
+            params, data = rounded(params, low), rounded(data, low)
+        problem = make_problem(subject, value_and_grad, params, data, key, train, seed)
+        reference = problem.by_autodiff()
+        if low is None:
+            rows = rows_in_float64(problem, reference, TOLERANCE if tolerance is None else tolerance)
+        else:
+            rows = rows_in_low_precision(problem, reference, low)
+        if differences:
+            rows = with_differences(problem, rows, np.random.default_rng(seed))
+    against = "by hand against autodiff" if problem.has_hand else "autodiff"
+    return GradientReport(
+        rows,
+        (TOLERANCE if tolerance is None else tolerance) if low is None else None,
+        str(jnp.dtype(dtype)),
+        against + (" and central differences" if differences and problem.has_hand else " against central differences"),
+    )
+
+
+def rows_in_float64(problem: Problem, reference: Any, tolerance: float) -> tuple[GradientRow, ...]:
+    by_hand = problem.by_hand()
+    rows = compare_trees(by_hand, reference, tolerance, rounding_of(reference, "float64"))
+    tensors = {name: (m, a) for name, m, a, note in pairs(by_hand, reference) if not note}
+    return tuple(
+        row if row.ok or row.note else replace(row, note=diagnose(problem, row.path, *tensors[row.path]))
+        for row in rows
+    )
+
+
+def rows_in_low_precision(problem: Problem, reference: Any, dtype: DType) -> tuple[GradientRow, ...]:
+    low = problem.in_dtype(dtype)
+    by_hand = low.by_hand()
+    autodiff = {name: m for name, m, _, note in pairs(low.by_autodiff(), reference) if not note}
+    rounding, rows = rounding_of(reference, dtype), []
+    for row, (name, m, a, note) in zip(
+        compare_trees(by_hand, reference, np.inf), pairs(by_hand, reference), strict=True
+    ):
+        if note:
+            rows.append(row)
+            continue
+        error, own = (ulps(errors(side, a)[0], a, dtype) for side in (m, autodiff[name]))
+        ok = bool(error <= ULPS + TIMES_AUTODIFF * own or row.absolute <= rounding)
+        rows.append(replace(row, ulps=error, ok=ok, note="" if ok else diagnose(problem, name, m, a)))
+    return tuple(rows)
+
+
+def rounding_of(reference: Any, dtype: DType) -> float:
+    """The size of the rounding errors in ``dtype`` of sums of numbers as large as the largest gradient."""
+    return (
+        ROUNDINGS * float(jnp.finfo(dtype).eps) * max((largest(as_float64(a)) for _, a in reference[1:]), default=0.0)
+    )
+
+
+def with_differences(
+    problem: Problem, rows: tuple[GradientRow, ...], rng: np.random.Generator
+) -> tuple[GradientRow, ...]:
+    """The rows with the differences' opinion of autodiff's gradient, which right rows share."""
+    gradients = problem.by_autodiff()[1:]
+    by_path = {row.path: row for row in rows}
+    hand = dict(problem.by_hand()) if problem.has_hand else {}
+    for index, (name, gradient) in enumerate(gradients):
+        row = by_path[name]
+        a = np.asarray(gradient)
+        worst = int(np.argmax(deviation(np.asarray(hand[name]), a))) if row.ok and name in hand and a.size else 0
+        by_path[name] = with_probes(row, probe_tensor(problem, index, a, rng, worst), a)
+    return tuple(by_path[row.path] for row in rows)
+
+
+def with_probes(row: GradientRow, probes: list[Probe], a: Any) -> GradientRow:
+    scale = float(np.abs(a).max(initial=0.0))
+    told = [probe.error / scale if scale > 0 else probe.error for probe in probes if not probe.kink]
+    kinks = sum(probe.kink for probe in probes)
+    row = replace(row, differences=max(told) if told else None, kinks=kinks)
+    wrong = [probe for probe in probes if probe.wrong]
+    if not wrong or not row.ok:
+        return row
+    first = wrong[0]
+    at = "a random direction" if first.entry is None else f"entry {list(first.entry)}"
+    ratio = f", a factor of {first.claimed / first.difference:.6g}" if first.difference else ""
+    note = (
+        f"along {at} the slope is {first.difference:.6g} by central differences but {first.claimed:.6g} by "
+        f"differentiation{ratio}: a custom derivative is wrong, or a value is cut off from its derivative"
+    )
+    return replace(row, ok=False, note=note)
+
+
+def rounded(tree: Any, dtype: DType) -> Any:
+    """Floating-point leaves rounded to ``dtype``, as float64 numbers."""
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            return value
+        array = np.asarray(value)
+        return array.astype(dtype).astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array
+
+    return jax.tree.map(leaf, tree)

@@ -1,0 +1,150 @@
+"""What is checked, brought to one form: a scalar function of a tree of variables, and a gradient to test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnnet.backprop.cost import value_and_grad
+from fnnet.backprop.rule import RULES, vjp
+from fnnet.checks import is_float
+from fnnet.cost import Cost
+from fnnet.paths import named_leaves
+from fnnet.types import Array, DType, Layer, Params
+
+Named = list[tuple[str, Any]]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A subject at one point. ``variables`` is what it is differentiated by: ``params``, or ``(params, x)`` of a layer.
+
+    ``cotangent`` is the random gradient with respect to an output that is not a scalar: one of ones would miss errors
+    that sum to zero, as softmax's do.
+    """
+
+    subject: Any
+    engine: Callable[..., Any] | None  # as jax.value_and_grad; None: the subject's own rule
+    variables: Any
+    data: Any
+    key: Array | None
+    train: bool
+    cotangent: Any
+
+    @property
+    def is_layer(self) -> bool:
+        return not isinstance(self.subject, Cost) and isinstance(self.subject, Layer)
+
+    @property
+    def has_hand(self) -> bool:
+        """Whether there is a gradient beside autodiff's own (which of a custom_vjp function is its custom rule)."""
+        if self.is_layer:
+            return type(self.subject) in RULES
+        return self.engine is not None or isinstance(self.subject, Cost)
+
+    @property
+    def differentiates_data(self) -> bool:
+        return self.is_layer and is_float(self.data)
+
+    def in_dtype(self, dtype: DType) -> Problem:
+        """The same problem with every floating-point number in ``dtype``."""
+        cast = partial(in_dtype, dtype=dtype)
+        return Problem(
+            self.subject,
+            self.engine,
+            cast(self.variables),
+            cast(self.data),
+            self.key,
+            self.train,
+            cast(self.cotangent),
+        )
+
+    def by_hand(self) -> Named:
+        """``(name, tensor)`` of the value and of the gradient under test."""
+        if self.is_layer and self.has_hand:
+            params, x = self.variables if self.differentiates_data else (self.variables, self.data)
+            y, pullback = vjp(self.subject, params, x, **self.random)
+            dparams, dx = pullback(self.cotangent)
+            return self.named("y", y, (dparams, dx) if self.differentiates_data else dparams)
+        if self.has_hand:
+            engine = self.engine or value_and_grad
+            return self.named("value", *engine(self.subject)(self.variables, self.data, **self.options))
+        return self.by_autodiff()
+
+    def by_autodiff(self) -> Named:
+        if self.is_layer:
+            y, pullback = jax.vjp(self.output, self.variables)
+            return self.named("y", y, pullback(self.cotangent)[0])
+        value, grads = jax.value_and_grad(self.scalar)(self.variables)
+        return self.named("value", value, grads)
+
+    def output(self, variables: Any) -> Array:
+        """The subject's own output, at other values of the variables."""
+        if self.is_layer:
+            params, x = variables if self.differentiates_data else (variables, self.data)
+            return self.subject.apply(params, x, **self.random)
+        return self.subject(variables, self.data, **self.options)
+
+    def scalar(self, variables: Any) -> Array:
+        y = self.output(variables)
+        return y if self.cotangent is None else jnp.vdot(self.cotangent, y)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return self.random if isinstance(self.subject, Cost) else {}
+
+    @property
+    def random(self) -> dict[str, Any]:
+        """The same random numbers for every evaluation, with a clone of the key: that they are drawn again is meant."""
+        return {"key": None if self.key is None else jax.random.clone(self.key), "train": self.train}
+
+    def named(self, first: str, value: Any, gradient: Any) -> Named:
+        return [(first, value), *self.variable_names(gradient)]
+
+    def variable_names(self, tree: Any) -> Named:
+        if not self.differentiates_data:
+            return name_params(tree)
+        return [*name_params(tree[0]), ("x", tree[1])]
+
+
+def name_params(params: Params) -> Named:
+    return [(name or "params", leaf) for name, leaf in named_leaves(params)]
+
+
+def make_problem(
+    subject: Any, engine: Any, params: Params, data: Any, key: Array | None, train: bool, seed: int
+) -> Problem:
+    """The problem in float64. Within ``jax.enable_x64``."""
+    params, data = in_dtype(params, jnp.float64), in_dtype(data, jnp.float64)
+    problem = Problem(subject, engine, params, data, key, train, None)
+    if problem.differentiates_data:
+        problem = Problem(subject, engine, (params, data), data, key, train, None)
+    y = jax.eval_shape(problem.output, problem.variables)
+    if y.shape == () and not problem.is_layer:
+        return problem
+    if not problem.is_layer and engine is not None:
+        raise ValueError(
+            f"check_gradients: the function gives shape {y.shape}; with value_and_grad= it must give a scalar"
+        )
+    cotangent = jnp.asarray(np.random.default_rng(seed).standard_normal(y.shape))
+    return Problem(subject, engine, problem.variables, data, key, train, cotangent)
+
+
+def in_dtype(tree: Any, dtype: DType) -> Any:
+    """Every floating-point leaf as an array of ``dtype``, other leaves as they are."""
+
+    def convert(leaf: Any) -> Any:
+        if isinstance(leaf, jax.core.Tracer):
+            raise TypeError("check_gradients: called inside a jax transformation; it compares numbers, call it outside")
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        values = np.asarray(leaf)
+        return jnp.asarray(values.astype(dtype) if jnp.issubdtype(values.dtype, jnp.floating) else values)
+
+    return jax.tree.map(convert, tree)

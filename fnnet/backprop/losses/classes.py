@@ -1,0 +1,61 @@
+"""Gradients of the losses over classes.
+
+``t_c`` is the weight of class ``c``'s term: ``[c = label]`` or the distribution's ``y_c``, with the options of the loss
+(smoothing, class weights, an ignored label) worked in. ``options`` are those of ``losses.targets.class_targets``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from fnnet.activations import exponentials, log_softmax
+from fnnet.losses.targets import class_targets, real_targets
+from fnnet.types import Array
+
+
+def cross_entropy(prediction: Array, target: Array, **options: Any) -> Array:
+    """ℓ = −Σ_c t_c log p_c  ⇒  ∂ℓ/∂p_c = −t_c / p_c; 0 where t_c is 0."""
+    p, t, valid = class_targets("losses.cross_entropy", prediction, target, **options)
+    return valid * (-t / jnp.where(t == 0, 1, p))
+
+
+def softmax_cross_entropy(prediction: Array, target: Array, **options: Any) -> Array:
+    """ℓ = −Σ_c t_c log p_c with p = softmax(z)  ⇒  ∂ℓ/∂z_c = p_c Σ_j t_j − t_c; for a label the textbook's p − y.
+
+    With e_c = exp(z_c − max z) and p_c = e_c / (1 + x), where x is what the sum of the e_c exceeds 1 by, this is
+    (e_c Σ_j t_j − t_c − t_c x) / (1 + x): exact also where p_c is so near to t_c that p_c − t_c rounds to 0.
+    """
+    z, t, valid = class_targets("losses.softmax_cross_entropy", prediction, target, **options)
+    _, e, excess = exponentials(z, -1)
+    return valid * ((e * t.sum(-1, keepdims=True) - t - t * excess) / (1 + excess))
+
+
+def softmax_then_cross_entropy(p: Array, target: Array, **options: Any) -> Array:
+    """Softmax and cross-entropy as one: from p = softmax(z), ∂ℓ/∂z_c = p_c Σ_j t_j − t_c.
+
+    By the chain rule through ∂ℓ/∂p = −t / p it would divide by a probability and multiply by it again, and give NaN
+    where that underflows; as one it cancels on paper.
+    """
+    p, t, valid = class_targets("losses.cross_entropy", p, target, **options)
+    return valid * (p * t.sum(-1, keepdims=True) - t)
+
+
+def focal(prediction: Array, target: Array, *, gamma: float = 2.0, **options: Any) -> Array:
+    """ℓ = −Σ_c t_c q_c^γ l_c with l = log softmax(z), q = 1 − exp(l)  ⇒  ∂ℓ/∂l_c = t_c q_c^γ (γ p_c l_c / q_c − 1).
+
+    From ∂q/∂l = −p; where q_c = 0, l_c / q_c is its limit −1. Then ∂ℓ/∂z_c = ∂ℓ/∂l_c − p_c Σ_j ∂ℓ/∂l_j.
+    """
+    z, t, valid = class_targets("losses.focal", prediction, target, **options)
+    log_p = log_softmax(z)
+    p, q = jnp.exp(log_p), -jnp.expm1(log_p)
+    ratio = jnp.where(q == 0, -1, log_p / jnp.where(q == 0, 1, q))
+    d = jnp.where(t == 0, 0, t * q**gamma * (gamma * (p * ratio) - 1))
+    return valid * (d - p * d.sum(-1, keepdims=True))
+
+
+def kl_divergence(prediction: Array, target: Array) -> Array:
+    """ℓ = Σ_c y_c log(y_c / p_c)  ⇒  ∂ℓ/∂p_c = −y_c / p_c; 0 where y_c is 0."""
+    p, y = real_targets("losses.kl_divergence", prediction, target)
+    return -y / jnp.where(y == 0, 1, p)

@@ -1,0 +1,51 @@
+"""Gradients of the losses of real outputs; ``d = ŷ − y``."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from fnnet.losses.regression import difference, direction
+from fnnet.losses.targets import real_targets
+from fnnet.types import Array
+
+
+def squared_error(prediction: Array, target: Array) -> Array:
+    """ℓ = 1/K Σ_k d_k²  ⇒  ∂ℓ/∂ŷ_k = 2/K d_k."""
+    prediction, target = real_targets("losses.squared_error", prediction, target)
+    return (prediction - target) * (2 / prediction.shape[-1])
+
+
+def half_squared_error(prediction: Array, target: Array) -> Array:
+    """ℓ = ½ Σ_k d_k²  ⇒  ∂ℓ/∂ŷ_k = d_k."""
+    prediction, target = real_targets("losses.half_squared_error", prediction, target)
+    return prediction - target
+
+
+def absolute_error(prediction: Array, target: Array) -> Array:
+    """ℓ = 1/K Σ_k |d_k|  ⇒  ∂ℓ/∂ŷ_k = 1/K sign(d_k), sign(0) = 0."""
+    prediction, target = real_targets("losses.absolute_error", prediction, target)
+    return jnp.sign(prediction - target) / prediction.shape[-1]
+
+
+def huber(prediction: Array, target: Array, *, delta: float = 1.0) -> Array:
+    """h(d) = ½ d² where |d| ≤ δ, else δ (|d| − ½ δ)  ⇒  ∂ℓ/∂ŷ_k = 1/K min(max(d_k, −δ), δ)."""
+    d = difference("losses.huber", prediction, target, delta)
+    return jnp.clip(d, -delta, delta) / d.shape[-1]
+
+
+def log_cosh(prediction: Array, target: Array) -> Array:
+    """ℓ = 1/K Σ_k log cosh d_k  ⇒  ∂ℓ/∂ŷ_k = 1/K tanh d_k."""
+    prediction, target = real_targets("losses.log_cosh", prediction, target)
+    return jnp.tanh(prediction - target) / prediction.shape[-1]
+
+
+def cosine(prediction: Array, target: Array) -> Array:
+    """ℓ = ½ ‖u − v‖² with u = ŷ/‖ŷ‖, v = y/‖y‖  ⇒  ∂ℓ/∂ŷ = (u (u · v) − v) / ‖ŷ‖ = (u − v − ℓ u) / ‖ŷ‖.
+
+    From ∂ℓ/∂u = u − v and ∂u/∂ŷ = (I − u uᵀ) / ‖ŷ‖, with u · (u − v) = 1 − u · v = ℓ. 0 where ŷ or y is 0.
+    """
+    prediction, target = real_targets("losses.cosine", prediction, target)
+    u, norm, u_zero = direction(prediction)
+    v, _, v_zero = direction(target)
+    loss = 0.5 * jnp.square(u - v).sum(-1, keepdims=True)
+    return jnp.where((u_zero | v_zero)[..., None], 0, (u - v - loss * u) / jnp.where(u_zero[..., None], 1, norm))

@@ -1,0 +1,36 @@
+"""Loss functions: ``loss(prediction, target) -> (N,)``, one number per example and never a hidden mean.
+
+The last axis of the prediction holds an example's outputs (``K``) or classes (``C``); the result has the shape of the
+axes before it, so sequences ``(N, T, C)`` give ``(N, T)``. ``fnnet.Cost`` takes the mean. Shapes, dtypes and label
+kinds are checked while tracing, and nothing is broadcast; a target is converted to the prediction's dtype. Options
+are fixed with ``fnnet.bind``: ``bind(huber, delta=2.0)``.
+
+Labels out of range are refused where their values are known; inside ``jit`` they are not, and such an example's loss
+and gradient are then NaN rather than a plausible number.
+
+In the formulas ``ŷ`` is a prediction, ``y`` its target, ``p`` a predicted probability and ``z`` a logit.
+"""
+
+from fnnet.losses.binary import binary_cross_entropy, hinge, sigmoid_cross_entropy, squared_hinge
+from fnnet.losses.classes import cross_entropy, focal, kl_divergence, softmax_cross_entropy
+from fnnet.losses.likelihood import gaussian_negative_log_likelihood, poisson_negative_log_likelihood
+from fnnet.losses.regression import absolute_error, cosine, half_squared_error, huber, log_cosh, squared_error
+
+__all__ = [
+    "absolute_error",
+    "binary_cross_entropy",
+    "cosine",
+    "cross_entropy",
+    "focal",
+    "gaussian_negative_log_likelihood",
+    "half_squared_error",
+    "hinge",
+    "huber",
+    "kl_divergence",
+    "log_cosh",
+    "poisson_negative_log_likelihood",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+    "squared_error",
+    "squared_hinge",
+]
