@@ -95,7 +95,7 @@ def selu(z: Array) -> Array:
 
 
 def celu(z: Array, *, alpha: float = 1.0) -> Array:
-    """ELU with a continuous derivative, ``z`` where ``z > 0``, else ``α (exp(z / α) − 1)`` with ``α > 0`` (Barron 2017)."""
+    """ELU with a continuous derivative, ``z`` where ``z > 0``, else ``α (exp(z / α) − 1)``, ``α > 0`` (Barron 2017)."""
     return jnp.where(z <= 0, alpha * jnp.expm1(jnp.where(z <= 0, z, 0) / alpha), z)
 
 

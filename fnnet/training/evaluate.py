@@ -18,9 +18,9 @@ Evaluation = Callable[[Params, Batch], dict[str, Array]]
 def evaluate(cost: Cost, metrics: Mapping[str, Loss] | None = None, *, batch_size: int = 1024) -> Evaluation:
     """``evaluation(params, (x, y)) -> {"cost": ..., and one number per metric}``, a pure function.
 
-    Means over all examples, in at least float32 and exact for any number of them: at most ``batch_size`` at a time go through the
-    deterministic network (``train=False``), the last batch as small as it comes. ``metrics`` are functions
-    ``(prediction, target) -> (N,)``, such as ``fnnet.accuracy``; the cost includes the penalty.
+    Means over all examples, added up in at least float32, exact for any number of them: at most ``batch_size`` at a
+    time go through the deterministic network (``train=False``), the last batch as small as it comes. ``metrics`` are
+    functions ``(prediction, target) -> (N,)``, such as ``fnnet.accuracy``; the cost includes the penalty.
     """
     checks.positive_integer("evaluate", "batch_size", batch_size)
     measures = {"cost": cost.loss, **(metrics or {})}
