@@ -19,7 +19,8 @@ def compare_trees(by_hand: Any, reference: Any, tolerance: float, rounding: floa
     """A row for each tensor of either side, matched by name: right if ``max |m − a| ≤ tolerance · max |a|``.
 
     Or if ``max |m − a| ≤ rounding``: a gradient that is zero on paper, as of a bias that a softmax ignores, comes out
-    as the rounding errors of larger numbers, and two such have nothing in common. Both sides are lists of ``(name, tensor)``, as ``fnnet.paths.named_leaves`` makes them.
+    as the rounding errors of larger numbers, and two such have nothing in common. Both sides are lists of
+    ``(name, tensor)``, as ``fnnet.paths.named_leaves`` makes them.
     """
     rows = []
     for path, m, a, note in pairs(by_hand, reference):
