@@ -9,8 +9,6 @@ EXPERIMENTS = {
     "mnist": "experiments.mnist",
     "worked_example": "experiments.worked_example",
     "gradients": "experiments.gradients",
-    "mutants": "experiments.mutants",
-    "accuracy": "experiments.accuracy",
 }
 
 if __name__ == "__main__":
