@@ -4,27 +4,24 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from fnnet import activations, layers, losses, optimizers, penalties
+from fnnet import activations, layers, losses, optimizers, penalties, projections
 
 
-def functions_of(module: ModuleType, *parameters: str) -> set[Any]:
-    """The functions written in a module whose signature begins with these parameters."""
-    return {
-        value
-        for name, value in vars(module).items()
-        if inspect.isfunction(value)
-        and value.__module__ == module.__name__
-        and not name.startswith("_")
-        and tuple(inspect.signature(value).parameters)[: len(parameters)] == parameters
-    }
+def functions_of(module: ModuleType) -> set[Any]:
+    """The functions that a module or package gives out."""
+    return {value for value in (getattr(module, name) for name in module.__all__) if inspect.isfunction(value)}
 
 
 def public_activations() -> set[Any]:
-    return functions_of(activations, "z")
+    return functions_of(activations)
 
 
 def public_losses() -> set[Any]:
-    return functions_of(losses, "prediction", "target")
+    return functions_of(losses)
+
+
+def public_projections() -> set[Any]:
+    return functions_of(projections)
 
 
 def public_penalties() -> set[Any]:
@@ -40,12 +37,5 @@ def public_layers() -> set[Any]:
 
 
 def public_optimizers() -> set[Any]:
-    """Functions that build an ``Optimizer`` out of numbers; ``chain`` builds one out of others."""
-    functions = (getattr(optimizers, name) for name in optimizers.__all__)
-    return {
-        value
-        for value in functions
-        if inspect.isfunction(value)
-        and inspect.signature(value).return_annotation in ("Optimizer", optimizers.Optimizer)
-        and value is not optimizers.chain
-    }
+    """Algorithms: functions that build an ``Optimizer`` out of a learning rate."""
+    return {value for value in functions_of(optimizers) if "learning_rate" in inspect.signature(value).parameters}

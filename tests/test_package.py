@@ -12,7 +12,7 @@ import fnnet
 ROOT = Path(fnnet.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 AUTODIFF = {"grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev", "hessian", "linear_transpose"}
-BACKPROP = [path for path in MODULES if "backprop" in path.parts and path.name != "check.py"]
+BACKPROP = [path for path in MODULES if "backprop" in path.parts and "check" not in path.parts]
 
 
 def imports(source: str) -> set[str]:
@@ -71,7 +71,8 @@ FLOORS = [
     ["types"],
     ["binding", "paths"],
     ["checks"],
-    ["activations", "initializers", "losses", "penalties"],
+    ["activations", "initializers", "penalties", "projections"],
+    ["losses"],
     ["layers"],
     ["cost"],
     ["backprop"],

@@ -22,11 +22,13 @@ def checked_data(place: str, cost: Cost, params: Params, data: Batch) -> tuple[A
     x, y = split_batch(place, data)
     finite(place, "x", x)
     finite(place, "y", y)
-    prediction = jax.eval_shape(cost.model.apply, params, x)
-    try:  # abstract predictions, actual targets: the loss looks at their values and computes nothing
+    try:
+        prediction = jax.eval_shape(cost.model.apply, params, x)
+        # Abstract predictions, actual targets: the loss looks at their values and computes nothing.
         jax.eval_shape(lambda p: cost.mean_loss(p, y), prediction)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{place}: {error}") from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{place}: {error}") from error
     return x, y
 
 
