@@ -9,6 +9,7 @@ EXPERIMENTS = {
     "mnist": "experiments.mnist",
     "worked_example": "experiments.worked_example",
     "gradients": "experiments.gradients",
+    "accuracy": "experiments.accuracy",
 }
 
 if __name__ == "__main__":

@@ -145,11 +145,11 @@ def mish(z: Array) -> Array:
 
 
 def hard_sigmoid(z: Array) -> Array:
-    """``z / 6 + ½`` where ``−3 < z < 3``, else 0 or 1; the derivative at both kinks is 0.
+    """``(z + 3) / 6`` where ``−3 < z < 3``, else 0 or 1; the derivative at both kinks is 0.
 
     Source: Courbariaux, Bengio and David 2015, with the slope 1/6 of Howard et al. 2019.
     """
-    return jnp.where(z <= -3, 0, jnp.where(z >= 3, 1, z / 6 + 0.5))
+    return jnp.where(z <= -3, 0, jnp.where(z >= 3, 1, (z + 3) / 6))
 
 
 def hard_tanh(z: Array) -> Array:
@@ -169,7 +169,7 @@ def glu(z: Array, *, axis: int = -1) -> Array:
     Source: Dauphin et al. 2017, eq. 1.
     """
     u, v = glu_halves(z, axis)
-    return u * sigmoid(v)
+    return jnp.where(jnp.isinf(u) & (v > -jnp.inf), u, u * sigmoid(v))  # a gate that rounds to 0 is not 0
 
 
 def glu_halves(z: Array, axis: int) -> tuple[Array, Array]:
@@ -230,17 +230,21 @@ def exponentials(z: Array, axis: int) -> tuple[Array, Array, Array]:
     when it is small: the log of a probability near 1 then has all of its digits.
     """
     largest = jax.lax.stop_gradient(z.max(axis, keepdims=True))
-    shifted = z - largest
+    shifted = jnp.where(z == jnp.inf, 0, z - largest)
     e = jnp.exp(shifted)
     at_largest = (z == largest).astype(z.dtype)
-    share = at_largest / at_largest.sum(axis, keepdims=True)  # of the 1 to be left out; equal maxima split it
-    return shifted, e, (e - share).sum(axis, keepdims=True)
+    others = (e - at_largest).sum(axis, keepdims=True)
+    return shifted, e, others + (at_largest.sum(axis, keepdims=True) - 1)
 
 
 def finite(z: Array) -> Array:
     """``z`` with the infinities brought to the largest finite numbers, where ``∞ / ∞`` would hide a limit."""
-    largest = jnp.finfo(z.dtype).max
-    return jnp.clip(z, -largest, largest)
+    return jnp.where(jnp.isinf(z), jnp.sign(z) * jnp.finfo(z.dtype).max, z)
+
+
+def magnitude(z: Array) -> Array:
+    """``|z|`` with derivative ``sign(z)``, 0 at 0 (that of ``jnp.abs`` at 0 is 1)."""
+    return z * jnp.sign(z)
 
 
 def gated(z: Array, gate: Array) -> Array:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from fnnet import checks
+from fnnet.activations import magnitude
 from fnnet.paths import is_weight, named_leaves
 from fnnet.types import Array, Params, Scalar
 
@@ -24,7 +25,7 @@ class L1:
     where: Callable[[str], bool] = is_weight
 
     def __call__(self, params: Params) -> Array:
-        return sum_over_weights(self, params, lambda w: self.strength * jnp.abs(w).sum())
+        return sum_over_weights(self, params, lambda w: self.strength * magnitude(w).sum())
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ElasticNet:
 
     def __call__(self, params: Params) -> Array:
         return sum_over_weights(
-            self, params, lambda w: self.l1 * jnp.abs(w).sum() + 0.5 * self.l2 * jnp.square(w).sum()
+            self, params, lambda w: self.l1 * magnitude(w).sum() + 0.5 * self.l2 * jnp.square(w).sum()
         )
 
 

@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Activation, activations, log_softmax, relu, sigmoid, softmax, tanh
+from fnnet import activations, log_softmax, relu, sigmoid, softmax, tanh
 from fnnet.binding import unbind
 from tests import reference
-from tests.cases import LAYERS, LayerCase
+from tests.cases import ACTIVATIONS, LayerCase
 
 INF = np.inf
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("case", [case for case in LAYERS if isinstance(case.build(), Activation)], ids=str)
+@pytest.mark.parametrize("case", ACTIVATIONS, ids=str)
 def test_value_equals_reference(case: LayerCase) -> None:
     function, options = unbind(case.build().function)
     z = case.x("float64") * 5

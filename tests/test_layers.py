@@ -177,7 +177,11 @@ REFUSED = [
     (lambda: sequential(Dense), TypeError, r"layer 0 is .*Dense.*; write Dense\(...\)"),
     (lambda: Sequential((relu,)), TypeError, "layer 0 is .*; wrap a function in Activation"),
     (lambda: sequential(Dense(2)).apply((), X), ValueError, "params has 0 entries but there are 1 layers"),
-    (lambda: sequential(Dense(2)).apply({}, X), TypeError, "params is a dict; expected a tuple with one entry per layer"),
+    (
+        lambda: sequential(Dense(2)).apply({}, X),
+        TypeError,
+        "params is a dict; expected a tuple with one entry per layer",
+    ),
     (lambda: sequential(Dense(2)).apply([{}], X), TypeError, "params is a list; expected a tuple"),
 ]
 

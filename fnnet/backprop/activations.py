@@ -148,9 +148,8 @@ def silu_forward(z: Array) -> tuple[Array, Array]:
 
 
 def silu_backward(z: Array, da: Array) -> Array:
-    """a = z σ(z)  ⇒  dz = da ⊙ (σ(z) + z σ(z) σ(−z))."""
-    gate = f.sigmoid(z)
-    return da * (gate + f.finite(z) * gate * f.sigmoid(-z))
+    """a = z σ(z)  ⇒  dz = da ⊙ σ(z) (1 + z σ(−z))."""
+    return da * (f.sigmoid(z) * (1 + f.finite(z) * f.sigmoid(-z)))
 
 
 def gelu_forward(z: Array, *, approximate: bool = False) -> tuple[Array, Array]:
@@ -226,7 +225,8 @@ def glu_backward(z: Array, da: Array, *, axis: int = -1) -> Array:
     """a = u σ(v)  ⇒  du = da ⊙ σ(v),  dv = da ⊙ u σ(v) σ(−v)."""
     u, v = f.glu_halves(z, axis)
     gate = f.sigmoid(v)
-    return jnp.concatenate([da * gate, da * u * gate * f.sigmoid(-v)], axis)
+    slope = jnp.where(jnp.isinf(u) & jnp.isfinite(v), u, u * gate * f.sigmoid(-v))
+    return jnp.concatenate([da * gate, da * slope], axis)
 
 
 def maxout_forward(z: Array, *, pieces: int = 2, axis: int = -1) -> tuple[Array, Array]:
@@ -245,18 +245,26 @@ def softmax_forward(z: Array, *, axis: int = -1) -> tuple[Array, Array]:
 
 
 def softmax_backward(a: Array, da: Array, *, axis: int = -1) -> Array:
-    """∂a_i/∂z_j = a_i ([i = j] − a_j)  ⇒  dz_j = a_j (da_j − Σ_i da_i a_i)."""
-    return a * (da - (da * a).sum(axis, keepdims=True))
+    """∂a_i/∂z_j = a_i ([i = j] − a_j)  ⇒  dz_j = a_j (da_j − Σ_i da_i a_i).
+
+    The parenthesis is taken twice: on paper its own mean Σ_i a_i (...) is 0, in floating point that removes the error.
+    """
+    relative = da - (da * a).sum(axis, keepdims=True)
+    return a * (relative - (relative * a).sum(axis, keepdims=True))
 
 
-def log_softmax_forward(z: Array, *, axis: int = -1) -> tuple[Array, Array]:
-    a = f.log_softmax(z, axis=axis)
-    return a, a
+def log_softmax_forward(z: Array, *, axis: int = -1) -> tuple[Array, tuple[Array, Array]]:
+    shifted, e, excess = f.exponentials(z, axis)
+    return shifted - jnp.log1p(excess), (e, excess)
 
 
-def log_softmax_backward(a: Array, da: Array, *, axis: int = -1) -> Array:
-    """∂a_i/∂z_j = [i = j] − softmax(z)_j and softmax(z) = exp(a)  ⇒  dz_j = da_j − exp(a_j) Σ_i da_i."""
-    return da - jnp.exp(a) * da.sum(axis, keepdims=True)
+def log_softmax_backward(residuals: tuple[Array, Array], da: Array, *, axis: int = -1) -> Array:
+    """∂a_i/∂z_j = [i = j] − p_j with p = softmax(z)  ⇒  dz_j = da_j − p_j Σ_i da_i = da_j (1 − p_j) − p_j Σ_{i≠j} da_i.
+
+    With p_j = e_j / (1 + x) and 1 − p_j = (1 − e_j + x) / (1 + x), which does not cancel where p_j is near 1.
+    """
+    e, excess = residuals
+    return (da * ((1 - e) + excess) - e * (da.sum(axis, keepdims=True) - da)) / (1 + excess)
 
 
 ACTIVATION_RULES: dict[Callable[..., Array], ActivationRule] = {

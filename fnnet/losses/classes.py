@@ -104,4 +104,8 @@ def kl_divergence(prediction: Array, target: Array) -> Array:
     Both ``(N, C)``, taken as they are, not normalized. Source: Kullback and Leibler 1951, eq. 2.4.
     """
     p, y = real_targets("losses.kl_divergence", prediction, target)
-    return (y * (jnp.log(jnp.where(y == 0, 1, y)) - jnp.log(jnp.where(y == 0, 1, p)))).sum(-1)
+    p, safe_y = jnp.where(y == 0, 1, p), jnp.where(y == 0, 1, y)
+    near = jnp.abs(p - safe_y) < 0.5 * safe_y
+    log_ratio = jnp.log(safe_y) - jnp.log(p)
+    log_ratio_near = -jnp.log1p(jnp.where(near, (p - safe_y) / safe_y, 0))  # two close logarithms would cancel
+    return (y * jnp.where(near, log_ratio_near, log_ratio)).sum(-1)

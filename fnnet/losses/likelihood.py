@@ -18,7 +18,8 @@ def poisson_negative_log_likelihood(prediction: Array, target: Array) -> Array:
     Shapes ``(N, K), (N, K) -> (N,)``; the prediction is the logarithm of the rate, targets are counts of any dtype.
     """
     z, y = count_targets("losses.poisson_negative_log_likelihood", prediction, target)
-    return (jnp.exp(z) - jnp.where(y == 0, 0, y * z) + gammaln(y + 1)).sum(-1)
+    log_factorial = jnp.where((y == 0) | (y == 1), 0, gammaln(y + 1))  # gammaln is not quite 0 at 1 and 2
+    return (jnp.exp(z) - jnp.where(y == 0, 0, y * z) + log_factorial).sum(-1)
 
 
 def gaussian_negative_log_likelihood(prediction: Array, target: Array) -> Array:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
+from fnnet.activations import magnitude
 from fnnet.losses.targets import real_targets
 from fnnet.types import Array
 
@@ -21,20 +22,22 @@ def squared_error(prediction: Array, target: Array) -> Array:
 def half_squared_error(prediction: Array, target: Array) -> Array:
     """Half squared error of an example, ``ℓ = ½ Σ_k (ŷ_k − y_k)²``: a sum, so that its gradient is ``ŷ − y``."""
     prediction, target = real_targets("losses.half_squared_error", prediction, target)
-    return 0.5 * jnp.square(prediction - target).sum(-1)
+    d = prediction - target
+    return (0.5 * d * d).sum(-1)
 
 
 def absolute_error(prediction: Array, target: Array) -> Array:
     """Mean absolute error of an example, ``ℓ = 1/K Σ_k |ŷ_k − y_k|``; the derivative at 0 is 0."""
     prediction, target = real_targets("losses.absolute_error", prediction, target)
-    return jnp.abs(prediction - target).mean(-1)
+    return magnitude(prediction - target).mean(-1)
 
 
 def huber(prediction: Array, target: Array, *, delta: float = 1.0) -> Array:
     """``ℓ = 1/K Σ_k h(d_k)`` with ``h(d) = ½ d²`` where ``|d| ≤ δ``, else ``δ (|d| − ½ δ)``; ``δ > 0`` (Huber 1964)."""
     d = difference("losses.huber", prediction, target, delta)
-    c = jnp.clip(d, -delta, delta)
-    return (0.5 * c * c + delta * (jnp.abs(d) - jnp.abs(c))).mean(-1)  # one term or the other is constant
+    size = magnitude(d)
+    inside = size <= delta
+    return jnp.where(inside, 0.5 * jnp.square(jnp.where(inside, d, 0)), delta * (size - 0.5 * delta)).mean(-1)
 
 
 def log_cosh(prediction: Array, target: Array) -> Array:
@@ -64,10 +67,12 @@ def direction(x: Array) -> tuple[Array, Array, Array]:
     """``x / ‖x‖``, ``‖x‖`` and whether it is zero, over the last axis; squares neither overflow nor vanish."""
     scale = jax.lax.stop_gradient(jnp.abs(x).max(-1, keepdims=True))
     zero = scale == 0
-    scale = jnp.where(zero, 1, scale)
-    scaled = jnp.where(zero, 1, x / scale)
+    # XLA divides by multiplying with 1 / scale, which for the largest numbers would be subnormal and so 0.
+    shrink = jnp.where(scale > jnp.finfo(x.dtype).max / 8, 0.25, 1).astype(x.dtype)
+    scale = jnp.where(zero, 1, scale * shrink)
+    scaled = jnp.where(zero, 1, x * shrink / scale)
     norm = jnp.sqrt(jnp.square(scaled).sum(-1, keepdims=True))
-    return scaled / norm, scale * norm, zero[..., 0]
+    return scaled / norm, norm * scale / shrink, zero[..., 0]
 
 
 def difference(place: str, prediction: Array, target: Array, delta: float) -> Array:

@@ -103,6 +103,10 @@ def penalty_on_the_bias(patch: Patch) -> None:
     patch.setattr(cost_module, "penalty_gradient", everywhere)
 
 
+def sum_for_a_mean(patch: Patch) -> None:
+    patch.setattr(cost_module, "of_mean", lambda cost, gradients, target: gradients)
+
+
 def fused_without_the_target(patch: Patch) -> None:
     patch.setitem(FUSED_GRADIENTS, (f.softmax, losses.cross_entropy), lambda p, y: p)
 
@@ -145,7 +149,7 @@ MUTANTS = [
     Mutant("dropout not scaled", layer_rule(Dropout, lambda dp, dx, *_: (dp, dx / 2)), DROPOUT, {"x"}, train=True),
     Mutant("dropout with another mask", dropout_with_another_mask, DROPOUT, {"x"}, train=True),
     Mutant("layers in the wrong order", layer_rule(Sequential, layers_in_forward_order), DEEP, WEIGHTS | BIASES),
-    Mutant("1/N forgotten", lambda patch: patch.setattr(cost_module, "mean_of", lambda g: g), REGRESSION, {"b", "w"}),
+    Mutant("1/N forgotten", sum_for_a_mean, REGRESSION, {"b", "w"}),
     Mutant("loss off by a factor", loss_rule(losses.squared_error, lambda g, p, y: g / 2), REGRESSION, {"b", "w"}),
     Mutant("loss reversed", loss_rule(losses.squared_error, lambda g, p, y: -g), REGRESSION, {"b", "w"}),
     Mutant("p without − y", loss_rule(COST.loss, lambda g, p, y: f.softmax(p)), COST, WEIGHTS | BIASES),

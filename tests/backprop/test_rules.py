@@ -17,7 +17,17 @@ from fnnet.backprop.penalties import penalty_gradient
 from fnnet.binding import unbind
 from fnnet.types import Layer
 from tests import reference
-from tests.cases import LAYERS, LOSSES, PENALTIES, SEED, LayerCase, LossCase, PenaltyCase, network_params
+from tests.cases import (
+    ACTIVATIONS,
+    LAYERS,
+    LOSSES,
+    PENALTIES,
+    SEED,
+    LayerCase,
+    LossCase,
+    PenaltyCase,
+    network_params,
+)
 from tests.compare import assert_close, assert_identical
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -111,10 +121,7 @@ def test_hessian_through_custom_vjp() -> None:
     assert_close(*hessians)
 
 
-ACTIVATION_CASES = [case for case in LAYERS if isinstance(case.build(), Activation)]
-
-
-@pytest.mark.parametrize("case", ACTIVATION_CASES, ids=str)
+@pytest.mark.parametrize("case", ACTIVATIONS, ids=str)
 def test_activation_rule_equals_reference(case: LayerCase) -> None:
     layer, x = case.build(), case.x(jnp.float64)
     function, options = unbind(layer.function)
@@ -148,7 +155,7 @@ def test_loss_gradient_equals_autodiff_and_reference(case: LossCase) -> None:
     both = jax.jit(lambda p, y: (loss_gradient(case.loss, p, y), by_autodiff(p, y)))
     by_hand, expected = both(prediction, target)
     assert_close(by_hand, expected)
-    derivative = reference.LOSSES[case.loss].derivative
+    derivative = reference.loss_reference(case.loss).derivative
     assert_close(by_hand, reference.over_examples(derivative, prediction, target))
 
 
@@ -230,9 +237,10 @@ def test_pullback_refuses_another_shape_or_dtype() -> None:
         pullback(y.astype(jnp.float32))
 
 
-def test_params_given_as_a_list_give_gradients_as_a_list() -> None:
-    """``apply`` takes a list for a Sequential's parameters; the gradients then have its structure, as autodiff's do."""
+def test_params_given_as_a_list_are_refused() -> None:
+    """By the rule as by ``apply``: a list would come back as gradients of another structure."""
     model, x = sequential(Dense(2), tanh), jnp.ones((5, 3))
     params = list(model.init(jax.random.key(0), x))
-    y, pullback = vjp(model, params, x)
-    assert_close(pullback(cotangent(y)), jax.vjp(model.apply, params, x)[1](cotangent(y)))
+    for call in (vjp, lambda *arguments: arguments[0].apply(*arguments[1:])):
+        with pytest.raises(TypeError, match="Sequential: params is a list; expected a tuple with one entry per layer"):
+            call(model, params, x)

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fnnet.activations import exponentials, log_softmax
+from fnnet.activations import exponentials
 from fnnet.losses.targets import class_targets, real_targets
 from fnnet.types import Array
 
@@ -45,14 +45,16 @@ def softmax_then_cross_entropy(p: Array, target: Array, **options: Any) -> Array
 def focal(prediction: Array, target: Array, *, gamma: float = 2.0, **options: Any) -> Array:
     """ℓ = −Σ_c t_c q_c^γ l_c with l = log softmax(z), q = 1 − exp(l)  ⇒  ∂ℓ/∂l_c = t_c q_c^γ (γ p_c l_c / q_c − 1).
 
-    From ∂q/∂l = −p; where q_c = 0, l_c / q_c is its limit −1. Then ∂ℓ/∂z_c = ∂ℓ/∂l_c − p_c Σ_j ∂ℓ/∂l_j.
+    From ∂q/∂l = −p; where q_c = 0, l_c / q_c is its limit −1, and where p_c = 0, p_c l_c is its limit 0.
+    Then with d = ∂ℓ/∂l: ∂ℓ/∂z_c = d_c − p_c Σ_j d_j = d_c q_c − p_c Σ_{j≠c} d_j.
     """
     z, t, valid = class_targets("losses.focal", prediction, target, **options)
-    log_p = log_softmax(z)
-    p, q = jnp.exp(log_p), -jnp.expm1(log_p)
-    ratio = jnp.where(q == 0, -1, log_p / jnp.where(q == 0, 1, q))
+    shifted, e, excess = exponentials(z, -1)
+    log_p = shifted - jnp.log1p(excess)
+    p, q = e / (1 + excess), -jnp.expm1(log_p)
+    ratio = jnp.where(q == 0, -1, jnp.where(p == 0, 0, log_p) / jnp.where(q == 0, 1, q))
     d = jnp.where(t == 0, 0, t * q**gamma * (gamma * (p * ratio) - 1))
-    return valid * (d - p * d.sum(-1, keepdims=True))
+    return valid * (d * q - p * (d.sum(-1, keepdims=True) - d))
 
 
 def kl_divergence(prediction: Array, target: Array) -> Array:

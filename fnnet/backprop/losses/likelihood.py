@@ -10,9 +10,9 @@ from fnnet.types import Array
 
 
 def poisson_negative_log_likelihood(prediction: Array, target: Array) -> Array:
-    """ℓ = Σ_k exp(z_k) − y_k z_k + log y_k!  ⇒  ∂ℓ/∂z_k = exp(z_k) − y_k."""
+    """ℓ = Σ_k exp(z_k) − y_k z_k + log y_k!  ⇒  ∂ℓ/∂z_k = exp(z_k) − y_k; near z_k = 0, (exp(z_k) − 1) + (1 − y_k)."""
     z, y = count_targets("losses.poisson_negative_log_likelihood", prediction, target)
-    return jnp.exp(z) - y
+    return jnp.where(jnp.abs(z) < 0.5, jnp.expm1(z) + (1 - y), jnp.exp(z) - y)
 
 
 def gaussian_negative_log_likelihood(prediction: Array, target: Array) -> Array:
@@ -21,6 +21,9 @@ def gaussian_negative_log_likelihood(prediction: Array, target: Array) -> Array:
     """
     mean, log_variance, y = gaussian_parts(prediction, target)
     exact = mean == y
-    d_mean = jnp.where(exact, 0, (mean - y) * jnp.exp(-jnp.where(exact, 0, log_variance)))
+    half = jnp.exp(
+        -0.5 * jnp.where(exact, 0, log_variance)
+    )  # twice: exp(−s) alone may overflow before d makes it small
+    d_mean = jnp.where(exact, 0, (mean - y) * half * half)
     d_log_variance = 0.5 * (1 - squared_score(mean, log_variance, y))
     return jnp.concatenate([d_mean, d_log_variance], -1)

@@ -40,12 +40,14 @@ def log_cosh(prediction: Array, target: Array) -> Array:
 
 
 def cosine(prediction: Array, target: Array) -> Array:
-    """ℓ = ½ ‖u − v‖² with u = ŷ/‖ŷ‖, v = y/‖y‖  ⇒  ∂ℓ/∂ŷ = (u (u · v) − v) / ‖ŷ‖ = (u − v − ℓ u) / ‖ŷ‖.
+    """ℓ = 1 − u · v with u = ŷ/‖ŷ‖, v = y/‖y‖  ⇒  ∂ℓ/∂ŷ = −(v − (u · v) u) / ‖ŷ‖; 0 where ŷ or y is 0.
 
-    From ∂ℓ/∂u = u − v and ∂u/∂ŷ = (I − u uᵀ) / ‖ŷ‖, with u · (u − v) = 1 − u · v = ℓ. 0 where ŷ or y is 0.
+    From ∂u/∂ŷ = (I − u uᵀ) / ‖ŷ‖. The part of v across u is that of v − u, or of v + u where they point apart: taken of
+    the short difference it has all its digits.
     """
     prediction, target = real_targets("losses.cosine", prediction, target)
     u, norm, u_zero = direction(prediction)
     v, _, v_zero = direction(target)
-    loss = 0.5 * jnp.square(u - v).sum(-1, keepdims=True)
-    return jnp.where((u_zero | v_zero)[..., None], 0, (u - v - loss * u) / jnp.where(u_zero[..., None], 1, norm))
+    short = v - jnp.sign((u * v).sum(-1, keepdims=True)) * u
+    across = short - (u * short).sum(-1, keepdims=True) * u
+    return jnp.where((u_zero | v_zero)[..., None], 0, -across / jnp.where(u_zero[..., None], 1, norm))

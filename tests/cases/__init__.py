@@ -1,0 +1,23 @@
+"""The table of cases: every public layer, activation, loss and penalty, each with inputs that suit it.
+
+Every property runs over this table, so a new layer joins all of them with one line here. Numbers are drawn in NumPy
+from a seed; ``dtype`` is chosen by the test.
+"""
+
+from tests.cases.layers import ACTIVATIONS, LAYERS, LayerCase
+from tests.cases.losses import LOSSES, LossCase
+from tests.cases.numbers import SEED, network_params, random_params
+from tests.cases.penalties import PENALTIES, PenaltyCase
+
+__all__ = [
+    "ACTIVATIONS",
+    "LAYERS",
+    "LOSSES",
+    "PENALTIES",
+    "SEED",
+    "LayerCase",
+    "LossCase",
+    "PenaltyCase",
+    "network_params",
+    "random_params",
+]

@@ -1,0 +1,101 @@
+"""Layers, the activation functions among them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnnet import Activation, Dense, Dropout, Flatten, GaussianNoise, activations, bind, sequential, sigmoid, tanh
+from fnnet.backprop import as_custom_vjp
+from fnnet.types import Layer
+from tests.cases.numbers import SEED, random_params
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A layer, built anew by ``build()``, and the shape of its input."""
+
+    name: str
+    build: Callable[[], Layer]
+    shape: tuple[int, ...]
+    train: bool = False
+    mixes_examples: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def x(self, dtype: Any) -> jax.Array:
+        return jnp.asarray(np.random.default_rng(SEED).standard_normal(self.shape), dtype)
+
+    def params(self, dtype: Any) -> Any:
+        return random_params(self.build(), self.x(dtype))
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of ``apply``; a key made anew at each call, as a key is used once."""
+        return {"key": jax.random.key(7) if self.train else None, "train": self.train}
+
+
+def of_activation(
+    name: str, shape: tuple[int, ...] = (5, 4), *, mixes_examples: bool = False, **options: Any
+) -> LayerCase:
+    function = getattr(activations, name)
+    title = f"Activation({', '.join([name, *(f'{key}={value}' for key, value in options.items())])})"
+    return LayerCase(
+        title, lambda: Activation(bind(function, **options) if options else function), shape, False, mixes_examples
+    )
+
+
+ACTIVATIONS = [
+    of_activation("identity"),
+    of_activation("sigmoid"),
+    of_activation("tanh"),
+    of_activation("relu"),
+    of_activation("leaky_relu"),
+    of_activation("leaky_relu", slope=0.3),
+    of_activation("elu"),
+    of_activation("elu", alpha=0.7),
+    of_activation("selu"),
+    of_activation("celu"),
+    of_activation("celu", alpha=2.0),
+    of_activation("softplus"),
+    of_activation("log_sigmoid"),
+    of_activation("softsign"),
+    of_activation("silu"),
+    of_activation("gelu"),
+    of_activation("gelu", approximate=True),
+    of_activation("mish"),
+    of_activation("hard_sigmoid"),
+    of_activation("hard_tanh"),
+    of_activation("hard_silu"),
+    of_activation("glu"),
+    of_activation("glu", (2, 4, 3), axis=1),
+    of_activation("maxout"),
+    of_activation("maxout", (2, 6, 3), pieces=3, axis=1),
+    of_activation("softmax"),
+    of_activation("softmax", (2, 4, 3), axis=1),
+    of_activation("log_softmax"),
+    of_activation("log_softmax", axis=0, mixes_examples=True),
+]
+
+LAYERS = [
+    LayerCase("Dense", lambda: Dense(4), (5, 3)),
+    LayerCase("Dense without bias", lambda: Dense(4, use_bias=False), (5, 3)),
+    LayerCase("Dense of a sequence", lambda: Dense(4), (2, 3, 3)),
+    LayerCase("Dense of one example", lambda: Dense(1), (1, 1)),
+    LayerCase("Flatten", lambda: Flatten(), (5, 2, 3)),
+    LayerCase("Flatten of one axis", lambda: Flatten(), (5,)),
+    LayerCase("Dropout", lambda: Dropout(0.4), (5, 3)),
+    LayerCase("Dropout in training", lambda: Dropout(0.4), (5, 3), train=True),
+    LayerCase("Dropout of nothing", lambda: Dropout(0.0), (5, 3), train=True),
+    LayerCase("GaussianNoise", lambda: GaussianNoise(0.4), (5, 3)),
+    LayerCase("GaussianNoise in training", lambda: GaussianNoise(0.4), (5, 3), train=True),
+    *ACTIVATIONS,
+    LayerCase("Sequential", lambda: sequential(Flatten(), Dense(4), tanh, Dropout(0.4), Dense(2)), (5, 2, 3)),
+    LayerCase("Sequential in training", lambda: sequential(Dropout(0.4), Dense(4), tanh), (5, 3), train=True),
+    LayerCase("Sequential in Sequential", lambda: sequential(sequential(Dense(4), sigmoid), Dense(2)), (5, 3)),
+    LayerCase("Sequential of nothing", lambda: sequential(), (5, 3)),
+    LayerCase("CustomVJP", lambda: as_custom_vjp(sequential(Dense(4), tanh)), (5, 3)),
+]

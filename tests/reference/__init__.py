@@ -1,0 +1,21 @@
+"""Slow references in NumPy float64, with loops, straight from the formulas; nothing here comes from fnnet's code.
+
+Each is a pair: the value, and the derivative already applied to what comes from above.
+"""
+
+from tests.reference.activations import ACTIVATIONS
+from tests.reference.layers import DENSE, FLATTEN
+from tests.reference.losses import LOSSES, loss_reference, over_examples
+from tests.reference.pair import Reference
+from tests.reference.penalties import PENALTIES
+
+__all__ = [
+    "ACTIVATIONS",
+    "DENSE",
+    "FLATTEN",
+    "LOSSES",
+    "PENALTIES",
+    "Reference",
+    "loss_reference",
+    "over_examples",
+]
