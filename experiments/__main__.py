@@ -9,6 +9,7 @@ EXPERIMENTS = {
     "mnist": "experiments.mnist",
     "worked_example": "experiments.worked_example",
     "gradients": "experiments.gradients",
+    "mutants": "experiments.mutants",
     "accuracy": "experiments.accuracy",
 }
 

@@ -132,8 +132,16 @@ def make_problem(
         raise ValueError(
             f"check_gradients: the function gives shape {y.shape}; with value_and_grad= it must give a scalar"
         )
-    cotangent = jnp.asarray(np.random.default_rng(seed).standard_normal(y.shape))
+    cotangent = jnp.asarray(own_rng(seed, "cotangent").standard_normal(y.shape))
     return Problem(subject, engine, problem.variables, data, key, train, cotangent)
+
+
+def own_rng(seed: int, purpose: str) -> np.random.Generator:
+    """A stream that no ``default_rng(seed)`` of the caller shares.
+
+    With ``x`` from the same stream the cotangent could equal it, and ``xᵀ dy``, then symmetric, would hide a transpose.
+    """
+    return np.random.default_rng([seed, *purpose.encode()])
 
 
 def in_dtype(tree: Any, dtype: DType) -> Any:

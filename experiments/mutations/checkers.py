@@ -1,0 +1,120 @@
+"""Three checkers, each ``checker(subject, point) -> bool``: whether it calls the hand-written gradient wrong.
+
+All of them judge the same gradient at the same point: of a cost that with respect to the parameters, of a layer that
+with respect to the parameters and to ``x``, pulled back from a random gradient with respect to the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.test_util import check_grads
+
+import fnnet
+from experiments.mutations.mutant import ENGINES, Point, Subject
+from fnnet import Cost, backprop
+from fnnet.types import Array
+
+Checker = Callable[[Subject, Point], bool]
+STEP, THRESHOLD, COORDINATES = 1e-5, 1e-4, 10
+
+
+def by_fnnet(subject: Subject, point: Point) -> bool:
+    """``fnnet.check_gradients`` at its defaults: autodiff and central differences, in float64."""
+    engine = ENGINES[Cost] if isinstance(subject.model, Cost) else None
+    report = fnnet.check_gradients(subject.model, point.params, point.data, value_and_grad=engine, **point.options)
+    return not report.ok
+
+
+def by_jax(subject: Subject, point: Point) -> bool:
+    """``jax.test_util.check_grads`` at its defaults, in float32: one central difference along one random direction.
+
+    It judges what autodiff makes of a function: here one whose ``jax.custom_vjp`` is the gradient by hand.
+    """
+    point = point.in_dtype(jnp.float32)
+
+    @jax.custom_vjp
+    def function(variables: Any) -> Array:
+        return value(subject, variables, point)
+
+    function.defvjp(
+        lambda variables: (function(variables), variables),
+        lambda variables, dy: (pullback(subject, variables, point, dy),),
+    )
+    try:
+        check_grads(function, (variables_of(subject, point),), order=1, modes=["rev"])
+    except AssertionError:
+        return True
+    return False
+
+
+def by_cs231n(subject: Subject, point: Point) -> bool:
+    """Central differences as in the notes and exercises of Stanford's CS231n (``grad_check_sparse``), in float64.
+
+    At 10 random entries of every tensor, drawn with replacement, ``n = (f(v + h) − f(v − h)) / 2h`` with ``h = 1e-5``
+    is compared with the gradient's entry ``a``. Wrong is a relative error ``|a − n| / max(|a|, |n|)`` above 1e-4, which
+    the notes still call acceptable where there are kinks; equal numbers, both 0 too, have none. Nothing else is done
+    about kinks or about rounding. Of an output that is not a scalar, ``f`` is the product with a random array.
+    """
+    with jax.enable_x64(True):
+        point = point.in_dtype(jnp.float64)
+        variables = variables_of(subject, point)
+        rng = np.random.default_rng([*b"cs231n"])  # a stream that the data are not drawn from
+        y = value(subject, variables, point)
+        cotangent = jnp.asarray(rng.standard_normal(y.shape) if y.shape else 1.0)
+        leaves, structure = jax.tree.flatten(variables)
+        gradient = jax.tree.leaves(pullback(subject, variables, point, cotangent))
+
+        def at(index: int, entry: Any, step: float) -> float:
+            tensor = np.array(leaves[index])
+            tensor[entry] += step
+            moved = jax.tree.unflatten(structure, [*leaves[:index], tensor, *leaves[index + 1 :]])
+            return float(scalar(subject, moved, point, cotangent))
+
+        for index, tensor in enumerate(map(np.asarray, gradient)):
+            for _ in range(COORDINATES):
+                entry = tuple(int(rng.integers(n)) for n in tensor.shape)
+                a, n = float(tensor[entry]), (at(index, entry, STEP) - at(index, entry, -STEP)) / (2 * STEP)
+                if a != n and not abs(a - n) / max(abs(a), abs(n)) <= THRESHOLD:
+                    return True
+    return False
+
+
+def variables_of(subject: Subject, point: Point) -> Any:
+    """What the subject is differentiated by."""
+    return point.params if isinstance(subject.model, Cost) else (point.params, point.data)
+
+
+def value(subject: Subject, variables: Any, point: Point) -> Array:
+    """The subject's output at any values of its variables."""
+    variables = jax.tree.map(jnp.asarray, variables)
+    if isinstance(subject.model, Cost):
+        return subject.model(variables, point.data, **point.options)
+    params, x = variables
+    return subject.model.apply(params, x, **point.options)
+
+
+@partial(jax.jit, static_argnums=0)
+def scalar(subject: Subject, variables: Any, point: Point, cotangent: Array) -> Array:
+    return jnp.vdot(cotangent, value(subject, variables, point))
+
+
+def pullback(subject: Subject, variables: Any, point: Point, dy: Array) -> Any:
+    """The gradient by hand with respect to the variables, from ``dy``, that with respect to the output."""
+    if isinstance(subject.model, Cost):
+        _, grads = ENGINES[Cost](subject.model)(variables, point.data, **point.options)
+        return jax.tree.map(lambda g: dy * g, grads)
+    params, x = variables
+    return backprop.vjp(subject.model, params, x, **point.options)[1](dy)
+
+
+CHECKERS: dict[str, Checker] = {
+    "fnnet.check_gradients": by_fnnet,
+    "jax.test_util.check_grads": by_jax,
+    "CS231n": by_cs231n,
+}

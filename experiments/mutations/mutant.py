@@ -1,0 +1,100 @@
+"""What is checked, and what a mutant is: one deliberate fault in one hand-written derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnnet import Cost, backprop
+from fnnet.types import Array, DType, Layer, Params
+
+EXAMPLES = 12
+Draw = Callable[[np.random.Generator], Any]
+Broken = Callable[..., Any]
+Fault = Callable[[Any], Any]  # the healthy entry of a table -> the broken one
+
+# The gradient of a whole cost, as a table like those of fnnet.backprop, so that it can be broken like them.
+ENGINES: dict[type, Callable[..., Any]] = {Cost: backprop.value_and_grad}
+
+
+class Point(NamedTuple):
+    """Where a subject is checked: its parameters, a layer's input or a cost's batch, and the key of its noise."""
+
+    params: Params
+    data: Any
+    key: Array | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The key, if there is noise, as a clone: that every evaluation draws the same numbers is meant."""
+        return {} if self.key is None else {"key": jax.random.clone(self.key), "train": True}
+
+    def in_dtype(self, dtype: DType) -> Point:
+        def cast(leaf: Any) -> Array:
+            return jnp.asarray(leaf, dtype if np.issubdtype(np.asarray(leaf).dtype, np.floating) else None)
+
+        return Point(jax.tree.map(cast, self.params), jax.tree.map(cast, self.data), self.key)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A layer, or a cost where there is a ``target``, and how its data are drawn."""
+
+    name: str
+    model: Any
+    x: Draw
+    target: Draw | None = None
+    train: bool = False
+
+    def at(self, seed: int) -> Point:
+        """A point drawn anew, in float64. Biases too are random: at 0 they would hide a fault in what they do."""
+        rng = np.random.default_rng(seed)
+        x = self.x(rng)
+        layer: Layer = self.model.model if isinstance(self.model, Cost) else self.model
+        shapes = jax.eval_shape(layer.init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, jnp.float32))
+        params = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape) / np.sqrt(leaf.shape[0]), shapes)
+        key = jax.random.key(seed) if self.train else None
+        return Point(params, x if self.target is None else (x, self.target(rng)), key)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault by name: while it is ``applied``, ``table[entry]`` is ``fault(healthy entry)``."""
+
+    name: str
+    subject: Subject
+    table: dict[Any, Any]
+    entry: Any
+    fault: Fault
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        healthy = self.table[self.entry]
+        self.table[self.entry] = self.fault(healthy)
+        try:
+            yield
+        finally:
+            self.table[self.entry] = healthy
+
+
+def formula(broken: Broken) -> Fault:
+    """The fault that puts ``broken`` in the place of the whole entry."""
+    return lambda healthy: broken
+
+
+# Draws are made once, so that subjects of the same draws are equal.
+@cache
+def normal(*shape: int, scale: float = 1.0) -> Draw:
+    return lambda rng: scale * rng.standard_normal(shape)
+
+
+@cache
+def labels(classes: int) -> Draw:
+    return lambda rng: rng.integers(0, classes, EXAMPLES)
