@@ -104,9 +104,9 @@ def scores_of(checker: str, checks: list[Check]) -> Scores:
 
 
 def table_of(checks: list[Check], scores: dict[str, Scores]) -> Table:
-    table = Table("mutant", title="how often each checker kills each mutant")
+    table = Table("mutant", title=f"how often each mutant is killed by {', '.join(CHECKERS)}", box=None)
     for name in CHECKERS:
-        table.add_column(name, justify="right")
+        table.add_column(short(name), justify="right")
     for mutant in MUTANTS:
         table.add_row(mutant.name, *(shown(*count(checks, name, mutant=mutant.name)) for name in CHECKERS))
     table.add_section()
@@ -116,12 +116,17 @@ def table_of(checks: list[Check], scores: dict[str, Scores]) -> Table:
 
 
 def alarms_of(checks: list[Check]) -> Table:
-    table = Table("healthy rules with false alarms", *CHECKERS)
+    table = Table("healthy rules with false alarms", *map(short, CHECKERS), box=None)
     for subject in dict.fromkeys(mutant.subject.name for mutant in MUTANTS):
         counts = [count(checks, name, subject=subject) for name in CHECKERS]
         if any(flagged for flagged, _ in counts):
             table.add_row(subject, *(f"{flagged}/{of}" if flagged else "" for flagged, of in counts))
     return table
+
+
+def short(checker: str) -> str:
+    """The library that a checker comes from, for narrow columns."""
+    return checker.split(".")[0]
 
 
 def count(checks: list[Check], checker: str, *, mutant: str = "", subject: str | None = None) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """Properties of every layer in the table, and what is particular to one."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from fnnet import Activation, Dense, Dropout, Flatten, Sequential, bind, initializers, relu, sequential, softmax, tanh
-from tests.cases import LAYERS, LayerCase
+from tests.cases import LAYERS, NOT_ELEMENTWISE, LayerCase
 from tests.compare import CountingTraces, assert_close, assert_identical
 
 every_layer = pytest.mark.parametrize("case", LAYERS, ids=str)
@@ -33,7 +32,9 @@ def test_jit_equals_eager_and_does_not_retrace(case: LayerCase) -> None:
     compiled = [run(case.build(), case.train, params, x, case.options()["key"]) for _ in range(2)]
     assert traced.count == 1
     assert_identical(*compiled)
-    assert_close(compiled[0], case.build().apply(params, x, **case.options()), 1e-14)
+    eager = case.build().apply(params, x, **case.options())
+    assert_close(compiled[0], eager, 1e-14)
+    assert eager.shape == jax.eval_shape(case.build().apply, params, x).shape
 
 
 @every_layer
@@ -58,16 +59,7 @@ def test_init_needs_only_the_shape(case: LayerCase) -> None:
     assert_identical(of_array, of_shape)
 
 
-@every_layer
-def test_shape_is_known_without_running(case: LayerCase) -> None:
-    params, x = case.params(jnp.float32), case.x(jnp.float32)
-    apply = partial(case.build().apply, train=case.train)
-    key = case.options()["key"]
-    expected = jax.eval_shape(lambda p, x, k: apply(p, x, key=k), params, x, key)
-    assert apply(params, x, key=key).shape == expected.shape
-
-
-@every_layer
+@pytest.mark.parametrize("case", NOT_ELEMENTWISE, ids=str)
 @pytest.mark.usefixtures("x64")
 def test_vmap_over_networks(case: LayerCase) -> None:
     """Two networks at once are each of them alone."""

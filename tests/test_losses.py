@@ -25,7 +25,6 @@ def test_value_equals_reference(case: LossCase) -> None:
     value = case.loss(prediction, target)
     assert value.shape == prediction.shape[:-1]
     assert_close(value, reference.over_examples(reference.loss_reference(case.loss).value, prediction, target))
-    assert_close(jax.jit(case.loss)(prediction, target), value, 1e-14)
 
 
 @every_loss
@@ -110,8 +109,9 @@ def test_sigmoid_cross_entropy_keeps_small_losses() -> None:
 def test_a_target_known_while_compiling(case: LossCase) -> None:
     """Closed over by a compiled function, as a whole batch is: its values are known and the prediction's are not."""
     prediction, target = case.arrays("float32")
-    compiled = jax.jit(lambda p: case.loss(p, target))(prediction)
-    assert_close(compiled, case.loss(prediction, target), 1e-6)
+    for function in (case.loss, partial(loss_gradient, case.loss)):
+        known = jax.eval_shape(lambda p: function(p, target), prediction)  # noqa: B023
+        assert known == jax.eval_shape(function, prediction, target)
 
 
 P = jnp.full((8, 10), 0.1)

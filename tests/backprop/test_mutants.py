@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jax
@@ -144,7 +145,7 @@ MUTANTS = [
     of_activation("relu' inverted", f.relu, lambda off, da: jnp.where(off, da, 0)),
     of_activation("softmax as if elementwise", f.softmax, lambda a, da: da * a * (1 - a)),
     of_activation("softmax right for ones", f.softmax, lambda a, da: a * (da - da.mean(-1, keepdims=True))),
-    of_activation("log_softmax without the sum", f.log_softmax, lambda a, da: da - jnp.exp(a) * da),
+    of_activation("log_softmax without the sum", f.log_softmax, lambda r, da: da - r[0] / (1 + r[1]) * da),
     Mutant("flatten in another order", layer_rule(Flatten, lambda dp, dx, *_: (dp, dx[:, ::-1])), Flatten(), {"x"}),
     Mutant("dropout not scaled", layer_rule(Dropout, lambda dp, dx, *_: (dp, dx / 2)), DROPOUT, {"x"}, train=True),
     Mutant("dropout with another mask", dropout_with_another_mask, DROPOUT, {"x"}, train=True),
@@ -160,19 +161,23 @@ MUTANTS = [
 ]
 
 
-def check(mutant: Mutant) -> set[str]:
-    subject, x = mutant.subject, X
+def spoiled(subject: Any, train: bool) -> set[str]:
+    """The rows that differ from autodiff; what autodiff and central differences make of each other is not asked."""
+    x = X
     if isinstance(subject, Flatten):
         x = X.reshape(2, 3, 2)
     model = subject.model if isinstance(subject, Cost) else subject
     data = (x, X + 1 if subject is REGRESSION else LABELS) if isinstance(subject, Cost) else x
-    key = jax.random.key(3) if mutant.train else None
-    report = check_gradients(subject, random_params(model, x), data, key=key, train=mutant.train)
+    key = jax.random.key(3) if train else None
+    report = check_gradients(subject, random_params(model, x), data, key=key, train=train, differences=False)
     return {row.path for row in report.rows if not row.ok}
+
+
+spoiled_before = cache(spoiled)  # asked before anything is broken, once for each subject
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_a_broken_rule_is_caught(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert check(mutant) == set(), "the rule is broken before it was broken"
+    assert spoiled_before(mutant.subject, mutant.train) == set(), "the rule is broken before it was broken"
     mutant.install(monkeypatch)
-    assert check(mutant) == mutant.spoils
+    assert spoiled(mutant.subject, mutant.train) == mutant.spoils

@@ -80,7 +80,7 @@ ACTIVATIONS = [
     of_activation("log_softmax", axis=0, mixes_examples=True),
 ]
 
-LAYERS = [
+OTHERS = [
     LayerCase("Dense", lambda: Dense(4), (5, 3)),
     LayerCase("Dense without bias", lambda: Dense(4, use_bias=False), (5, 3)),
     LayerCase("Dense of a sequence", lambda: Dense(4), (2, 3, 3)),
@@ -92,10 +92,12 @@ LAYERS = [
     LayerCase("Dropout of nothing", lambda: Dropout(0.0), (5, 3), train=True),
     LayerCase("GaussianNoise", lambda: GaussianNoise(0.4), (5, 3)),
     LayerCase("GaussianNoise in training", lambda: GaussianNoise(0.4), (5, 3), train=True),
-    *ACTIVATIONS,
     LayerCase("Sequential", lambda: sequential(Flatten(), Dense(4), tanh, Dropout(0.4), Dense(2)), (5, 2, 3)),
     LayerCase("Sequential in training", lambda: sequential(Dropout(0.4), Dense(4), tanh), (5, 3), train=True),
     LayerCase("Sequential in Sequential", lambda: sequential(sequential(Dense(4), sigmoid), Dense(2)), (5, 3)),
     LayerCase("Sequential of nothing", lambda: sequential(), (5, 3)),
     LayerCase("CustomVJP", lambda: as_custom_vjp(sequential(Dense(4), tanh)), (5, 3)),
 ]
+
+LAYERS = [*OTHERS, *ACTIVATIONS]
+NOT_ELEMENTWISE = [*OTHERS, *(case for case in ACTIVATIONS if "axis" in case.name)]  # where axes can be mistaken
