@@ -10,6 +10,8 @@ from fnnet import checks
 from fnnet.binding import name_of, unbind
 from fnnet.types import Array, Batch, Layer, Loss, Params, Penalty
 
+SUCH_AS = {"loss": "losses.squared_error", "penalty": "penalties.l2(1e-3)"}
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -29,11 +31,18 @@ class Cost:
     loss: Loss
     penalty: Penalty | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.model, type) or not isinstance(self.model, Layer):
+            raise TypeError(f"Cost: model is {self.model!r}; expected a layer with init and apply: Cost(model, loss)")
+        for name, part in (("loss", self.loss), ("penalty", self.penalty)):
+            if not callable(part) and not (name == "penalty" and part is None):
+                raise TypeError(f"Cost: {name} is {part!r}; expected a function, such as fnnet.{SUCH_AS[name]}")
+
     def __call__(self, params: Params, batch: Batch, *, key: Array | None = None, train: bool = False) -> Array:
         x, target = split_batch("Cost", batch)
         prediction = self.model.apply(params, x, key=key, train=train)
         value = self.mean_loss(prediction, target)
-        return value if self.penalty is None else value + self.penalty(params).astype(value.dtype)
+        return value if self.penalty is None else value + jnp.asarray(self.penalty(params)).astype(value.dtype)
 
     def mean_loss(self, prediction: Array, target: Array) -> Array:
         """The mean of the loss over the examples, without the penalty."""

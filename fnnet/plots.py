@@ -38,7 +38,9 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
             axes[0].plot(epochs, history["validation_cost"], label=f"{name}, validation", alpha=0.45, **style)
         if "validation_accuracy" in history:
             axes[1].plot(epochs, history["validation_accuracy"], label=name, **style)
-    axes[0].set(xlabel="epoch", ylabel="cost", yscale="log", title="Cost")
+    costs = [value for history in histories.values() for value in history["cost"]]
+    scale = "log" if min(costs, default=1) > 0 else "linear"  # negative log-likelihoods may be negative
+    axes[0].set(xlabel="epoch", ylabel="cost", yscale=scale, title="Cost")
     if accuracy:
         axes[1].set(xlabel="epoch", ylabel="accuracy", title="Validation accuracy")
     for ax in axes:

@@ -2,7 +2,8 @@
 
 ``value_and_grad`` and ``grad`` mirror ``jax.value_and_grad`` and ``jax.grad`` of a ``fnnet.Cost``; ``vjp`` takes one
 layer; ``as_custom_vjp`` gives a layer whose ``jax.grad`` runs the hand-written rule. The rules stand in tables that
-you can read and extend: ``RULES`` for layers, ``ACTIVATION_RULES``, ``LOSS_GRADIENTS`` and ``PENALTY_GRADIENTS``.
+you can read and extend: ``RULES`` for layers, ``ACTIVATION_RULES``, ``LOSS_GRADIENTS`` and ``PENALTY_GRADIENTS``. They
+are looked up while tracing: a function compiled before an entry changes keeps the old one.
 """
 
 from fnnet.backprop.activations import ACTIVATION_RULES, ActivationRule

@@ -28,12 +28,18 @@ def activation_rule(function: ActivationFunction) -> tuple[ActivationRule, dict[
     """The rule of an activation function and the options bound to it."""
     bare, options = unbind(function)
     try:
-        return ACTIVATION_RULES[bare], options
+        rule = ACTIVATION_RULES[bare]
     except KeyError:
         raise TypeError(
             f"backprop: the activation {name_of(bare)} has no hand-written derivative; add one with "
             f"fnnet.backprop.ACTIVATION_RULES[{name_of(bare)}] = fnnet.backprop.ActivationRule(forward, backward)"
         ) from None
+    if not isinstance(rule, ActivationRule):
+        raise TypeError(
+            f"backprop: the rule of the activation {name_of(bare)} is {rule!r}; expected "
+            f"fnnet.backprop.ActivationRule(forward, backward)"
+        )
+    return rule, options
 
 
 def identity_forward(z: Array) -> tuple[Array, tuple[()]]:

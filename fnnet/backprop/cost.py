@@ -38,7 +38,7 @@ def value_and_grad(cost: Cost) -> Callable[..., tuple[Array, Params]]:
         value = cost.mean_loss(prediction, target)
         grads = pullback()
         if cost.penalty is not None:
-            value = value + cost.penalty(params).astype(value.dtype)
+            value = value + jnp.asarray(cost.penalty(params)).astype(value.dtype)
             grads = jax.tree.map(jnp.add, grads, penalty_gradient(cost.penalty, params))
         return value, grads
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnnet import penalties
+from fnnet.binding import name_of
 from fnnet.paths import map_named
 from fnnet.types import Array, Params
 
@@ -39,9 +40,11 @@ def penalty_gradient(penalty: Any, params: Params) -> Params:
     try:
         gradient = PENALTY_GRADIENTS[type(penalty)]
     except KeyError:
-        name = type(penalty).__name__
+        name, mend = type(penalty).__name__, "add one"
+        if name == "function":
+            name, mend = "TheClass", "write it as a class with a where, as penalties.L2 is, and add its gradient"
         raise TypeError(
-            f"backprop: the penalty {penalty!r} has no hand-written gradient; add one with "
+            f"backprop: the penalty {name_of(penalty)} has no hand-written gradient; {mend} with "
             f"fnnet.backprop.PENALTY_GRADIENTS[{name}] = gradient(penalty, weight)"
         ) from None
     return map_named(lambda name, w: gradient(penalty, w) if penalty.where(name) else jnp.zeros_like(w), params)

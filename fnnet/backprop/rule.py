@@ -57,6 +57,11 @@ def vjp(
             f"backprop.vjp: dy has shape {jnp.shape(dy)} but {layer!r} gave y of shape {y.shape}; they must be equal",
         )
         checks.same_dtype("backprop.vjp", "dy", dy, "y", y)
-        return rule.backward(layer, params, residuals, dy)
+        dparams, dx = rule.backward(layer, params, residuals, dy)
+        checks.require(
+            jnp.shape(dx) == jnp.shape(x),
+            f"backprop.vjp: the rule of {layer!r} gave dx of shape {jnp.shape(dx)} for x of shape {jnp.shape(x)}",
+        )
+        return dparams, dx
 
     return y, pullback

@@ -8,11 +8,12 @@ from typing import Any
 import jax
 
 from fnnet import checks
+from fnnet.binding import brief
 from fnnet.initializers import he_normal, zeros
 from fnnet.types import Array, Initializer, Params, Shaped
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dense:
     """Affine map of the last axis, ``y = x w + b``; one neuron per column of ``w``.
 
@@ -25,6 +26,7 @@ class Dense:
     use_bias: bool = True
     w_init: Initializer = he_normal
     b_init: Initializer = zeros
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("Dense", "features", self.features)

@@ -86,10 +86,14 @@ def focal(
         class_weights=class_weights,
         ignore_label=ignore_label,
     )
-    checks.require(gamma >= 0, f"losses.focal: gamma is {gamma}; expected a number of at least 0")
+    check_gamma(gamma)
     log_p = log_softmax(z)
     terms = t * power(-jnp.expm1(log_p), gamma) * log_p
     return -(valid * jnp.where(t == 0, 0, terms)).sum(-1)
+
+
+def check_gamma(gamma: float) -> None:
+    checks.require(gamma >= 0, f"losses.focal: gamma is {gamma}; expected a number of at least 0")
 
 
 def power(q: Array, gamma: float) -> Array:

@@ -89,14 +89,15 @@ def class_targets(
     valid = jnp.ones((1,) * prediction.ndim, dtype)
     if labels:
         t = one_hot(kept, classes).astype(dtype)
-        in_classes = (widened(kept) >= 0) & (widened(kept) < classes)
+        in_classes = (widened(jnp.asarray(kept)) >= 0) & (widened(jnp.asarray(kept)) < classes)
         valid = jnp.where(in_classes, 1, jnp.nan).astype(dtype)[..., None]
     else:
         t = target.astype(dtype)
     if smoothing:
         t = (1 - smoothing) * t + smoothing / classes
     if class_weights is not None:
-        t = t * checked_weights(place, class_weights, classes).astype(dtype)
+        weights = checked_weights(place, class_weights, classes).astype(dtype)
+        t = t * weights.reshape((1,) * (t.ndim - 1) + (classes,))
     if ignore_label is not None:
         t = jnp.where((target == ignore_label)[..., None], 0, t)
     return prediction, t, valid
@@ -107,7 +108,7 @@ def one_hot(labels: Array, classes: int) -> Array:
 
     A comparison with every class, not a gather: its transpose is a product instead of a slow scatter.
     """
-    wide = widened(labels)[..., None]
+    wide = widened(jnp.asarray(labels))[..., None]
     return wide == jnp.arange(classes, dtype=wide.dtype).reshape((1,) * labels.ndim + (classes,))
 
 
@@ -116,13 +117,14 @@ def widened(labels: Array) -> Array:
     return labels if jnp.iinfo(labels.dtype).bits >= 32 else labels.astype(jnp.int32)
 
 
-def without_ignored(place: str, target: Array, ignore_label: int) -> Array:
+def without_ignored(place: str, target: Array, ignore_label: int) -> Any:
     checks.require(
         checks.is_integer(target),
         f"{place}: ignore_label={ignore_label} needs integer labels but target has dtype {checks.dtype_of(target)}",
     )
     if checks.is_concrete(target):  # with NumPy, so that the labels can still be looked at within a trace
-        return jnp.asarray(np.where(np.asarray(target) == ignore_label, 0, target))
+        labels = np.asarray(target)
+        return np.where(labels == ignore_label, np.zeros_like(labels), labels)
     return jnp.where(target == ignore_label, 0, target)
 
 

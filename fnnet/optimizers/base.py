@@ -32,8 +32,10 @@ def apply_updates(params: Params, updates: Params) -> Params:
 def chain(*optimizers: Optimizer) -> Optimizer:
     """Optimizers and transforms one after the other: the updates of each are the gradients of the next.
 
-    For orthogonal pieces, such as clipping before an algorithm. The state is the tuple of their states.
+    For orthogonal pieces around exactly one algorithm, such as a projection after it: an algorithm turns gradients into
+    steps downhill, and two in a chain would turn them uphill again. The state is the tuple of their states.
     """
+    checks.require(bool(optimizers), "optimizers.chain: nothing to chain; pass at least one optimizer")
 
     def init(params: Params) -> tuple[Any, ...]:
         return tuple(optimizer.init(params) for optimizer in optimizers)

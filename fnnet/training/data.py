@@ -28,7 +28,10 @@ def checked_data(place: str, cost: Cost, params: Params, data: Batch) -> tuple[A
         jax.eval_shape(lambda p: cost.mean_loss(p, y), prediction)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{place}: {error}") from error
+        placed = kind(f"{place}: {error}")
+        for note in getattr(error, "__notes__", ()):  # such as the layer that it came from
+            placed.add_note(note)
+        raise placed from error
     return x, y
 
 

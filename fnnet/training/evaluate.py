@@ -23,6 +23,7 @@ def evaluate(cost: Cost, metrics: Mapping[str, Loss] | None = None, *, batch_siz
     functions ``(prediction, target) -> (N,)``, such as ``fnnet.accuracy``; the cost includes the penalty.
     """
     checks.positive_integer("evaluate", "batch_size", batch_size)
+    checks.require("cost" not in (metrics or {}), 'evaluate: a metric is named "cost", the name of the cost; rename it')
     measures = {"cost": cost.loss, **(metrics or {})}
 
     def sums(params: Params, x: Array, y: Array) -> dict[str, tuple[Array, Array]]:
@@ -55,7 +56,7 @@ def evaluate(cost: Cost, metrics: Mapping[str, Loss] | None = None, *, batch_siz
         totals = jax.tree.map(lambda *terms: sum(terms[1:], start=terms[0]), *parts)
         result = {name: total / jnp.maximum(count, 1).astype(total.dtype) for name, (total, count) in totals.items()}
         if cost.penalty is not None:
-            result["cost"] = result["cost"] + cost.penalty(params).astype(result["cost"].dtype)
+            result["cost"] = result["cost"] + jnp.asarray(cost.penalty(params)).astype(result["cost"].dtype)
         return result
 
     return evaluation

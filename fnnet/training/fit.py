@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -54,7 +56,8 @@ def fit(
     With ``validation`` data the history has ``validation_cost`` and, for each of ``metrics`` (such as
     ``{"accuracy": fnnet.accuracy}``), ``validation_NAME``. ``patience`` stops after that many epochs without a lower
     validation cost and returns the state of the best epoch. ``callback(state, record)`` is called after every epoch
-    with its numbers; training stops if it returns True.
+    with its numbers; training stops if it returns True. It also stops, with a RuntimeWarning, at a cost that is NaN or
+    infinite.
 
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
     compiling) and ``compile_seconds`` (in the first epoch; else 0). The epoch itself is the pure function
@@ -94,12 +97,20 @@ def fit(
             record |= {f"validation_{name}": float(v) for name, v in evaluation(state.params, validation).items()}
         for name, value in record.items():
             history.setdefault(name, []).append(value)
-        stop = callback is not None and callback(state, dict(record)) is True
+        stop = callback is not None and bool(callback(state, dict(record)))
         if patience is not None:
             waited += 1
             if record["validation_cost"] < best_cost:
                 best, best_cost, waited = copied(state), record["validation_cost"], 0
             stop = stop or waited >= patience
+        if not math.isfinite(record["cost"]):
+            warnings.warn(
+                f"fit: the cost of epoch {number} is {record['cost']}, training stops; lower the learning rate, or "
+                f"check the initial parameters with fnnet.evaluate",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            stop = True
         if stop:
             break
     return FitResult(best if patience is not None else state, history)

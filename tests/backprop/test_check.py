@@ -1,5 +1,6 @@
-"""The checker itself: healthy rules pass, broken ones are caught, and in the right rows."""
+"""The checker: what it takes, what it reports, and no false alarm for what is right."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,30 +14,24 @@ from fnnet import (
     Cost,
     Dense,
     Dropout,
+    GaussianNoise,
     Sequential,
-    bind,
+    backprop,
     check_gradients,
     losses,
     penalties,
     sequential,
     sigmoid,
-    softmax,
     tanh,
 )
 from fnnet.backprop import RULES
-from fnnet.backprop.check import compare_tensors, compare_trees
-from tests.cases import LAYERS, LOSSES, LayerCase, LossCase, random_params
+from fnnet.backprop.check import compare_trees
+from tests.cases import LAYERS, LOSSES, SEED, LayerCase, LossCase, random_params
 
 X = jnp.asarray(np.random.default_rng(1).standard_normal((4, 3)), jnp.float32)
 LABELS = jnp.array([0, 2, 1, 2])
 NETWORK = sequential(Dense(3), tanh, Dense(3))
 COST = Cost(NETWORK, losses.softmax_cross_entropy, penalties.l2(0.1))
-
-
-def wrong_rows(subject: Any, params: Any, data: Any, **options: Any) -> set[str]:
-    report = check_gradients(subject, params, data, **options)
-    assert report.ok == all(row.ok for row in report.rows)
-    return {row.path for row in report.rows if not row.ok}
 
 
 @pytest.mark.parametrize("case", LAYERS, ids=str)
@@ -46,14 +41,20 @@ def test_healthy_layers_pass(case: LayerCase) -> None:
     assert report.rows[0].path == "y"
     assert report.rows[-1].path == "x"
     assert len(report.rows) == 2 + len(jax.tree.leaves(case.params("float32")))
+    assert all(row.differences is not None for row in report.rows[1:])  # not all of the probes straddle a kink
 
 
-@pytest.mark.parametrize("case", LOSSES[::3], ids=str)
-def test_healthy_costs_pass(case: LossCase) -> None:
+def cost_of(case: LossCase) -> tuple[Cost, Any, tuple[jax.Array, jax.Array]]:
     prediction, target = case.arrays("float32")
     model = sequential(Dense(prediction.shape[-1]), case.head)
-    cost = Cost(model, case.loss, penalties.elastic_net(0.1, 0.2))
-    report = check_gradients(cost, random_params(model, prediction), (prediction, target))
+    x = jnp.asarray(np.random.default_rng(SEED + 3).standard_normal((*prediction.shape[:-1], 2)), jnp.float32)
+    return Cost(model, case.loss, penalties.elastic_net(0.1, 0.2)), random_params(model, x), (x, target)
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=str)
+def test_healthy_costs_pass(case: LossCase) -> None:
+    """The differences, which judge autodiff, with every third."""
+    report = check_gradients(*cost_of(case), differences=LOSSES.index(case) % 3 == 0)
     assert report.ok, str(report)
     assert [row.path for row in report.rows] == ["value", "0.b", "0.w"]
 
@@ -72,64 +73,94 @@ def test_precision_does_not_depend_on_the_default() -> None:
     assert reports[0] == reports[1]
 
 
-def test_numpy_arrays_are_taken() -> None:
+def test_numpy_arrays_and_bare_numbers_are_taken() -> None:
     params = jax.tree.map(np.asarray, random_params(NETWORK, X))
-    assert check_gradients(COST, params, (np.asarray(X), np.asarray(LABELS))).ok
+    assert check_gradients(COST, params, (np.asarray(X), np.asarray(LABELS)), differences=False).ok
+    assert check_gradients(lambda p, data: p["a"] ** 2 * data, {"a": 3.0}, 2.0).ok
 
 
-def test_dropout_under_key_and_train() -> None:
+def test_an_old_fashioned_key_and_a_new_one() -> None:
+    """A layer that draws from the key itself: the checker asks again for the same numbers, and means to."""
+    for key in (jax.random.key(0), jax.random.PRNGKey(0)):
+        assert check_gradients(Dropout(0.5), {}, X, key=key, train=True).ok
+    noisy = Cost(GaussianNoise(0.5), losses.squared_error)
+    key = jax.random.key(1)
+    report = check_gradients(noisy, {}, (X, X), key=key, train=True)
+    assert report.ok
+    assert [row.path for row in report.rows] == ["value"]
+    assert check_gradients(noisy, {}, (X, X), key=key, train=True) == report  # the key is not used up
+
+
+def test_the_value_under_a_key_is_the_costs_own() -> None:
+    """Where by hand and by autodiff drew other numbers, ``value`` would differ."""
     model = sequential(Dropout(0.5), NETWORK)
-    options = {"key": jax.random.key(0), "train": True}
-    assert check_gradients(model, random_params(model, X), X, **options).ok
+    report = check_gradients(model, random_params(model, X), X, key=jax.random.key(0), train=True, differences=False)
+    assert report.ok
+    assert report.rows[0].absolute == 0
 
 
-def test_a_key_may_be_used_by_both_sides() -> None:
-    """A layer that draws from the key itself: the checker asks twice for the same numbers, and means to."""
-    key = jax.random.key(0)
-    assert check_gradients(Dropout(0.5), {}, X, key=key, train=True).ok
-    assert check_gradients(Cost(Dropout(0.5), losses.squared_error), {}, (X, X), key=jax.random.key(1), train=True).ok
-
-
-def test_a_gradient_that_is_zero_on_paper_is_no_alarm() -> None:
-    """Softmax over the examples does not see a bias: db = 0, which both sides round to something near 1e-17."""
-    model = sequential(Dense(3), bind(softmax, axis=0), Dense(2))
-    report = check_gradients(model, random_params(model, X), X)
-    assert report.ok, str(report)
+def test_the_seed_chooses_the_cotangent() -> None:
+    params = random_params(Dense(2), X)
+    zeroes: list[float] = []
+    for seed in range(2):
+        assert check_gradients(Dense(2), params, X, seed=seed).ok
+        zeroes.append(check_gradients(Dense(2), params, X, seed=seed).rows[1].differences or 0.0)
+    assert zeroes[0] != zeroes[1]
 
 
 def test_the_table() -> None:
     report = check_gradients(Dense(2), random_params(Dense(2), X), X)
     lines = str(report).splitlines()
-    assert lines[0].split() == ["tensor", "shape", "max", "abs", "error", "max", "rel", "error", "cosine"]
+    header = ["tensor", "shape", "max abs error", "max rel error", "cosine", "differences"]
+    assert re.split(r"  +", lines[0]) == header
     assert [line.split()[:2] for line in lines[1:-1]] == [["y", "4×2"], ["b", "2"], ["w", "3×2"], ["x", "4×3"]]
-    assert all(line.endswith("1.000000  ok") for line in lines[1:-1])
-    assert lines[-1] == "all agree (relative tolerance 1e-10, float64)"
+    assert lines[1].split()[-2:] == ["1.000000", "ok"]
+    assert all(len(line.split()) == 7 and line.endswith("  ok") for line in lines[2:-1])
+    verdict = "all agree (by hand against autodiff and central differences, float64, relative tolerance 1e-10)"
+    assert lines[-1] == verdict
+
+
+def test_the_table_without_differences_or_a_rule() -> None:
+    alone = str(check_gradients(Dense(2), random_params(Dense(2), X), X, differences=False))
+    assert "  differences" not in alone
+    assert alone.endswith("all agree (by hand against autodiff, float64, relative tolerance 1e-10)")
+    function = str(check_gradients(lambda p, x: (p * x).sum(), X, X))
+    assert "params  4×3" in function
+    assert function.endswith("all agree (autodiff against central differences, float64, relative tolerance 1e-10)")
 
 
 def test_the_table_of_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     backward = RULES[Dense].backward
 
-    def off(*args: Any) -> Any:
-        dparams, dx = backward(*args)
+    def off(*arguments: Any) -> Any:
+        dparams, dx = backward(*arguments)
         return {"w": dparams["w"] * 2, "extra": dx}, dx.T
 
     monkeypatch.setitem(RULES, Dense, RULES[Dense]._replace(backward=off))
     report = check_gradients(Dense(2), random_params(Dense(2), X), X)
     assert not report.ok
     assert np.isnan(report.worst)
-    lines = {line.split()[0]: line for line in str(report).splitlines()}
-    assert lines["w"].split()[3:] == ["1.00e+00", "1.000000", "DIFFERS"]
-    assert lines["b"].endswith("DIFFERS: missing by hand")
-    assert lines["x"].endswith("DIFFERS: by hand of shape (3, 4)")
-    assert lines["extra"].endswith("DIFFERS: autodiff has no such tensor")
-    assert lines["differ:"] == "differ: b, w, x, extra (relative tolerance 1e-10, float64)"
+    text = str(report)
+    rows = {line.split()[0]: line for line in text.splitlines()[1:6]}
+    assert rows["w"].split()[3:5] == ["1.00e+00", "1.000000"]
+    assert [name for name, line in rows.items() if line.endswith("DIFFERS")] == ["b", "w", "x", "extra"]
+    assert "\nb: missing by hand\n" in text
+    assert "\nx: by hand of shape (3, 4), the transpose\n" in text
+    assert "\nextra: autodiff has no such tensor\n" in text
+    assert "\nw: at [" in text
+    assert ": a factor of 2\n" in text
+    assert "\ndiffer: b, w, x, extra (by hand against" in text
+
+
+def row_of(m: Any, a: Any, tolerance: float) -> Any:
+    return compare_trees([("w", np.array(m))], [("w", np.array(a))], tolerance)[0]
 
 
 def test_the_numbers_of_a_row() -> None:
-    row = compare_tensors("w", np.array([3.0, 4.5]), np.array([3.0, 4.0]), 0.2)
+    row = row_of([3.0, 4.5], [3.0, 4.0], 0.2)
     assert (row.path, row.shape, row.absolute, row.relative, row.ok) == ("w", (2,), 0.5, 0.125, True)
     assert row.cosine == pytest.approx((9 + 18) / (np.hypot(3, 4.5) * 5))
-    assert not compare_tensors("w", np.array([3.0, 4.5]), np.array([3.0, 4.0]), 0.1).ok
+    assert not row_of([3.0, 4.5], [3.0, 4.0], 0.1).ok
 
 
 @pytest.mark.parametrize(
@@ -148,7 +179,7 @@ def test_the_numbers_of_a_row() -> None:
     ],
 )
 def test_zeros_and_what_is_not_finite(by_hand: list[float], by_autodiff: list[float], ok: bool) -> None:
-    assert compare_tensors("", np.array(by_hand), np.array(by_autodiff), 1e-10).ok == ok
+    assert row_of(by_hand, by_autodiff, 1e-10).ok == ok
 
 
 def test_rows_are_matched_by_name() -> None:
@@ -161,26 +192,61 @@ def test_the_tolerance_is_the_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     scaled = RULES[Dense]._replace(backward=lambda *a: jax.tree.map(lambda g: g * (1 + 1e-6), backward(*a)))
     monkeypatch.setitem(RULES, Dense, scaled)
     params = random_params(Dense(2), X)
-    assert wrong_rows(Dense(2), params, X) == {"b", "w", "x"}
-    assert wrong_rows(Dense(2), params, X, tolerance=1e-5) == set()
+    report = check_gradients(Dense(2), params, X, differences=False)
+    assert [row.path for row in report.rows if not row.ok] == ["b", "w", "x"]
+    assert check_gradients(Dense(2), params, X, tolerance=1e-5, differences=False).ok
 
 
-BAD_ARGUMENTS: list[tuple[Callable[[], Any], str]] = [
-    (lambda: check_gradients(COST, random_params(NETWORK, X), X), r"expected data=\(x, y\)"),
-    (lambda: check_gradients(lambda p, x: x, {}, X), "neither a fnnet.Cost nor a layer"),
-    (lambda: check_gradients(tanh, {}, X), "neither a fnnet.Cost nor a layer"),
-    (lambda: jax.jit(lambda x: check_gradients(Activation(tanh), {}, x).ok)(X), "inside a jax transformation"),
+REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: check_gradients(COST, random_params(NETWORK, X), X), TypeError, r"expected data=\(x, y\)"),
+    (
+        lambda: check_gradients(3, {}, X),
+        TypeError,
+        "3 is neither a fnnet.Cost, a layer with init and apply, nor",
+    ),
+    (
+        lambda: check_gradients(Dense(2), {}, X, value_and_grad=jax.value_and_grad),
+        TypeError,
+        "a layer is checked by its rule in fnnet.backprop.RULES, not by value_and_grad=",
+    ),
+    (
+        lambda: check_gradients(lambda p, x: p * x, X, X, value_and_grad=jax.value_and_grad),
+        ValueError,
+        r"the function gives shape \(4, 3\); with value_and_grad= it must give a scalar",
+    ),
+    (
+        lambda: jax.jit(lambda x: check_gradients(Activation(tanh), {}, x).ok)(X),
+        TypeError,
+        "called inside a jax transformation; it compares numbers, call it outside",
+    ),
+    (lambda: jax.grad(lambda p: check_gradients(tanh_sum, p, X).worst)(X), TypeError, "inside a jax transformation"),
 ]
 
 
-@pytest.mark.parametrize(("call", "message"), BAD_ARGUMENTS)
-def test_bad_arguments(call: Callable[[], Any], message: str) -> None:
-    with pytest.raises(TypeError, match=message):
+def tanh_sum(params: Any, data: Any) -> jax.Array:
+    return jnp.tanh(params).sum()
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED)
+def test_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"check_gradients: .*{message}"):
         call()
 
 
-def test_a_layer_without_a_rule_is_an_error_not_a_row() -> None:
+def test_a_layer_without_a_rule_is_checked_by_differences() -> None:
+    """Its gradient is autodiff's; in a network with a rule, which needs one for every part, it is an error."""
+
     class Mine(Sequential): ...
 
+    layer = Mine((Activation(sigmoid),))
+    report = check_gradients(layer, ({},), X)
+    assert report.ok
+    assert report.compared == "autodiff against central differences"
     with pytest.raises(TypeError, match="has no hand-written rule"):
-        check_gradients(Mine((Activation(sigmoid),)), ({},), X)
+        check_gradients(sequential(layer), (({},),), X)
+
+
+def test_a_custom_vjp_layer_is_checked_by_its_rule() -> None:
+    report = check_gradients(backprop.as_custom_vjp(NETWORK), random_params(NETWORK, X), X)
+    assert report.ok
+    assert report.compared == "by hand against autodiff and central differences"

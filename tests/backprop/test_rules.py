@@ -1,6 +1,5 @@
 """Every hand-written rule against ``jax.vjp``, against the slow reference, and as a custom derivative."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Activation, Cost, Dense, Flatten, activations, losses, sequential, tanh
+from fnnet import Activation, Dense, Flatten, activations, sequential, tanh
 from fnnet.backprop import RULES, as_custom_vjp, vjp
 from fnnet.backprop.activations import ACTIVATION_RULES
 from fnnet.backprop.losses import LOSS_GRADIENTS, loss_gradient
@@ -19,6 +18,7 @@ from fnnet.types import Layer
 from tests import reference
 from tests.cases import (
     ACTIVATIONS,
+    ELEMENTWISE,
     LAYERS,
     LOSSES,
     NOT_ELEMENTWISE,
@@ -110,18 +110,6 @@ def test_custom_vjp_compares_by_value_and_does_not_wrap_twice() -> None:
     assert as_custom_vjp(as_custom_vjp(Dense(3))) == as_custom_vjp(Dense(3))
 
 
-def test_hessian_through_custom_vjp() -> None:
-    """The rules are differentiated once more, by forward mode."""
-    model = sequential(Dense(2), tanh, Dense(2))
-    x, y = jnp.linspace(-1, 1, 6).reshape(3, 2), jnp.array([0, 1, 1])
-    params = jax.tree.map(lambda p: p + 0.1, model.init(jax.random.key(0), x))
-    hessians = [
-        jax.jit(jax.hessian(Cost(m, losses.softmax_cross_entropy)))(params, (x, y))
-        for m in (as_custom_vjp(model), model)
-    ]
-    assert_close(*hessians)
-
-
 @pytest.mark.parametrize("case", ACTIVATIONS, ids=str)
 def test_activation_rule_equals_reference(case: LayerCase) -> None:
     layer, x = case.build(), case.x(jnp.float64)
@@ -181,16 +169,14 @@ def test_penalty_gradient_equals_autodiff_and_reference(case: PenaltyCase) -> No
     assert_close(by_hand, jax.grad(case.penalty)(params))  # also at the weight that is 0, where |w| has a kink
 
 
-@pytest.mark.parametrize("case", [case for case in ACTIVATIONS if case not in NOT_ELEMENTWISE], ids=str)
+@pytest.mark.parametrize("case", ELEMENTWISE, ids=str)
 def test_rule_equals_autodiff_at_extremes(case: LayerCase) -> None:
     z = jnp.array([0.0, -0.0, 1e4, -1e4, 800.0, -800.0, 1e-300, jnp.inf, -jnp.inf])
-    if case.name in PAIRED:
-        z = jnp.repeat(z, 2)[:, None] * jnp.ones(4)
-    function = case.build().function
-    a, by_autodiff = jax.vjp(function, z)
-    by_hand = vjp(case.build(), {}, z)[1](cotangent(a))[1]
+    da = jnp.full_like(z, 3)
+    by_hand = vjp(case.build(), {}, z)[1](da)[1]
+    by_autodiff = jax.vjp(case.build().function, z)[1](da)[0]
     assert np.isfinite(by_hand).all()
-    np.testing.assert_allclose(by_hand, by_autodiff(cotangent(a))[0], rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(by_hand, by_autodiff, rtol=1e-12, atol=1e-15)
 
 
 class Wider(Dense):

@@ -48,7 +48,7 @@ def of_activation(
     )
 
 
-ACTIVATIONS = [
+ELEMENTWISE = [
     of_activation("identity"),
     of_activation("sigmoid"),
     of_activation("tanh"),
@@ -70,6 +70,9 @@ ACTIVATIONS = [
     of_activation("hard_sigmoid"),
     of_activation("hard_tanh"),
     of_activation("hard_silu"),
+]
+
+ALONG_AXIS = [
     of_activation("glu"),
     of_activation("glu", (2, 4, 3), axis=1),
     of_activation("maxout"),
@@ -99,5 +102,6 @@ OTHERS = [
     LayerCase("CustomVJP", lambda: as_custom_vjp(sequential(Dense(4), tanh)), (5, 3)),
 ]
 
-LAYERS = [*OTHERS, *ACTIVATIONS]
-NOT_ELEMENTWISE = [*OTHERS, *(case for case in ACTIVATIONS if "axis" in case.name)]  # where axes can be mistaken
+ACTIVATIONS = [*ELEMENTWISE, *ALONG_AXIS]
+NOT_ELEMENTWISE = [*OTHERS, *ALONG_AXIS]  # where axes can be mistaken
+LAYERS = [*NOT_ELEMENTWISE, *ELEMENTWISE]

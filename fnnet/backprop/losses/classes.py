@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnnet.activations import exponentials
+from fnnet.losses.classes import check_gamma
 from fnnet.losses.targets import class_targets, real_targets
 from fnnet.types import Array
 
@@ -48,6 +49,7 @@ def focal(prediction: Array, target: Array, *, gamma: float = 2.0, **options: An
     From ∂q/∂l = −p; where q_c = 0, l_c / q_c is its limit −1, and where p_c = 0, p_c l_c is its limit 0.
     Then with d = ∂ℓ/∂l: ∂ℓ/∂z_c = d_c − p_c Σ_j d_j = d_c q_c − p_c Σ_{j≠c} d_j.
     """
+    check_gamma(gamma)
     z, t, valid = class_targets("losses.focal", prediction, target, **options)
     shifted, e, excess = exponentials(z, -1)
     log_p = shifted - jnp.log1p(excess)
