@@ -238,8 +238,11 @@ def exponentials(z: Array, axis: int) -> tuple[Array, Array, Array]:
 
 
 def finite(z: Array) -> Array:
-    """``z`` with the infinities brought to the largest finite numbers, where ``∞ / ∞`` would hide a limit."""
-    return jnp.where(jnp.isinf(z), jnp.sign(z) * jnp.finfo(z.dtype).max, z)
+    """``z`` with the infinities as large finite numbers, where ``∞ / ∞`` or ``∞ · 0`` would hide a limit.
+
+    The square root of the largest: for every function here as good as infinite, and a product with it does not overflow.
+    """
+    return jnp.where(jnp.isinf(z), jnp.sign(z) * math.sqrt(jnp.finfo(z.dtype).max), z)
 
 
 def magnitude(z: Array) -> Array:

@@ -9,6 +9,19 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
 
 
+# Modules whose tests run long or measure rounding: they need the programs that users run.
+OPTIMIZED = ("test_readme", "test_experiments", "test_benchmarks", "test_accuracy_experiment")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Elsewhere compiling takes nearly all the time, and XLA's optimizations change nothing that is tested."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", not request.module.__name__.endswith(OPTIMIZED))
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Float64 inside one test: equalities are then asked for to twelve digits."""

@@ -4,12 +4,21 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from fnnet import activations, layers, losses, optimizers, penalties, projections
+from fnnet import activations, initializers, layers, losses, optimizers, penalties, projections
 
 
 def functions_of(module: ModuleType) -> set[Any]:
     """The functions that a module or package gives out."""
     return {value for value in (getattr(module, name) for name in module.__all__) if inspect.isfunction(value)}
+
+
+def public_initializers() -> set[Any]:
+    """Functions that draw an array of a shape, wherever they stand in the module."""
+    return {
+        value
+        for value in vars(initializers).values()
+        if inspect.isfunction(value) and [*inspect.signature(value).parameters][:3] == ["key", "shape", "dtype"]
+    }
 
 
 def public_activations() -> set[Any]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnnet import checks
 from fnnet.cost import Cost
@@ -97,7 +98,8 @@ def fit(
             record |= {f"validation_{name}": float(v) for name, v in evaluation(state.params, validation).items()}
         for name, value in record.items():
             history.setdefault(name, []).append(value)
-        stop = callback is not None and bool(callback(state, dict(record)))
+        answer = None if callback is None else callback(state, dict(record))
+        stop = isinstance(answer, (bool, np.bool_)) and bool(answer)
         if patience is not None:
             waited += 1
             if record["validation_cost"] < best_cost:

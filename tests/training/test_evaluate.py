@@ -46,7 +46,6 @@ def test_sequences() -> None:
         ([[1.0, 1.0]], [0], [1]),  # a tie goes to the first
         ([[1.0, 1.0]], [1], [0]),
         ([[1.0, 2.0]], [[0.3, 0.7]], [1]),
-        ([[1.0]], [0], [1]),
         ([[[1.0, 2.0], [2.0, 1.0]]], [[1, 1]], [[1, 0]]),
     ],
 )
@@ -78,3 +77,14 @@ def test_refused() -> None:
         evaluate(COST, {"mean": lambda prediction, target: jnp.mean(prediction)})(PARAMS, DATA)
     with pytest.raises(ValueError, match=r"evaluate: x has shape .* expected the same number of examples"):
         evaluate(COST)(PARAMS, (X, LABELS[:-1]))
+
+
+def test_accuracy_of_one_column_is_refused() -> None:
+    """It would be 1 whatever the prediction: the column is the largest of its row."""
+    with pytest.raises(ValueError, match="a single class on its last axis, which is always right"):
+        accuracy(jnp.ones((4, 1)), jnp.zeros((4, 1)))
+
+
+def test_a_metric_cannot_take_the_name_of_the_cost() -> None:
+    with pytest.raises(ValueError, match='a metric is named "cost"'):
+        evaluate(COST, {"cost": accuracy})

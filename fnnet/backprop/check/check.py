@@ -81,12 +81,12 @@ def check_gradients(
             rows = rows_in_low_precision(problem, reference, low)
         if differences:
             rows = with_differences(problem, rows, own_rng(seed, "differences"))
-    against = "by hand against autodiff" if problem.has_hand else "autodiff"
+    opinions = ["autodiff"] * problem.has_hand + ["central differences"] * differences
     return GradientReport(
         rows,
         (TOLERANCE if tolerance is None else tolerance) if low is None else None,
         str(jnp.dtype(dtype)),
-        against + (" and central differences" if differences and problem.has_hand else " against central differences"),
+        f"{'by hand' if problem.has_hand else 'autodiff'} against {' and '.join(opinions) or 'nothing'}",
     )
 
 
