@@ -240,7 +240,7 @@ def exponentials(z: Array, axis: int) -> tuple[Array, Array, Array]:
 def finite(z: Array) -> Array:
     """``z`` with the infinities as large finite numbers, where ``∞ / ∞`` or ``∞ · 0`` would hide a limit.
 
-    The square root of the largest: for every function here as good as infinite, and a product with it does not overflow.
+    The square root of the largest: as good as infinite for every function here, and a product with it stays finite.
     """
     return jnp.where(jnp.isinf(z), jnp.sign(z) * math.sqrt(jnp.finfo(z.dtype).max), z)
 

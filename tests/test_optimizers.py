@@ -14,7 +14,7 @@ from fnnet import Optimizer, apply_updates, chain, optimizers
 from fnnet.optimizers import adam, momentum, sgd
 from tests import reference_optimizers as reference
 from tests.cases import SEED, network_params
-from tests.compare import CountingTraces, assert_close, assert_identical
+from tests.compare import CountingTraces, assert_close
 from tests.public import public_optimizers
 
 
