@@ -51,7 +51,7 @@ def cost_of(case: LossCase) -> tuple[Cost, Any, tuple[jax.Array, jax.Array]]:
     return Cost(model, case.loss, penalties.elastic_net(0.1, 0.2)), random_params(model, x), (x, target)
 
 
-@pytest.mark.parametrize("case", LOSSES[::4], ids=str)
+@pytest.mark.parametrize("case", LOSSES[::6], ids=str)
 def test_healthy_costs_pass(case: LossCase) -> None:
     report = check_gradients(*cost_of(case))
     assert report.ok, str(report)
