@@ -219,3 +219,8 @@ def test_dx_is_dy(monkeypatch: pytest.MonkeyPatch) -> None:
     report = check_gradients(Activation(tanh), {}, X)
     assert [row.path for row in report.rows if not row.ok] == ["x"]
     assert report.rows[-1].note.endswith("dx is dy: the layer's own derivative is forgotten")
+
+
+def test_a_comparison_with_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="check_gradients: there is nothing to compare autodiff with"):
+        check_gradients(lambda p, x: (p * x).sum(), X, X, differences=False)

@@ -74,6 +74,10 @@ def check_gradients(
         if low is not None:  # the rounded point is the one that both sides are computed at
             params, data = rounded(params, low), rounded(data, low)
         problem = make_problem(subject, value_and_grad, params, data, key, train, seed)
+        if not problem.has_hand and not differences:
+            raise ValueError(
+                "check_gradients: there is nothing to compare autodiff with; pass value_and_grad=, or leave differences on"
+            )
         reference = problem.by_autodiff()
         if low is None:
             rows = rows_in_float64(problem, reference, TOLERANCE if tolerance is None else tolerance)
@@ -86,7 +90,7 @@ def check_gradients(
         rows,
         (TOLERANCE if tolerance is None else tolerance) if low is None else None,
         str(jnp.dtype(dtype)),
-        f"{'by hand' if problem.has_hand else 'autodiff'} against {' and '.join(opinions) or 'nothing'}",
+        f"{'by hand' if problem.has_hand else 'autodiff'} against {' and '.join(opinions)}",
     )
 
 
