@@ -76,7 +76,8 @@ def check_gradients(
         problem = make_problem(subject, value_and_grad, params, data, key, train, seed)
         if not problem.has_hand and not differences:
             raise ValueError(
-                "check_gradients: there is nothing to compare autodiff with; pass value_and_grad=, or leave differences on"
+                "check_gradients: there is nothing to compare autodiff with; "
+                "pass value_and_grad=, or leave differences on"
             )
         reference = problem.by_autodiff()
         if low is None:
