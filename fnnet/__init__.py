@@ -4,7 +4,18 @@ Parameters are pytrees, a model is a pure function ``apply(params, x)``, an opti
 ``update(grads, state, params)``, and every derivative exists twice: from ``jax.grad`` and derived by hand.
 """
 
-from fnnet import activations, backprop, initializers, inspect, losses, optimizers, paths, penalties, projections
+from fnnet import (
+    activations,
+    backprop,
+    initializers,
+    inspect,
+    losses,
+    optimizers,
+    paths,
+    penalties,
+    projections,
+    schedules,
+)
 from fnnet.activations import (
     elu,
     gelu,
@@ -61,6 +72,7 @@ __all__ = [
     "penalties",
     "projections",
     "relu",
+    "schedules",
     "sequential",
     "sigmoid",
     "silu",

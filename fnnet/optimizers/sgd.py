@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import jax
 
-from fnnet.optimizers.base import Optimizer, check_rate, in_dtype, value_at, zero_step
+from fnnet.optimizers.base import Optimizer
+from fnnet.optimizers.hyperparameters import check_rate, in_dtype, value_at
+from fnnet.optimizers.leaves import zero_step
 from fnnet.types import Array, Hyperparameter, Params
 
 

@@ -1,0 +1,75 @@
+"""Hyper-parameters: numbers, traced arrays or schedules, their values at a step and their checks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.types import Array, DType, Hyperparameter, Scalar
+
+
+def value_at(hyperparameter: Hyperparameter, step: Array) -> Scalar:
+    """A hyper-parameter's value at ``step``: of a schedule, its value there; else the number itself."""
+    return hyperparameter(step) if callable(hyperparameter) else hyperparameter
+
+
+def values_at(step: Array, *hyperparameters: Hyperparameter) -> tuple[Scalar, ...]:
+    return tuple(value_at(hyperparameter, step) for hyperparameter in hyperparameters)
+
+
+def in_dtype(value: Scalar, dtype: DType) -> Scalar:
+    """A scalar that multiplies arrays of ``dtype`` without promoting them. Python numbers do so as they are.
+
+    ``np.float64`` is a Python float, but to jax a strongly typed array: hence ``float``.
+    """
+    return float(value) if isinstance(value, (int, float)) else jnp.asarray(value).astype(dtype)
+
+
+def all_in_dtype(dtype: DType, *values: Scalar) -> tuple[Scalar, ...]:
+    return tuple(in_dtype(value, dtype) for value in values)
+
+
+def check_rate(place: str, learning_rate: Hyperparameter) -> None:
+    check_not_negative(place, learning_rate=learning_rate)
+
+
+def check_not_negative(place: str, **hyperparameters: Hyperparameter) -> None:
+    for name, value in hyperparameters.items():
+        checks.in_range(place, name, value, 0, float("inf"), open_high=True)
+
+
+def check_decay(place: str, **hyperparameters: Hyperparameter) -> None:
+    """Weights of a moving average, in ``[0, 1)``: with 1 it would never move."""
+    for name, value in hyperparameters.items():
+        checks.in_range(place, name, value, 0, 1, open_high=True)
+
+
+# Moving averages ``m ← β m + (1 − β) g`` from 0 weigh the gradients by 1 − β₁ ... βₜ in all, 1 − βᵗ for a constant β.
+# A constant needs no memory for that; for a schedule the state carries log Π βᵢ.
+
+LogPower: TypeAlias = Any  # a scalar array of a schedule's, () of a constant's
+
+
+def zero_log_power(beta: Hyperparameter) -> LogPower:
+    return jnp.zeros(()) if callable(beta) else ()
+
+
+def next_log_power(beta: Hyperparameter, log_power: LogPower, step: Array) -> LogPower:
+    """The state after the update number ``step``, counted from 0."""
+    return log_power + jnp.log(beta(step)) if callable(beta) else ()
+
+
+def total_weight(beta: Hyperparameter, log_power: LogPower, updates: Array, dtype: DType) -> Array:
+    """``1 − βᵗ`` after ``t`` updates, as ``−expm1(t log β)``: in float32 ``1 − 0.999`` is wrong from the fifth digit.
+
+    Of a schedule, ``1 − Π βᵢ``: a power of its present value would be another number.
+    """
+    if callable(beta):
+        return -jnp.expm1(jnp.asarray(log_power).astype(dtype))
+    t = updates.astype(dtype)
+    if isinstance(beta, (int, float)):
+        return -jnp.expm1(t * math.log(beta)) if beta > 0 else jnp.ones_like(t)
+    return -jnp.expm1(t * jnp.log(jnp.asarray(beta).astype(dtype)))
