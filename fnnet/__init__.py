@@ -7,6 +7,7 @@ Parameters are pytrees, a model is a pure function ``apply(params, x)``, an opti
 from fnnet import (
     activations,
     backprop,
+    cells,
     initializers,
     inspect,
     losses,
@@ -31,8 +32,19 @@ from fnnet.activations import (
 )
 from fnnet.backprop.check import GradientReport, check_gradients
 from fnnet.binding import bind
+from fnnet.cells import GRUCell, LSTMCell, RNNCell
 from fnnet.cost import Cost
-from fnnet.layers import Activation, Dense, Dropout, Flatten, GaussianNoise, Sequential, sequential
+from fnnet.layers import (
+    Activation,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    Recurrent,
+    Sequential,
+    sequential,
+)
 from fnnet.optimizers import Optimizer, apply_updates, chain
 from fnnet.training import FitResult, TrainState, accuracy, evaluate, fit, train_epoch, train_step
 
@@ -40,14 +52,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Activation",
+    "Bidirectional",
     "Cost",
     "Dense",
     "Dropout",
     "FitResult",
     "Flatten",
+    "GRUCell",
     "GaussianNoise",
     "GradientReport",
+    "LSTMCell",
     "Optimizer",
+    "RNNCell",
+    "Recurrent",
     "Sequential",
     "TrainState",
     "accuracy",
@@ -55,6 +72,7 @@ __all__ = [
     "apply_updates",
     "backprop",
     "bind",
+    "cells",
     "chain",
     "check_gradients",
     "elu",

@@ -7,23 +7,28 @@ are looked up while tracing: a function compiled before an entry changes keeps t
 """
 
 from fnnet.backprop.activations import ACTIVATION_RULES, ActivationRule
+from fnnet.backprop.cells import CELL_RULES, CellRule
 from fnnet.backprop.cost import grad, value_and_grad
 from fnnet.backprop.custom_vjp import as_custom_vjp
 from fnnet.backprop.layers import RULES
+from fnnet.backprop.layers.recurrent import scan_vjp
 from fnnet.backprop.losses import FUSED_GRADIENTS, LOSS_GRADIENTS
 from fnnet.backprop.penalties import PENALTY_GRADIENTS
 from fnnet.backprop.rule import Rule, vjp
 
 __all__ = [
     "ACTIVATION_RULES",
+    "CELL_RULES",
     "FUSED_GRADIENTS",
     "LOSS_GRADIENTS",
     "PENALTY_GRADIENTS",
     "RULES",
     "ActivationRule",
+    "CellRule",
     "Rule",
     "as_custom_vjp",
     "grad",
+    "scan_vjp",
     "value_and_grad",
     "vjp",
 ]

@@ -5,5 +5,16 @@ from fnnet.layers.combinators import Sequential, sequential
 from fnnet.layers.dense import Dense
 from fnnet.layers.flatten import Flatten
 from fnnet.layers.noise import Dropout, GaussianNoise
+from fnnet.layers.recurrent import Bidirectional, Recurrent
 
-__all__ = ["Activation", "Dense", "Dropout", "Flatten", "GaussianNoise", "Sequential", "sequential"]
+__all__ = [
+    "Activation",
+    "Bidirectional",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GaussianNoise",
+    "Recurrent",
+    "Sequential",
+    "sequential",
+]

@@ -8,7 +8,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnnet import Activation, Dense, Dropout, Flatten, GaussianNoise, activations, bind, sequential, sigmoid, tanh
+from fnnet import (
+    Activation,
+    Bidirectional,
+    Dense,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    GRUCell,
+    LSTMCell,
+    Recurrent,
+    RNNCell,
+    activations,
+    bind,
+    relu,
+    sequential,
+    sigmoid,
+    tanh,
+)
 from fnnet.backprop import as_custom_vjp
 from fnnet.types import Layer
 from tests.cases.numbers import SEED, random_params
@@ -99,6 +116,12 @@ OTHERS = [
     LayerCase("Sequential in training", lambda: sequential(Dropout(0.4), Dense(4), tanh), (5, 3), train=True),
     LayerCase("Sequential in Sequential", lambda: sequential(sequential(Dense(4), sigmoid), Dense(2)), (5, 3)),
     LayerCase("Sequential of nothing", lambda: sequential(), (5, 3)),
+    LayerCase("Recurrent of RNNCell", lambda: Recurrent(RNNCell(3)), (2, 4, 2)),
+    LayerCase("Recurrent of RNNCell, last step", lambda: Recurrent(RNNCell(3, relu), False), (2, 4, 2)),
+    LayerCase("Recurrent of GRUCell", lambda: Recurrent(GRUCell(3)), (2, 4, 2)),
+    LayerCase("Recurrent of GRUCell, reset before", lambda: Recurrent(GRUCell(3, reset_after=False)), (2, 4, 2)),
+    LayerCase("Recurrent of LSTMCell, reversed", lambda: Recurrent(LSTMCell(3), reverse=True), (2, 4, 2)),
+    LayerCase("Bidirectional", lambda: Bidirectional(GRUCell(2), other=LSTMCell(2)), (2, 3, 2)),
     LayerCase("CustomVJP", lambda: as_custom_vjp(sequential(Dense(4), tanh)), (5, 3)),
 ]
 

@@ -1,0 +1,178 @@
+"""One step of each recurrent cell and its derivative, by hand: what backpropagation through time is made of.
+
+Of a step from ``carry`` to ``after``, with the inputs' part ``z`` given: ``forward`` keeps residuals; ``backward``
+takes the gradients at ``after`` and ``y`` back to ``carry`` and to ``z`` and, where the recurrent product is more than
+a summand of ``z``, to that. No weight gradients in the loop: ``weights`` takes them for all steps at once from what the
+steps left, as one product of matrices over ``T N`` rows. The letters are those of ``fnnet.cells``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from fnnet.activations import sigmoid, tanh
+from fnnet.backprop.activations import activation_rule
+from fnnet.binding import name_of
+from fnnet.cells import Carry, GRUCell, LSTMCell, RNNCell
+from fnnet.types import Array, Params
+
+
+class CellRule(NamedTuple):
+    """``forward(cell, params, carry, z) -> (after, y, residuals)``;
+
+    ``backward(cell, params, residuals, dafter, dy) -> (dcarry, steps)``, where ``steps`` is a dict with ``"z"``;
+    ``weights(cell, params, residuals, steps) -> dparams`` of the parameters in ``advance``, all with a time axis first.
+    """
+
+    forward: Callable[..., tuple[Carry, Array, Any]]
+    backward: Callable[..., tuple[Carry, dict[str, Array]]]
+    weights: Callable[..., Params]
+
+
+CELL_RULES: dict[type, CellRule] = {}
+
+
+def cell_rule(cell: Any) -> CellRule:
+    """The rule of a cell's exact type."""
+    try:
+        return CELL_RULES[type(cell)]
+    except KeyError:
+        name = name_of(type(cell))
+        raise TypeError(
+            f"backprop: {cell!r} has no hand-written rule; add one with fnnet.backprop.CELL_RULES[{name}] = "
+            f"fnnet.backprop.CellRule(forward, backward, weights)"
+        ) from None
+
+
+def outer_sum(a: Array, b: Array) -> Array:
+    """``Σ aᵀ b`` over time and examples: ``(T, N, A), (T, N, B) -> (A, B)``, one product."""
+    return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
+
+
+# RNNCell
+
+
+def rnn_forward(cell: RNNCell, params: Params, carry: Array, z: Array) -> tuple[Array, Array, Any]:
+    rule, options = activation_rule(cell.activation)
+    h, kept = rule.forward(z + carry @ params["w_h"], **options)
+    return h, h, (carry, kept)
+
+
+def rnn_backward(
+    cell: RNNCell, params: Params, residuals: Any, dafter: Array, dy: Array
+) -> tuple[Array, dict[str, Array]]:
+    """h = f(z + h₋ w_h), y = h  ⇒  δ = f' ⊙ (dh + dy),  dz = δ,  dh₋ = δ w_hᵀ."""
+    rule, options = activation_rule(cell.activation)
+    delta = rule.backward(residuals[1], dafter + dy, **options)
+    return delta @ params["w_h"].T, {"z": delta}
+
+
+def rnn_weights(cell: RNNCell, params: Params, residuals: Any, steps: dict[str, Array]) -> Params:
+    """dw_h = Σ_t h₋ᵀ δ_t."""
+    return {"w_h": outer_sum(residuals[0], steps["z"])}
+
+
+# GRUCell
+
+
+def gru_forward(cell: GRUCell, params: Params, carry: Array, z: Array) -> tuple[Array, Array, Any]:
+    h, w_h, width = carry, params["w_h"], cell.features
+    if cell.reset_after:
+        a = h @ w_h
+        r, u = jnp.split(sigmoid(z[:, : 2 * width] + a[:, : 2 * width]), 2, -1)
+        q = a[:, 2 * width :] + params["b_h"]
+        n = tanh(z[:, 2 * width :] + r * q)
+    else:
+        r, u = jnp.split(sigmoid(z[:, : 2 * width] + h @ w_h[:, : 2 * width]), 2, -1)
+        q = r * h
+        n = tanh(z[:, 2 * width :] + q @ w_h[:, 2 * width :])
+    after = n + u * (h - n)
+    return after, after, (h, r, u, n, q)
+
+
+def gru_backward(
+    cell: GRUCell, params: Params, residuals: Any, dafter: Array, dy: Array
+) -> tuple[Array, dict[str, Array]]:
+    """h = n + u ⊙ (h₋ − n)  ⇒  with dh all that comes in:  du = dh ⊙ (h₋ − n),  dn = dh ⊙ (1 − u),  dh₋ = dh ⊙ u + ...
+
+    With δ the gradients before the gates' functions, δ_u = u (1 − u) ⊙ du, δ_n = (1 − n²) ⊙ dn, δ_r = r (1 − r) ⊙ dr:
+    reset after, n = tanh(z_n + r ⊙ q) with q = h₋ w_hn + b_h:  dr = q ⊙ δ_n,  dq = r ⊙ δ_n,
+    dh₋ = dh ⊙ u + [δ_r, δ_u, dq] w_hᵀ;  reset before, n = tanh(z_n + q w_hn) with q = r ⊙ h₋:  dq = δ_n w_hnᵀ,
+    dr = h₋ ⊙ dq,  dh₋ = dh ⊙ u + r ⊙ dq + [δ_r, δ_u] w_h(r,u)ᵀ.
+    """
+    h, r, u, n, q = residuals
+    w_h, width = params["w_h"], cell.features
+    dh = dafter + dy
+    delta_u = dh * (h - n) * (u * (1 - u))
+    delta_n = dh * (1 - u) * ((1 - n) * (1 + n))
+    if cell.reset_after:
+        dq = r * delta_n
+        delta_r = q * delta_n * (r * (1 - r))
+        recurrent = jnp.concatenate([delta_r, delta_u, dq], -1)
+        dcarry = dh * u + recurrent @ w_h.T
+        return dcarry, {"z": jnp.concatenate([delta_r, delta_u, delta_n], -1), "q": dq}
+    dq = delta_n @ w_h[:, 2 * width :].T
+    delta_r = h * dq * (r * (1 - r))
+    gates = jnp.concatenate([delta_r, delta_u], -1)
+    dcarry = dh * u + r * dq + gates @ w_h[:, : 2 * width].T
+    return dcarry, {"z": jnp.concatenate([gates, delta_n], -1)}
+
+
+def gru_weights(cell: GRUCell, params: Params, residuals: Any, steps: dict[str, Array]) -> Params:
+    """dw_h = Σ_t h₋ᵀ [δ_r, δ_u, dq],  db_h = Σ_t dq;  reset before, dw_hn = Σ_t (r ⊙ h₋)ᵀ δ_n."""
+    h, *_, q = residuals
+    gates, delta_n = jnp.split(steps["z"], [2 * cell.features], -1)
+    if cell.reset_after:
+        recurrent = jnp.concatenate([gates, steps["q"]], -1)
+        return {"w_h": outer_sum(h, recurrent), "b_h": steps["q"].sum((0, 1))}
+    return {"w_h": jnp.concatenate([outer_sum(h, gates), outer_sum(q, delta_n)], -1)}
+
+
+# LSTMCell
+
+
+def lstm_forward(
+    cell: LSTMCell, params: Params, carry: tuple[Array, Array], z: Array
+) -> tuple[tuple[Array, Array], Array, Any]:
+    h, c = carry
+    i, f, g, o = jnp.split(z + h @ params["w_h"], 4, -1)
+    i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
+    after = f * c + i * g
+    t = tanh(after)
+    return (o * t, after), o * t, (h, c, i, f, g, o, t)
+
+
+def lstm_backward(
+    cell: LSTMCell, params: Params, residuals: Any, dafter: tuple[Array, Array], dy: Array
+) -> tuple[tuple[Array, Array], dict[str, Array]]:
+    """c = f ⊙ c₋ + i ⊙ g, h = o ⊙ t with t = tanh(c)  ⇒  with dh all that comes in at h,
+
+    do = dh ⊙ t,  dc += dh ⊙ o ⊙ (1 − t²);  di = dc ⊙ g,  df = dc ⊙ c₋,  dg = dc ⊙ i,  dc₋ = dc ⊙ f;
+    δ = [i (1 − i) di, f (1 − f) df, (1 − g²) dg, o (1 − o) do],  dz = δ,  dh₋ = δ w_hᵀ.
+    """
+    _, c, i, f, g, o, t = residuals
+    dh, dc = dafter[0] + dy, dafter[1]
+    dc = dc + dh * o * ((1 - t) * (1 + t))
+    delta = jnp.concatenate(
+        [
+            dc * g * (i * (1 - i)),
+            dc * c * (f * (1 - f)),
+            dc * i * ((1 - g) * (1 + g)),
+            dh * t * (o * (1 - o)),
+        ],
+        -1,
+    )
+    return (delta @ params["w_h"].T, dc * f), {"z": delta}
+
+
+def lstm_weights(cell: LSTMCell, params: Params, residuals: Any, steps: dict[str, Array]) -> Params:
+    """dw_h = Σ_t h₋ᵀ δ_t."""
+    return {"w_h": outer_sum(residuals[0], steps["z"])}
+
+
+CELL_RULES[RNNCell] = CellRule(rnn_forward, rnn_backward, rnn_weights)
+CELL_RULES[GRUCell] = CellRule(gru_forward, gru_backward, gru_weights)
+CELL_RULES[LSTMCell] = CellRule(lstm_forward, lstm_backward, lstm_weights)

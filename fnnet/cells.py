@@ -1,0 +1,201 @@
+"""Recurrent cells: one step of a recurrence, ``step(params, carry, x) -> (carry, y)``, to be scanned over time.
+
+Letters: ``x (N, D)`` inputs and ``y (N, H)`` outputs of one step, ``h (N, H)`` the state, ``w_x (D, G H)`` and
+``w_h (H, G H)`` the weights of ``G`` gates side by side, in the order that each cell states, ``b (G H,)``.
+
+A step has two parts. ``project(params, x)`` is what depends on the inputs alone, ``x w_x + b``: one product of matrices
+for all steps at once, outside of the scan. ``advance(params, carry, z)`` is the rest, step by step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.activations import sigmoid, tanh
+from fnnet.binding import brief
+from fnnet.initializers import glorot_uniform, orthogonal
+from fnnet.types import ActivationFunction, Array, DType, Initializer, Params, Shaped
+
+Carry = Any  # a pytree of arrays (N, H)
+
+
+@runtime_checkable
+class Cell(Protocol):
+    """A frozen, hashable description of one step."""
+
+    @property
+    def features(self) -> int: ...
+
+    def init(self, key: Array, x: Shaped) -> Params: ...
+
+    def initial_carry(self, examples: int, dtype: DType) -> Carry: ...
+
+    def project(self, params: Params, x: Array) -> Array: ...
+
+    def advance(self, params: Params, carry: Carry, z: Array) -> tuple[Carry, Array]: ...
+
+    def step(self, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]: ...
+
+
+@dataclass(frozen=True, repr=False)
+class RNNCell:
+    """``h ← f(x w_x + h w_h + b)``,  ``y = h`` (Elman 1990). The carry is ``h``.
+
+    ``w_x`` starts Glorot-uniform (Glorot and Bengio 2010, eq. 16), ``w_h`` orthogonal, so that at first it neither
+    shrinks nor stretches what it carries (Saxe et al. 2014), ``b`` and the carry at zero.
+    """
+
+    features: int
+    activation: ActivationFunction = tanh
+    w_x_init: Initializer = glorot_uniform
+    w_h_init: Initializer = orthogonal
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        checks.positive_integer("RNNCell", "features", self.features)
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        return gate_params(self, 1, key, x)
+
+    def initial_carry(self, examples: int, dtype: DType) -> Array:
+        return jnp.zeros((examples, self.features), dtype)
+
+    def project(self, params: Params, x: Array) -> Array:
+        return projected(self, params, x)
+
+    def advance(self, params: Params, carry: Array, z: Array) -> tuple[Array, Array]:
+        h = self.activation(z + carry @ params["w_h"])
+        return h, h
+
+    def step(self, params: Params, carry: Array, x: Array) -> tuple[Array, Array]:
+        return self.advance(params, carry, self.project(params, x))
+
+
+@dataclass(frozen=True, repr=False)
+class GRUCell:
+    """Gated recurrent unit (Cho et al. 2014, eq. 5-8), gates in the order reset ``r``, update ``u``, candidate ``n``.
+
+    ``r = σ(x w_xr + h w_hr + b_r)``,  ``u = σ(x w_xu + h w_hu + b_u)``,  ``h ← u ⊙ h + (1 − u) ⊙ n``,  ``y = h``.
+
+    The two conventions of the reset gate: with ``reset_after`` (the default; PyTorch's and cuDNN's)
+    ``n = tanh(x w_xn + b_n + r ⊙ (h w_hn + b_h))``; without (Cho et al.)  ``n = tanh(x w_xn + b_n + (r ⊙ h) w_hn)``,
+    without ``b_h``. The carry is ``h``. Initial values are those of ``RNNCell``, each gate orthogonal by itself.
+    """
+
+    features: int
+    reset_after: bool = True
+    w_x_init: Initializer = glorot_uniform
+    w_h_init: Initializer = orthogonal
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        checks.positive_integer("GRUCell", "features", self.features)
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        params = gate_params(self, 3, key, x)
+        if self.reset_after:
+            params["b_h"] = jnp.zeros(self.features, checks.dtype_of(x))
+        return params
+
+    def initial_carry(self, examples: int, dtype: DType) -> Array:
+        return jnp.zeros((examples, self.features), dtype)
+
+    def project(self, params: Params, x: Array) -> Array:
+        return projected(self, params, x)
+
+    def advance(self, params: Params, carry: Array, z: Array) -> tuple[Array, Array]:
+        h, w_h, width = carry, params["w_h"], self.features
+        if self.reset_after:
+            a = h @ w_h
+            r, u = jnp.split(sigmoid(z[:, : 2 * width] + a[:, : 2 * width]), 2, -1)
+            n = tanh(z[:, 2 * width :] + r * (a[:, 2 * width :] + params["b_h"]))
+        else:
+            r, u = jnp.split(sigmoid(z[:, : 2 * width] + h @ w_h[:, : 2 * width]), 2, -1)
+            n = tanh(z[:, 2 * width :] + (r * h) @ w_h[:, 2 * width :])
+        h = n + u * (h - n)
+        return h, h
+
+    def step(self, params: Params, carry: Array, x: Array) -> tuple[Array, Array]:
+        return self.advance(params, carry, self.project(params, x))
+
+
+@dataclass(frozen=True, repr=False)
+class LSTMCell:
+    """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+    Gates in the order input ``i``, forget ``f``, candidate ``g``, output ``o``, PyTorch's:
+    ``[i, f, g, o] = [σ, σ, tanh, σ](x w_x + h w_h + b)``,  ``c ← f ⊙ c + i ⊙ g``,  ``h ← o ⊙ tanh(c)``,  ``y = h``.
+
+    The carry is ``(h, c)``. ``b`` starts at 0, that of the forget gate at ``forget_bias``: with 1 the cell remembers
+    until it has learned to forget (Jozefowicz et al. 2015, section 3.1). Other initial values are those of ``RNNCell``,
+    each gate orthogonal by itself.
+    """
+
+    features: int
+    forget_bias: float = 1.0
+    w_x_init: Initializer = glorot_uniform
+    w_h_init: Initializer = orthogonal
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        checks.positive_integer("LSTMCell", "features", self.features)
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        params = gate_params(self, 4, key, x)
+        forget = slice(self.features, 2 * self.features)
+        return params | {"b": params["b"].at[forget].set(self.forget_bias)}
+
+    def initial_carry(self, examples: int, dtype: DType) -> tuple[Array, Array]:
+        shape = (examples, self.features)
+        return jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
+
+    def project(self, params: Params, x: Array) -> Array:
+        return projected(self, params, x)
+
+    def advance(self, params: Params, carry: tuple[Array, Array], z: Array) -> tuple[tuple[Array, Array], Array]:
+        h, c = carry
+        i, f, g, o = jnp.split(z + h @ params["w_h"], 4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h = sigmoid(o) * tanh(c)
+        return (h, c), h
+
+    def step(self, params: Params, carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
+        return self.advance(params, carry, self.project(params, x))
+
+
+def gate_params(cell: Any, gates: int, key: Array, x: Shaped) -> Params:
+    """``{w_x, w_h, b}`` of ``gates`` gates side by side, each drawn by itself."""
+    place = repr(cell)
+    checks.require(
+        len(x.shape) > 0 and x.shape[-1] > 0,
+        f"{place}: x has shape {x.shape}; expected its features on the last axis, at least one",
+    )
+    checks.floating(place, "x", x)
+    dtype, width = checks.dtype_of(x), cell.features
+
+    def side_by_side(draw: Initializer, key: Array, rows: int) -> Array:
+        return jnp.concatenate([draw(k, (rows, width), dtype) for k in jax.random.split(key, gates)], -1)
+
+    x_key, h_key = jax.random.split(key)
+    return {
+        "w_x": side_by_side(cell.w_x_init, x_key, x.shape[-1]),
+        "w_h": side_by_side(cell.w_h_init, h_key, width),
+        "b": jnp.zeros(gates * width, dtype),
+    }
+
+
+def projected(cell: Any, params: Params, x: Array) -> Array:
+    """``x w_x + b``, for inputs of one step or of all."""
+    w = params["w_x"]
+    checks.require(
+        x.ndim > 0 and x.shape[-1] == w.shape[0],
+        f"{cell!r}: x has shape {x.shape} but w_x has shape {w.shape}; expected {w.shape[0]} features on the last axis "
+        f"of x: reshape x, or init the parameters with inputs of this shape",
+    )
+    checks.same_dtype(repr(cell), "x", x, "w_x", w)
+    return x @ w + params["b"]

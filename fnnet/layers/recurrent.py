@@ -1,0 +1,147 @@
+"""Layers that run a cell over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.binding import brief
+from fnnet.cells import Carry, Cell
+from fnnet.types import Array, Params, Shaped
+
+
+@dataclass(frozen=True, repr=False)
+class Recurrent:
+    """A cell over a sequence: ``carry_t, y_t = cell(carry_{t−1}, x_t)``, one ``lax.scan``.
+
+    Shapes: ``x (N, T, D)``, ``y (N, T, H)``, or the last step's ``(N, H)`` with ``return_sequences=False``. With
+    ``reverse`` time runs from the last step to the first, ``y_t`` still beside ``x_t``, and the last step is the first.
+    ``params`` are the cell's. The carry starts at zero; ``scan`` takes another one, and masks.
+
+    Cost: ``2 N T (D + H) G H`` operations forward for a cell of ``G`` gates, twice that back.
+    """
+
+    cell: Cell
+    return_sequences: bool = True
+    reverse: bool = False
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        check_cell("Recurrent", self.cell)
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        check_sequence(repr(self), x)
+        return self.cell.init(key, jax.ShapeDtypeStruct((x.shape[0], x.shape[2]), x.dtype))
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        return self.scan(params, x)[0]
+
+    def scan(
+        self, params: Params, x: Any, carry: Carry | None = None, mask: Array | None = None
+    ) -> tuple[Array, Carry]:
+        """``(y, carry)``: from a given carry, to go on from the one given back; a stream is a loop of such calls.
+
+        ``mask (N, T)``, boolean, is True at the steps that exist. The others change nothing: the carry passes them as
+        it is, their ``y_t`` is 0, and the last step's ``y`` is that of the last step that exists.
+        """
+        x = jnp.asarray(x)
+        carry = self.checked(params, x, carry, mask)
+        z = self.cell.project(params, jnp.swapaxes(x, 0, 1))
+
+        def step(state: tuple[Carry, Array], inputs: tuple[Array, Array | None]) -> Any:
+            carry, last = state
+            z, exists = inputs
+            after, y = self.cell.advance(params, carry, z)
+            after, shown, last = masked_step(exists, carry, after, y, last)
+            return (after, last), shown if self.return_sequences else None
+
+        start = (carry, jnp.zeros((x.shape[0], self.cell.features), x.dtype))
+        steps = (z, None if mask is None else jnp.swapaxes(mask, 0, 1))
+        (carry, last), ys = jax.lax.scan(step, start, steps, reverse=self.reverse)
+        return (jnp.swapaxes(ys, 0, 1) if self.return_sequences else last), carry
+
+    def checked(self, params: Params, x: Array, carry: Carry | None, mask: Array | None) -> Carry:
+        """The carry to start from. Refuses what does not fit."""
+        check_sequence(repr(self), x)
+        start = self.cell.initial_carry(x.shape[0], x.dtype)
+        check_mask(repr(self), x, mask)
+        if carry is None:
+            return start
+        expected, found = (jax.tree.map(lambda a: (a.shape, str(a.dtype)), tree) for tree in (start, carry))
+        checks.require(
+            expected == found,
+            f"{self!r}: carry has (shape, dtype) {found}; expected {expected}, as cell.initial_carry makes it for "
+            f"{x.shape[0]} examples",
+        )
+        return carry
+
+
+def masked_step(exists: Array | None, before: Carry, after: Carry, y: Array, last: Array) -> tuple[Carry, Array, Array]:
+    """The carry, the output to show and the last output, after a step that only some examples have."""
+    if exists is None:
+        return after, y, y
+    here = exists[:, None]
+    carry = jax.tree.map(lambda a, b: jnp.where(here, a, b), after, before)
+    return carry, jnp.where(here, y, 0), jnp.where(here, y, last)
+
+
+@dataclass(frozen=True, repr=False)
+class Bidirectional:
+    """Two recurrences over the same sequence, one forwards and one backwards in time, their outputs side by side.
+
+    ``y = [Recurrent(cell)(x), Recurrent(other, reverse=True)(x)]`` (Schuster and Paliwal 1997); ``other`` is ``cell``
+    again, with parameters of its own, unless given. Shapes: ``x (N, T, D)``, ``y (N, T, 2H)``; with
+    ``return_sequences=False`` both last steps, ``(N, 2H)``: the forward one's at the end, the backward one's at the
+    start. Parameters: ``{"forward": ..., "backward": ...}``.
+    """
+
+    cell: Cell
+    return_sequences: bool = True
+    other: Cell | None = None
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        check_cell("Bidirectional", self.cell)
+        if self.other is not None:
+            check_cell("Bidirectional", self.other)
+
+    @property
+    def directions(self) -> dict[str, Recurrent]:
+        return {
+            "forward": Recurrent(self.cell, self.return_sequences),
+            "backward": Recurrent(self.other or self.cell, self.return_sequences, reverse=True),
+        }
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        keys = jax.random.split(key)
+        return {name: layer.init(keys[i], x) for i, (name, layer) in enumerate(self.directions.items())}
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        return jnp.concatenate([layer.apply(params[name], x) for name, layer in self.directions.items()], -1)
+
+
+def check_cell(place: str, cell: Any) -> None:
+    if isinstance(cell, type) or not isinstance(cell, Cell):
+        mend = f"write {cell.__name__}(...)" if isinstance(cell, type) else "expected an RNNCell, GRUCell or LSTMCell"
+        raise TypeError(f"{place}: cell is {cell!r}, which has no step; {mend}")
+
+
+def check_sequence(place: str, x: Shaped) -> None:
+    checks.require(
+        len(x.shape) == 3,
+        f"{place}: x has shape {x.shape}; expected (N, T, D): examples, time steps, features",
+    )
+    checks.require(x.shape[1] > 0, f"{place}: x has shape {x.shape}, with no time steps; expected at least one")
+
+
+def check_mask(place: str, x: Array, mask: Array | None) -> None:
+    if mask is not None:
+        checks.require(
+            mask.shape == x.shape[:2] and mask.dtype == bool,
+            f"{place}: mask has shape {mask.shape} and dtype {mask.dtype}; expected {x.shape[:2]}, boolean, True at "
+            f"the steps that exist",
+        )

@@ -1,0 +1,247 @@
+"""Recurrence: against loops, backpropagation through time against autodiff and complex steps, masks, streams."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnnet import (
+    Bidirectional,
+    Cost,
+    Dense,
+    GRUCell,
+    LSTMCell,
+    Recurrent,
+    RNNCell,
+    backprop,
+    fit,
+    losses,
+    optimizers,
+    relu,
+    sequential,
+)
+from fnnet.backprop import scan_vjp
+from fnnet.cells import Cell
+from tests.cases import random_params
+from tests.compare import assert_close
+from tests.reference import recurrent as reference
+
+CELLS: dict[str, Cell] = {
+    "rnn": RNNCell(3),
+    "gru": GRUCell(3),
+    "gru, reset before": GRUCell(3, reset_after=False),
+    "lstm": LSTMCell(3),
+}
+every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=list(CELLS))
+LENGTHS = np.array([5, 3, 0])
+
+
+def arrays_for(cell: Cell, steps: int = 5, seed: int = 0) -> tuple[Any, jax.Array, Any]:
+    """Parameters, inputs and a carry, all random."""
+    generator = np.random.default_rng(seed)
+    x = jnp.asarray(generator.standard_normal((3, steps, 2)))
+    carry = jax.tree.map(lambda a: jnp.asarray(generator.standard_normal(a.shape)), cell.initial_carry(3, x.dtype))
+    return random_params(Recurrent(cell), x), x, carry
+
+
+def mask_of(steps: int, masked: bool) -> np.ndarray:
+    return np.arange(steps) < LENGTHS[:, None] if masked else np.ones((3, steps), bool)
+
+
+def random_like(tree: Any, seed: int = 1) -> Any:
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: jnp.asarray(generator.standard_normal(a.shape)), tree)
+
+
+@every_cell
+@pytest.mark.parametrize(("reverse", "masked"), list(product([False, True], repeat=2)))
+@pytest.mark.usefixtures("x64")
+def test_outputs_equal_loops(cell: Cell, reverse: bool, masked: bool) -> None:
+    params, x, carry = arrays_for(cell)
+    mask = mask_of(5, masked)
+    of_numpy = jax.tree.map(np.asarray, (params, x, carry))
+    ys, last, after = reference.scan(type(cell).__name__, *of_numpy, mask, reverse)
+    for sequences, expected in ((True, ys), (False, last)):
+        layer = Recurrent(cell, sequences, reverse)
+        for y, left in (
+            layer.scan(params, x, carry, jnp.asarray(mask)),
+            scan_vjp(layer, params, x, carry, jnp.asarray(mask))[0],
+        ):
+            assert_close(y, expected.real)
+            assert_close(left, jax.tree.map(np.real, after))
+
+
+@every_cell
+@pytest.mark.usefixtures("x64")
+def test_gradients_equal_complex_steps(cell: Cell) -> None:
+    """With a mask, a given carry and random cotangents of outputs and carry."""
+    params, x, carry = arrays_for(cell, 3)
+    mask = np.array([[1, 1, 1], [1, 1, 0], [0, 1, 1]], bool)
+    layer = Recurrent(cell)
+    (y, after), pullback = scan_vjp(layer, params, x, carry, jnp.asarray(mask))
+    dy, dafter = random_like((y, after))
+    leaves, structure = jax.tree.flatten((params, x, carry))
+
+    def weighed(arrays: list[np.ndarray]) -> complex:
+        p, xs, c = jax.tree.unflatten(structure, arrays)
+        ys, _, left = reference.scan(type(cell).__name__, p, xs, c, mask, False)
+        pairs = zip(jax.tree.leaves((dy, dafter)), jax.tree.leaves((ys, left)), strict=True)
+        return sum((np.asarray(a) * b).sum() for a, b in pairs)
+
+    expected = reference.complex_step_gradient(weighed, [np.asarray(leaf) for leaf in leaves])
+    assert_close(pullback(dy, dafter), jax.tree.unflatten(structure, expected))
+
+
+@pytest.mark.parametrize("cell", [*CELLS.values(), RNNCell(3, activation=relu)], ids=[*CELLS, "rnn of relu"])
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize(("sequences", "reverse", "masked"), list(product([False, True], repeat=3)))
+@pytest.mark.usefixtures("x64")
+def test_gradients_equal_autodiff(cell: Cell, steps: int, sequences: bool, reverse: bool, masked: bool) -> None:
+    params, x, carry = arrays_for(cell, steps)
+    mask = jnp.asarray(mask_of(steps, masked)) if masked else None
+    layer = Recurrent(cell, sequences, reverse)
+
+    def both(params: Any, x: Any, carry: Any, cotangents: Any) -> Any:
+        result, pullback = jax.vjp(lambda *arguments: layer.scan(*arguments, mask), params, x, carry)
+        by_hand, pullback_by_hand = scan_vjp(layer, params, x, carry, mask)
+        return (result, pullback(cotangents)), (by_hand, pullback_by_hand(*cotangents))
+
+    shapes = jax.eval_shape(lambda *arguments: layer.scan(*arguments, mask), params, x, carry)
+    expected, found = jax.jit(both)(params, x, carry, random_like(shapes))
+    assert_close(found, expected, 1e-12)
+
+
+@every_cell
+@pytest.mark.usefixtures("x64")
+def test_the_scan_is_a_loop_of_steps(cell: Cell) -> None:
+    params, x, carry = arrays_for(cell)
+
+    def looped(params: Any, x: Any, carry: Any) -> Any:
+        ys = []
+        for t in range(x.shape[1]):
+            carry, y = cell.step(params, carry, x[:, t])
+            ys.append(y)
+        return jnp.stack(ys, 1), carry
+
+    layer = Recurrent(cell)
+    result, pullback = jax.vjp(looped, params, x, carry)
+    by_hand, pullback_by_hand = scan_vjp(layer, params, x, carry)
+    assert_close(by_hand, result, 1e-13)
+    cotangents = random_like(result)
+    assert_close(pullback_by_hand(*cotangents), pullback(cotangents), 1e-12)
+
+
+@every_cell
+@pytest.mark.usefixtures("x64")
+def test_a_stream_in_pieces_is_the_whole(cell: Cell) -> None:
+    params, x, carry = arrays_for(cell)
+    layer = Recurrent(cell)
+    whole, end = layer.scan(params, x, carry)
+    first, middle = layer.scan(params, x[:, :2], carry)
+    second, last = layer.scan(params, x[:, 2:], middle)
+    assert_close((jnp.concatenate([first, second], 1), last), (whole, end), 1e-14)
+
+
+@every_cell
+@pytest.mark.usefixtures("x64")
+def test_padding_changes_nothing(cell: Cell) -> None:
+    """Neither results nor gradients depend on what stands in steps that do not exist, NaN included."""
+    params, x, carry = arrays_for(cell)
+    mask = jnp.asarray(mask_of(5, True))
+    layer = Recurrent(cell)
+    (y, end), pullback = scan_vjp(layer, params, x, carry, mask)
+    cotangents = random_like((y, end))
+    filled = jnp.where(mask[..., None], x, 1e3)
+    (y_filled, end_filled), pullback_filled = scan_vjp(layer, params, filled, carry, mask)
+    assert_close((y_filled, end_filled), (y, end), 0)
+    assert_close(pullback_filled(*cotangents), pullback(*cotangents), 1e-14)
+    assert not np.asarray(y)[~np.asarray(mask)].any()
+    short, end_short = layer.scan(params, x[1:2, :3], jax.tree.map(lambda c: c[1:2], carry))
+    assert_close((y[1:2, :3], jax.tree.map(lambda c: c[1:2], end)), (short, end_short), 1e-14)
+
+
+@every_cell
+def test_initial_values(cell: Cell) -> None:
+    params = Recurrent(cell).init(jax.random.key(0), jnp.ones((2, 4, 5)))
+    gates = params["b"].size // 3
+    assert params["w_x"].shape == (5, 3 * gates)
+    for gate in jnp.split(params["w_h"], gates, -1):
+        np.testing.assert_allclose(gate @ gate.T, np.eye(3), atol=1e-6)
+    expected = np.zeros(3 * gates)
+    if isinstance(cell, LSTMCell):
+        expected[3:6] = 1
+    np.testing.assert_array_equal(params["b"], expected)
+
+
+def test_both_directions_side_by_side() -> None:
+    layer = Bidirectional(GRUCell(3), other=LSTMCell(3))
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 5)), "float32")
+    params = layer.init(jax.random.key(0), x)
+    forward = Recurrent(GRUCell(3)).apply(params["forward"], x)
+    backward = Recurrent(LSTMCell(3)).apply(params["backward"], x[:, ::-1])[:, ::-1]
+    np.testing.assert_allclose(layer.apply(params, x), np.concatenate([forward, backward], -1), rtol=1e-6)
+
+
+def test_a_stack_learns_to_remember() -> None:
+    """The sign of the first of six inputs, from the last step: by hand, with the gradients of autodiff."""
+    generator = np.random.default_rng(0)
+    x = jnp.asarray(generator.standard_normal((64, 6, 1)), "float32")
+    y = jnp.asarray(x[:, 0, 0] > 0, "int32")
+    model = sequential(Recurrent(GRUCell(8)), Recurrent(LSTMCell(8), return_sequences=False), Dense(2))
+    cost = Cost(model, losses.softmax_cross_entropy)
+    params = model.init(jax.random.key(0), x)
+    assert_close(backprop.grad(cost)(params, (x, y)), jax.grad(cost)(params, (x, y)), 1e-4)
+    result = fit(
+        cost,
+        optimizers.adam(0.02),
+        params,
+        (x, y),
+        key=jax.random.key(1),
+        epochs=60,
+        batch_size=64,
+        value_and_grad=backprop.value_and_grad,
+    )
+    assert result.history["cost"][-1] < 0.1
+
+
+X = jnp.ones((2, 4, 3))
+PARAMS = Recurrent(GRUCell(3)).init(jax.random.key(0), X)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: RNNCell(0), "RNNCell: features is 0"),
+        (lambda: Recurrent(GRUCell(3)).init(jax.random.key(0), X[0]), r"x has shape \(4, 3\); expected \(N, T, D\)"),
+        (lambda: Recurrent(GRUCell(3)).apply(PARAMS, X[:, :0]), "with no time steps"),
+        (lambda: Recurrent(GRUCell(3)).apply(PARAMS, X[..., :2]), r"x has shape .* w_x has shape \(3, 9\)"),
+        (
+            lambda: Recurrent(GRUCell(3)).scan(PARAMS, X, jnp.zeros((3, 3))),
+            r"carry has .*\(3, 3\).*expected .*\(2, 3\)",
+        ),
+        (lambda: Recurrent(LSTMCell(3)).scan(PARAMS, X, jnp.zeros((2, 3))), "carry has"),
+        (lambda: Recurrent(GRUCell(3)).scan(PARAMS, X, mask=jnp.ones((2, 3), bool)), r"mask has shape \(2, 3\)"),
+        (lambda: Recurrent(GRUCell(3)).scan(PARAMS, X, mask=jnp.ones((2, 4))), "dtype float32; expected"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_what_is_no_cell_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Recurrent: cell is .*; write GRUCell\(...\)"):
+        Recurrent(GRUCell)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="which has no step"):
+        Bidirectional(Dense(3))  # type: ignore[arg-type]
+
+    class Unknown(RNNCell):
+        pass
+
+    with pytest.raises(TypeError, match="has no hand-written rule"):
+        backprop.vjp(Recurrent(Unknown(3)), Recurrent(RNNCell(3)).init(jax.random.key(0), X), X)
