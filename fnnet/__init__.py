@@ -4,7 +4,18 @@ Parameters are pytrees, a model is a pure function ``apply(params, x)``, an opti
 ``update(grads, state, params)``, and every derivative exists twice: from ``jax.grad`` and derived by hand.
 """
 
-from fnnet import activations, backprop, initializers, inspect, losses, optimizers, paths, penalties, projections
+from fnnet import (
+    activations,
+    backprop,
+    convolution,
+    initializers,
+    inspect,
+    losses,
+    optimizers,
+    paths,
+    penalties,
+    projections,
+)
 from fnnet.activations import (
     elu,
     gelu,
@@ -21,7 +32,7 @@ from fnnet.activations import (
 from fnnet.backprop.check import GradientReport, check_gradients
 from fnnet.binding import bind
 from fnnet.cost import Cost
-from fnnet.layers import Activation, Dense, Dropout, Flatten, GaussianNoise, Sequential, sequential
+from fnnet.layers import Activation, Conv, ConvTranspose, Dense, Dropout, Flatten, GaussianNoise, Sequential, sequential
 from fnnet.optimizers import Optimizer, apply_updates, chain
 from fnnet.training import FitResult, TrainState, accuracy, evaluate, fit, train_epoch, train_step
 
@@ -29,6 +40,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Activation",
+    "Conv",
+    "ConvTranspose",
     "Cost",
     "Dense",
     "Dropout",
@@ -46,6 +59,7 @@ __all__ = [
     "bind",
     "chain",
     "check_gradients",
+    "convolution",
     "elu",
     "evaluate",
     "fit",

@@ -72,7 +72,7 @@ FLOORS = [
     ["binding", "paths"],
     ["checks"],
     ["activations", "initializers", "penalties", "projections"],
-    ["losses"],
+    ["losses", "convolution"],
     ["layers"],
     ["cost"],
     ["backprop"],

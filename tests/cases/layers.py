@@ -8,7 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnnet import Activation, Dense, Dropout, Flatten, GaussianNoise, activations, bind, sequential, sigmoid, tanh
+from fnnet import (
+    Activation,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    activations,
+    bind,
+    sequential,
+    sigmoid,
+    tanh,
+)
 from fnnet.backprop import as_custom_vjp
 from fnnet.types import Layer
 from tests.cases.numbers import SEED, random_params
@@ -88,6 +101,16 @@ OTHERS = [
     LayerCase("Dense without bias", lambda: Dense(4, use_bias=False), (5, 3)),
     LayerCase("Dense of a sequence", lambda: Dense(4), (2, 3, 3)),
     LayerCase("Dense of one example", lambda: Dense(1), (1, 1)),
+    LayerCase("Conv", lambda: Conv(3, 2), (2, 4, 5, 2)),
+    LayerCase("Conv of a sequence", lambda: Conv(2, 3, stride=2, padding="SAME", use_bias=False), (3, 6, 2)),
+    LayerCase("Conv with everything", lambda: Conv(4, (3, 2), (2, 1), ((0, 2), 1), (1, 2), 2), (2, 5, 5, 4)),
+    LayerCase("Conv by XLA", lambda: Conv(4, (3, 2), (2, 1), ((0, 2), 1), (1, 2), 2, method="xla"), (2, 5, 5, 4)),
+    LayerCase("Conv by patches", lambda: Conv(4, 2, groups=2, method="patches"), (3, 3, 4, 4)),
+    LayerCase("Conv in depth", lambda: Conv(6, 2, groups=3), (2, 3, 4, 3)),
+    LayerCase("Conv of a volume", lambda: Conv(2, 2), (2, 3, 2, 3, 1)),
+    LayerCase("ConvTranspose", lambda: ConvTranspose(3, 2, stride=2), (2, 2, 3, 2)),
+    LayerCase("ConvTranspose with everything", lambda: ConvTranspose(4, 3, 2, 1, 1, 2, (1, 0)), (2, 2, 3, 6)),
+    LayerCase("ConvTranspose of a sequence", lambda: ConvTranspose(2, 3, 2, "SAME", use_bias=False), (3, 4, 1)),
     LayerCase("Flatten", lambda: Flatten(), (5, 2, 3)),
     LayerCase("Flatten of one axis", lambda: Flatten(), (5,)),
     LayerCase("Dropout", lambda: Dropout(0.4), (5, 3)),

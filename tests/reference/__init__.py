@@ -4,6 +4,7 @@ Each is a pair: the value, and the derivative already applied to what comes from
 """
 
 from tests.reference.activations import ACTIVATIONS
+from tests.reference.convolution import CONV, CONV_TRANSPOSE
 from tests.reference.layers import DENSE, FLATTEN
 from tests.reference.losses import LOSSES, loss_reference, over_examples
 from tests.reference.pair import Reference
@@ -11,6 +12,8 @@ from tests.reference.penalties import PENALTIES
 
 __all__ = [
     "ACTIVATIONS",
+    "CONV",
+    "CONV_TRANSPOSE",
     "DENSE",
     "FLATTEN",
     "LOSSES",

@@ -1,6 +1,6 @@
 """The rules of the layers, one file for each file of ``fnnet.layers``. Importing this package fills ``RULES``."""
 
-from fnnet.backprop.layers import activation, combinators, dense, flatten, noise
+from fnnet.backprop.layers import activation, combinators, convolution, dense, flatten, noise
 from fnnet.backprop.rule import RULES
 
-__all__ = ["RULES", "activation", "combinators", "dense", "flatten", "noise"]
+__all__ = ["RULES", "activation", "combinators", "convolution", "dense", "flatten", "noise"]
