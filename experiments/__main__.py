@@ -7,6 +7,8 @@ from experiments.cli import main
 EXPERIMENTS = {
     "digits": "experiments.digits",
     "mnist": "experiments.mnist",
+    "mnist_cnn": "experiments.mnist_cnn",
+    "convolution": "experiments.convolution",
     "worked_example": "experiments.worked_example",
     "gradients": "experiments.gradients",
     "mutants": "experiments.mutants",

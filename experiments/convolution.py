@@ -100,7 +100,7 @@ def operation(digit: Array, kernels: Array, names: list[str]) -> Figure:
     for i, name in enumerate(names):
         for ax, image in ((axes[0, i + 1], kernels[:, :, 0, i]), (axes[1, i + 1], maps[..., i])):
             most = np.abs(image).max()
-            shown = ax.imshow(image, cmap="PuOr_r", vmin=-most, vmax=most)
+            shown = ax.imshow(image, cmap="PuOr", vmin=-most, vmax=most)
         axes[0, i + 1].set_title(name, fontsize=10)
     axes[0, 1].set_ylabel("kernel", fontsize=10)
     axes[1, 1].set_ylabel("feature map", fontsize=10)

@@ -78,6 +78,22 @@ def image_grid(images: Any, titles: Sequence[str], columns: int = 8, most: int =
     return figure
 
 
+def filter_grid(filters: Any, columns: int = 10) -> Figure:
+    """Kernels ``(F, height, width)`` in rows, all on one scale: 0 is white, negative taps orange, positive violet."""
+    filters = np.asarray(filters, np.float64)
+    rows = max(1, math.ceil(len(filters) / columns))
+    columns = max(1, math.ceil(len(filters) / rows))
+    figure = Figure(figsize=(0.8 * columns + 0.8, 0.8 * rows + 0.2), layout="constrained")
+    axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    most = np.abs(filters).max(initial=0) or 1
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, kernel in zip(axes, filters, strict=False):
+        shown = ax.imshow(kernel, cmap="PuOr", vmin=-most, vmax=most, interpolation="nearest")
+    figure.colorbar(shown, ax=list(axes), label="tap", aspect=30)
+    return figure
+
+
 def tidy(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.6)
