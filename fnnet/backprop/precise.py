@@ -75,6 +75,11 @@ def where(condition: Array, x: Any, y: Any) -> Double:
     return Double(jnp.where(condition, x.high, y.high), jnp.where(condition, x.low, y.low))
 
 
+def once(x: Double) -> Double:
+    """``x``, which XLA then computes once, not anew in each loop that uses it: it takes long arithmetic for cheap."""
+    return Double(*jax.lax.optimization_barrier((x.high, x.low)))
+
+
 def two_sum(a: Array, b: Array) -> Double:
     """``a + b`` exactly, by Dekker's subtraction of the larger."""
     total = a + b
@@ -96,19 +101,31 @@ def halves(a: Array) -> tuple[Array, Array]:
 
 
 def total(x: Double) -> Double:
-    """The sum over the last axis, which is kept with length 1: one half on the other, again and again."""
-    high, low = x.high, x.low
-    while (length := high.shape[-1]) > 1:
-        half = (length + 1) // 2
-        gap = [(0, 0)] * (high.ndim - 1) + [(0, 2 * half - length)]
-        front, back = (Double(high[..., part], low[..., part]) for part in (slice(half), slice(half, None)))
-        folded = front + Double(jnp.pad(back.high, gap), jnp.pad(back.low, gap))
-        high, low = folded.high, folded.low
-    return Double(high, low)
+    """The sum over the last axis, which is kept with length 1.
+
+    Twice what is a multiple of a grid is taken off, on which numbers of this many have an exact sum (Rump, Ogita and
+    Oishi 2008); the small rest is summed as it is.
+    """
+    size = jnp.abs(x.high).max(-1, keepdims=True, initial=SMALLEST_SIZE)
+    spare = 2.0 ** (math.ceil(math.log2(max(x.high.shape[-1], 1))) - 23)
+    first = power_of_2_within(size) * spare
+    coarse = jnp.round(x.high / first) * first
+    rest = x.high - coarse
+    second = first * spare
+    fine = jnp.round(rest / second) * second
+    sums = [part.sum(-1, keepdims=True) for part in (coarse, fine, (rest - fine) + x.low)]
+    return two_sum(sums[0], sums[1]) + sums[2]
+
+
+def power_of_2_within(size: Array) -> Array:
+    """The largest power of 2 that is at most ``size``, by its bits."""
+    bits = jax.lax.bitcast_convert_type(size, jnp.int32)
+    return jax.lax.bitcast_convert_type(bits & 0x7F800000, jnp.float32)
 
 
 # log 2 in three parts, of which the first two have so few digits that their products with an exponent are exact
 LOG_2 = (355 / 512, -3560 / 2**24, math.log(2) - 355 / 512 + 3560 / 2**24)
+SMALLEST_SIZE = 2.0**-60
 FAR = -104.0  # exp(−104) is less than half of the smallest number
 
 

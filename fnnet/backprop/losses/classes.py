@@ -60,7 +60,7 @@ def focal(prediction: Array, target: Array, *, gamma: float = 2.0, **options: An
     """
     check_gamma(gamma)
     z, t, valid = class_targets("losses.focal", prediction, target, **options)
-    if may_cancel(z, target, **options):
+    if z.dtype == jnp.float32:
         return valid * precise_focal(z, precise_targets(z, target, **options), gamma)
     shifted, e, excess = exponentials(z, -1)
     log_p = shifted - jnp.log1p(excess)
@@ -98,7 +98,7 @@ def precise_exponentials(z: Array) -> tuple[Double, Double, Double]:
     largest = jax.lax.stop_gradient(z.max(-1, keepdims=True))
     shifted = precise.where(z == jnp.inf, 0.0, two_sum(z, -largest))
     shifted = precise.where(shifted.high < precise.FAR, precise.FAR, shifted)
-    e, at_largest = precise.exp(shifted), (z == largest).astype(z.dtype)
+    e, at_largest = precise.once(precise.exp(shifted)), (z == largest).astype(z.dtype)
     return shifted, e, precise.total(e - at_largest) + (at_largest.sum(-1, keepdims=True) - 1)
 
 
