@@ -137,20 +137,22 @@ def exp(x: Double) -> Double:
 
 
 def scaled_expm1(x: Double) -> tuple[Array, Double]:
-    """``2^k`` and ``m = exp(r) − 1`` with ``x = k log 2 + r`` and ``|r| ≤ ½ log 2``.
+    """``2^k`` and ``m = exp(2r) − 1`` with ``x = k log 2 + 2r`` and ``|r| ≤ ¼ log 2``, to a relative 2⁻³².
 
-    ``m = r (1 + r/2 (1 + r/3 (1 + ...)))``, in double length up to the sixth term.
+    ``exp(r) − 1 = r + r²/2 + r³/6 (1 + r/4 (1 + r/5 (...)))``, of which the small last term has single length; then
+    ``m = n (2 + n)`` with this ``n``.
     """
     k = jnp.round(x.high * (1 / math.log(2)))
     r = two_sum(x.high - k * LOG_2[0], -k * LOG_2[1])
-    r = two_sum(r.high, r.low + (x.low - k * LOG_2[2]))
-    tail = r.high
-    for n in (11, 10, 9, 8, 7):
-        tail = r.high * (1 + tail / n)
-    m = double(1 / 120) + tail / 720
-    for term in (1 / 24, 1 / 6, 1 / 2, 1.0):
-        m = r * m + term
-    return power_of_2(k), r * m
+    high, low = 0.5 * r.high, 0.5 * (r.low + (x.low - k * LOG_2[2]))
+    square = two_product(high, high)
+    tail = high
+    for factor in (8, 7, 6, 5, 4):
+        tail = high * (1 + tail * (1 / factor))
+    tail = square.high * tail * (1 / 6)
+    n = two_sum(high, 0.5 * square.high)
+    n = two_sum(n.high, n.low + (tail + (0.5 * square.low + (low + low * high))))
+    return power_of_2(k), n * n + Double(2 * n.high, 2 * n.low)
 
 
 def power_of_2(k: Array) -> Array:
