@@ -137,14 +137,15 @@ def exp(x: Double) -> Double:
 
 
 def scaled_expm1(x: Double) -> tuple[Array, Double]:
-    """``2^k`` and ``m = exp(2r) − 1`` with ``x = k log 2 + 2r`` and ``|r| ≤ ¼ log 2``, to a relative 2⁻³².
+    """``2^k`` and ``m = exp(2r) − 1`` with ``x = k log 2 + 2r`` and ``|r| ≤ ¼ log 2``, to a relative 2⁻³⁰.
 
     ``exp(r) − 1 = r + r²/2 + r³/6 (1 + r/4 (1 + r/5 (...)))``, of which the small last term has single length; then
     ``m = n (2 + n)`` with this ``n``.
     """
     k = jnp.round(x.high * (1 / math.log(2)))
     r = two_sum(x.high - k * LOG_2[0], -k * LOG_2[1])
-    high, low = 0.5 * r.high, 0.5 * (r.low + (x.low - k * LOG_2[2]))
+    r = two_sum(r.high, r.low + (x.low - k * LOG_2[2]))
+    high, low = 0.5 * r.high, 0.5 * r.low
     square = two_product(high, high)
     tail = high
     for factor in (8, 7, 6, 5, 4):

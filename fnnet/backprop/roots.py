@@ -17,8 +17,8 @@ from fnnet.types import Array
 class Root(NamedTuple):
     """``f'(r + t) = Σ_k coefficients_k t^k`` for ``|t| < radius``.
 
-    The first is ``f'(r)``; the others interpolate ``(f'(r + t) − f'(r)) / t``, taken at 50 digits, at the Chebyshev nodes
-    of ``|t| ≤ radius``, with a relative error below 2⁻²⁸.
+    The first is ``f'(r)``; the others interpolate ``(f'(r + t) − f'(r)) / t``, taken at 50 digits, at the Chebyshev
+    nodes of ``|t| ≤ radius``, with a relative error below 2⁻²⁸.
     """
 
     r: float
