@@ -2,7 +2,7 @@
 
 Left of 0 each of these functions has a minimum. Around it ``f'(z)`` is the small difference of larger terms, of which
 little but rounding errors is left; a polynomial in ``z − r``, with ``r`` the float32 nearest to the root, has no such
-difference: the subtraction is exact, and the constant ``f'(r)`` is smaller than any other value of the derivative.
+difference: the subtraction is exact, and the constant ``f'(r)`` is smaller than any other value there.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def near_root(root: Root, z: Array, slope: Array) -> Array:
     t = z.astype(jnp.float32) - root.r
     near = jnp.abs(t) < root.radius
     t = jnp.where(near, t, 0)
-    *rest, p = root.coefficients
-    for coefficient in reversed(rest):
-        p = p * t + coefficient
-    return jnp.where(near, jnp.asarray(p, z.dtype), slope)
+    polynomial = jnp.zeros_like(t)
+    for coefficient in reversed(root.coefficients):
+        polynomial = polynomial * t + coefficient
+    return jnp.where(near, polynomial.astype(z.dtype), slope)
 
 
 # fmt: off

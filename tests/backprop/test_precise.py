@@ -85,7 +85,9 @@ def test_operations() -> None:
 def test_python_numbers_keep_their_digits() -> None:
     a, x = doubles(0)
     third = Fraction(1 / 3)
-    assert error(compiled(lambda a: 1 / 3 - Double(*a), a), [third - p for p in x], [third + abs(p) for p in x]) < 2**-46
+    assert (
+        error(compiled(lambda a: 1 / 3 - Double(*a), a), [third - p for p in x], [third + abs(p) for p in x]) < 2**-46
+    )
     assert error(compiled(lambda a: 1 / 3 * Double(*a), a), [third * p for p in x], [abs(p) for p in x]) < 2**-46
 
 
@@ -110,7 +112,8 @@ def test_exp(sign: int) -> None:
     low = (high * np.float32(3e-8)).astype(np.float32)
     found = compiled(lambda *x: precise.exp(Double(*x)), high, low)
     with mp.workdps(50):
-        assert relative_error(found, [mp.exp(mp.mpf(float(a)) + float(b)) for a, b in zip(high, low, strict=True)]) < 2**-30
+        expected = [mp.exp(mp.mpf(float(a)) + float(b)) for a, b in zip(high, low, strict=True)]
+    assert relative_error(found, expected) < 2**-30
 
 
 def test_exp_at_the_ends() -> None:

@@ -35,9 +35,7 @@ def softmax_cross_entropy(prediction: Array, target: Array, **options: Any) -> A
     """
     z, t, valid = class_targets("losses.softmax_cross_entropy", prediction, target, **options)
     if may_cancel(z, target, **options):
-        _, e, x = precise_exponentials(z)
-        t = precise_targets(z, target, **options)
-        return valid * ((e * precise.total(t) - t - t * x) / (1 + x)).high
+        return valid * precise_softmax_cross_entropy(z, precise_targets(z, target, **options))
     _, e, excess = exponentials(z, -1)
     return valid * ((e * t.sum(-1, keepdims=True) - t - t * excess) / (1 + excess))
 
@@ -77,12 +75,18 @@ def kl_divergence(prediction: Array, target: Array) -> Array:
 
 
 def may_cancel(z: Array, target: Array, *, smoothing: float = 0.0, **options: Any) -> bool:
-    """Whether ``∂ℓ/∂z`` in float32 can be a small difference of large terms: where more than one class has a ``t_c``."""
+    """Whether in float32 ``∂ℓ/∂z`` can be a small difference of large terms: several classes may have a ``t_c``."""
     return z.dtype == jnp.float32 and (smoothing > 0 or not checks.is_integer(target))
 
 
+def precise_softmax_cross_entropy(z: Array, t: Double) -> Array:
+    """``softmax_cross_entropy`` in double length."""
+    _, e, x = precise_exponentials(z)
+    return ((e * precise.total(t) - t - t * x) / (1 + x)).high
+
+
 def precise_focal(z: Array, t: Double, gamma: float) -> Array:
-    """``focal`` in double length."""
+    """``focal`` in double length; for labels too, where the errors of so many factors would add up."""
     shifted, e, x = precise_exponentials(z)
     p, q = e / (1 + x), ((1 - e) + x) / (1 + x)
     certain = q.high == 0
