@@ -75,11 +75,6 @@ def where(condition: Array, x: Any, y: Any) -> Double:
     return Double(jnp.where(condition, x.high, y.high), jnp.where(condition, x.low, y.low))
 
 
-def once(x: Double) -> Double:
-    """``x``, which XLA then computes once, not anew in each loop that uses it: it takes long arithmetic for cheap."""
-    return Double(*jax.lax.optimization_barrier((x.high, x.low)))
-
-
 def two_sum(a: Array, b: Array) -> Double:
     """``a + b`` exactly, by Dekker's subtraction of the larger."""
     total = a + b

@@ -102,7 +102,7 @@ def precise_exponentials(z: Array) -> tuple[Double, Double, Double]:
     largest = jax.lax.stop_gradient(z.max(-1, keepdims=True))
     shifted = precise.where(z == jnp.inf, 0.0, two_sum(z, -largest))
     shifted = precise.where(shifted.high < precise.FAR, precise.FAR, shifted)
-    e, at_largest = precise.once(precise.exp(shifted)), (z == largest).astype(z.dtype)
+    e, at_largest = precise.exp(shifted), (z == largest).astype(z.dtype)
     return shifted, e, precise.total(e - at_largest) + (at_largest.sum(-1, keepdims=True) - 1)
 
 
