@@ -34,7 +34,7 @@ def softmax_cross_entropy(prediction: Array, target: Array, **options: Any) -> A
     (e_c Σ_j t_j − t_c − t_c x) / (1 + x): exact also where p_c is so near to t_c that p_c − t_c rounds to 0.
     """
     z, t, valid = class_targets("losses.softmax_cross_entropy", prediction, target, **options)
-    if may_cancel(z, target, **options):
+    if precise.worth_it(z) and may_cancel(target, **options):
         return valid * precise_softmax_cross_entropy(z, precise_targets(z, target, **options))
     _, e, excess = exponentials(z, -1)
     return valid * ((e * t.sum(-1, keepdims=True) - t - t * excess) / (1 + excess))
@@ -58,7 +58,7 @@ def focal(prediction: Array, target: Array, *, gamma: float = 2.0, **options: An
     """
     check_gamma(gamma)
     z, t, valid = class_targets("losses.focal", prediction, target, **options)
-    if z.dtype == jnp.float32:
+    if precise.worth_it(z):
         return valid * precise_focal(z, precise_targets(z, target, **options), gamma)
     shifted, e, excess = exponentials(z, -1)
     log_p = shifted - jnp.log1p(excess)
@@ -74,9 +74,9 @@ def kl_divergence(prediction: Array, target: Array) -> Array:
     return -y / jnp.where(y == 0, 1, p)
 
 
-def may_cancel(z: Array, target: Array, *, smoothing: float = 0.0, **options: Any) -> bool:
-    """Whether in float32 ``∂ℓ/∂z`` can be a small difference of large terms: several classes may have a ``t_c``."""
-    return z.dtype == jnp.float32 and (smoothing > 0 or not checks.is_integer(target))
+def may_cancel(target: Array, *, smoothing: float = 0.0, **options: Any) -> bool:
+    """Whether ``∂ℓ/∂z`` can be a small difference of large terms: several classes may have a ``t_c``."""
+    return smoothing > 0 or not checks.is_integer(target)
 
 
 def precise_softmax_cross_entropy(z: Array, t: Double) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fnnet.backprop.precise import double, power_of_2, total, where
+from fnnet.backprop.precise import double, power_of_2, total, where, worth_it
 from fnnet.losses.regression import difference, direction
 from fnnet.losses.targets import real_targets
 from fnnet.types import Array
@@ -44,10 +44,10 @@ def cosine(prediction: Array, target: Array) -> Array:
     """ℓ = 1 − u · v with u = ŷ/‖ŷ‖, v = y/‖y‖  ⇒  ∂ℓ/∂ŷ = −(v − (u · v) u) / ‖ŷ‖; 0 where ŷ or y is 0.
 
     From ∂u/∂ŷ = (I − u uᵀ) / ‖ŷ‖. The part of v across u is that of v − u, or of v + u where they point apart: taken of
-    the short difference it has most of its digits, and in float32 all of them from double length.
+    the short difference it has most of its digits, and all of them in double length, where that is worth it.
     """
     prediction, target = real_targets("losses.cosine", prediction, target)
-    if prediction.dtype == jnp.float32:
+    if worth_it(prediction):
         return precise_cosine(prediction, target)
     u, norm, u_zero = direction(prediction)
     v, _, v_zero = direction(target)
