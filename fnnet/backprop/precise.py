@@ -26,7 +26,7 @@ LONGEST_AXIS = 128
 def worth_it(x: Array) -> bool:
     """Whether a gradient along the last axis of ``x`` is computed in double length: in float32, on axes not too long.
 
-    It costs several times the plain formula: nothing beside the network when that has 10 classes, but tenths of a second per step
+    It costs several times the plain formula: nothing beside a network with 10 classes, but tenths of a second in a step
     with a vocabulary of 32,000, where the rounding of the sum over the classes limits the digits of both anyway.
     """
     return bool(x.dtype == jnp.float32) and x.shape[-1] <= LONGEST_AXIS
