@@ -138,22 +138,28 @@ OPTIMIZERS = [
 
 
 def tree(dtype: Any) -> Any:
-    """Two layers: a tall and a wide matrix, with one weight that is exactly 0."""
+    """Four layers: a tall matrix with one weight that is exactly 0, a wide one, a scalar, a kernel of a convolution."""
     generator = np.random.default_rng(SEED)
 
     def draw(*shape: int) -> jax.Array:
         return jnp.asarray(generator.standard_normal(shape), dtype)
 
-    return ({"w": draw(3, 2).at[0, 0].set(0), "b": draw(2)}, {"w": draw(2, 4), "b": draw(4)})
+    return (
+        {"w": draw(3, 2).at[0, 0].set(0), "b": draw(2)},
+        {"w": draw(2, 4), "b": draw(4)},
+        {"scale": draw()},
+        {"w": draw(2, 1, 2, 3)},
+    )
 
 
 def gradients_for(params: Any, steps: int = STEPS) -> Any:
-    """Random ones, one step after the other on the first axis; those of the first entry are always 0."""
+    """Random ones, one step after the other on the first axis; those of a tensor's first entry are always 0."""
     generator = np.random.default_rng(SEED + 1)
 
     def draw(p: jax.Array) -> jax.Array:
         g = generator.standard_normal((steps, *p.shape))
-        g[(slice(None), *[0] * p.ndim)] = 0
+        if p.ndim:
+            g[(slice(None), *[0] * p.ndim)] = 0
         return jnp.asarray(g).astype(p.dtype)
 
     return jax.tree.map(draw, params)
