@@ -80,7 +80,7 @@ def muon_matrices(
             change = longer * orthogonalized(matrix, iterations).reshape(v.shape) + decay * p.astype(v.dtype)
             return (-rate * change).astype(g.dtype), v
 
-        updates, velocity = map_leaves(place, leaf, grads, state.velocity, params_given(place, params))
+        updates, velocity = map_leaves(place, leaf, grads, state.velocity, given=(params_given(place, params),))
         return updates, MomentumState(state.step + 1, velocity)
 
     return Optimizer(init, update)

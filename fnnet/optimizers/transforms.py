@@ -37,7 +37,7 @@ def decay_weights(strength: Hyperparameter, where: Callable[[str], bool] = is_we
             return ((u.astype(wide) - in_dtype(decay, wide) * p.astype(wide)).astype(u.dtype) if decays else u,)
 
         params = params_given(place, params)
-        (updates,) = map_leaves(place, leaf, grads, params, chosen(place, where, params))
+        (updates,) = map_leaves(place, leaf, grads, given=(params, chosen(place, where, params)))
         return updates, ScaleState(state.step + 1)
 
     return Optimizer(init, update)
@@ -109,7 +109,7 @@ def project(projection: Callable[[Array], Array], where: Callable[[str], bool] =
             return (jnp.asarray(projection(p + u.astype(p.dtype)) - p).astype(u.dtype) if projected else u,)
 
         params = params_given(place, params)
-        (updates,) = map_leaves(place, leaf, grads, params, chosen(place, where, params))
+        (updates,) = map_leaves(place, leaf, grads, given=(params, chosen(place, where, params)))
         return updates, state
 
     return Optimizer(init, update)

@@ -59,7 +59,8 @@ def lars(
             return (-v).astype(g.dtype), v
 
         params = params_given(place, params)
-        updates, velocity = map_leaves(place, leaf, grads, state.velocity, params, chosen(place, where, params))
+        mask = chosen(place, where, params)
+        updates, velocity = map_leaves(place, leaf, grads, state.velocity, given=(params, mask))
         return updates, MomentumState(state.step + 1, velocity)
 
     return Optimizer(init, update)
@@ -107,7 +108,8 @@ def lamb(
             return (-rate * u).astype(g.dtype), m, v
 
         params = params_given(place, params)
-        updates, m, v = map_leaves(place, leaf, grads, state.m, state.v, params, chosen(place, where, params))
+        mask = chosen(place, where, params)
+        updates, m, v = map_leaves(place, leaf, grads, state.m, state.v, given=(params, mask))
         return updates, AdamState(step, m, v, power1, power2)
 
     return Optimizer(init, update)

@@ -91,7 +91,7 @@ OPTIMIZERS = [
     case("momentum"),
     case("momentum, heavy ball", beta=0.7, averaged=False),
     case("nesterov"),
-    case("nesterov, another beta", beta=0.6),
+    case("nesterov, other options", beta=0.6),
     case("adagrad"),
     case("adagrad, other options", epsilon=1e-2, initial_accumulator=0.1),
     case("adadelta"),
@@ -103,7 +103,7 @@ OPTIMIZERS = [
     case("rmsprop, centered with momentum", centered=True, momentum=0.8, epsilon=1e-3),
     case("adam"),
     case("adam, other options", beta1=0.8, beta2=0.95, epsilon=1e-2),
-    case("adam, betas 0", beta1=0.0, beta2=0.0),
+    case("adam, other options: betas 0", beta1=0.0, beta2=0.0),
     case("adam, without bias correction", bias_correction=False),
     case("adam, betas as schedules", beta1=growing, beta2=growing_slowly),
     case("adamw"),
@@ -125,7 +125,7 @@ OPTIMIZERS = [
     case("adamax, other options", beta1=0.8, beta2=0.6, epsilon=1e-2),
     case("radam"),
     case("radam, other options", beta1=0.8, beta2=0.95, epsilon=1e-2, threshold=4.0),
-    case("radam, few numbers", beta2=0.6),
+    case("radam, other options: always few gradients", beta2=0.6),
     case("lion"),
     case("lion, other options", beta1=0.6, beta2=0.8, weight_decay=0.3),
     case("lars"),
@@ -135,21 +135,17 @@ OPTIMIZERS = [
     case("muon"),
     case("muon, other options", beta=0.7, nesterov=False, weight_decay=0.3, iterations=3),
 ]
+KINDS = [case for case in OPTIMIZERS if "other options" not in case.name]  # one for every path through the code
 
 
 def tree(dtype: Any) -> Any:
-    """Four layers: a tall matrix with one weight that is exactly 0, a wide one, a scalar, a kernel of a convolution."""
+    """A tall matrix with one weight that is exactly 0 and its biases; a kernel, wide as a matrix, and a scalar."""
     generator = np.random.default_rng(SEED)
 
     def draw(*shape: int) -> jax.Array:
         return jnp.asarray(generator.standard_normal(shape), dtype)
 
-    return (
-        {"w": draw(3, 2).at[0, 0].set(0), "b": draw(2)},
-        {"w": draw(2, 4), "b": draw(4)},
-        {"scale": draw()},
-        {"w": draw(2, 1, 2, 3)},
-    )
+    return ({"w": draw(3, 2).at[0, 0].set(0), "b": draw(2)}, {"w": draw(1, 2, 4), "scale": draw()})
 
 
 def gradients_for(params: Any, steps: int = STEPS) -> Any:
