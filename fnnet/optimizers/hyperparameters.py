@@ -32,18 +32,28 @@ def all_in_dtype(dtype: DType, *values: Scalar) -> tuple[Scalar, ...]:
     return tuple(in_dtype(value, dtype) for value in values)
 
 
+def check_scalar(place: str, name: str, value: Hyperparameter) -> None:
+    """An array of rates would be broadcast over the entries of a parameter."""
+    if not callable(value) and jnp.shape(value) != ():
+        raise ValueError(
+            f"{place}: {name} has shape {jnp.shape(value)}; expected one number: use jax.vmap to try several at once"
+        )
+
+
 def check_rate(place: str, learning_rate: Hyperparameter) -> None:
     check_not_negative(place, learning_rate=learning_rate)
 
 
 def check_not_negative(place: str, **hyperparameters: Hyperparameter) -> None:
     for name, value in hyperparameters.items():
+        check_scalar(place, name, value)
         checks.in_range(place, name, value, 0, float("inf"), open_high=True)
 
 
 def check_decay(place: str, **hyperparameters: Hyperparameter) -> None:
     """Weights of a moving average, in ``[0, 1)``: with 1 it would never move."""
     for name, value in hyperparameters.items():
+        check_scalar(place, name, value)
         checks.in_range(place, name, value, 0, 1, open_high=True)
 
 
@@ -59,7 +69,7 @@ def zero_log_power(beta: Hyperparameter) -> LogPower:
 
 def next_log_power(beta: Hyperparameter, log_power: LogPower, step: Array) -> LogPower:
     """The state after the update number ``step``, counted from 0."""
-    return log_power + jnp.log(beta(step)) if callable(beta) else ()
+    return log_power + jnp.log(jnp.asarray(beta(step)).astype(log_power.dtype)) if callable(beta) else ()
 
 
 def total_weight(beta: Hyperparameter, log_power: LogPower, updates: Array, dtype: DType) -> Array:

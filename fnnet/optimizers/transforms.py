@@ -56,7 +56,10 @@ def centralize(where: Callable[[str], bool] = is_weight) -> Optimizer:
 
     def update(grads: Params, state: tuple[()], params: Params | None = None) -> tuple[Params, tuple[()]]:
         def leaf(g: Array, centred: bool) -> Array:
-            return g - g.mean(tuple(range(g.ndim - 1)), keepdims=True) if centred and g.ndim > 1 else g
+            if not centred or g.ndim < 2:
+                return g
+            wide = g.astype(moment_dtype(g))
+            return (wide - wide.mean(tuple(range(g.ndim - 1)), keepdims=True)).astype(g.dtype)
 
         return jax.tree.map(leaf, grads, chosen("optimizers.centralize", where, grads)), state
 

@@ -66,9 +66,7 @@ class OptimizerCase:
         options = self.options | self.expected_options
 
         def steps(p: jax.Array, g: jax.Array) -> np.ndarray:
-            run = self.reference(
-                np.asarray(p), np.asarray(g), learning_rate, weight=is_weight(next(names)), **options
-            )
+            run = self.reference(np.asarray(p), np.asarray(g), learning_rate, weight=is_weight(next(names)), **options)
             return np.stack(list(run))
 
         return jax.tree.map(steps, params, gradients)
