@@ -13,6 +13,7 @@ from fnnet.optimizers.hyperparameters import (
     all_in_dtype,
     check_not_negative,
     in_dtype,
+    log_of,
     next_log_power,
     total_weight,
     value_at,
@@ -20,7 +21,7 @@ from fnnet.optimizers.hyperparameters import (
     zero_log_power,
 )
 from fnnet.optimizers.leaves import map_leaves, zero_moments, zero_step
-from fnnet.types import Array, Hyperparameter, Params, Schedule
+from fnnet.types import Array, Hyperparameter, Params, Scalar, Schedule
 
 
 def nadam(
@@ -148,7 +149,7 @@ def radam(
             m_hat = m / total_weight(beta1, power1, step, m.dtype)
             weight2 = total_weight(beta2, power2, step, m.dtype)
             longest = 2 / (1 - b2) - 1
-            length = longest - 2 * step.astype(m.dtype) * (1 - weight2) / weight2
+            length = average_length(step.astype(m.dtype), log_of(beta2, m.dtype))
             rectified = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
             adaptive = length > max(threshold, 4)
             r = jnp.sqrt(jnp.where(adaptive, rectified, 1))
@@ -159,3 +160,19 @@ def radam(
         return updates, AdamState(step, m, v, power1, power2)
 
     return Optimizer(lambda params: adam_state(params, beta1, beta2), update)
+
+
+def average_length(t: Array, log_beta: Scalar) -> Array:
+    """radam's ``ρ_t``, a small difference of large lengths, without the cancellation.
+
+    With ``L = −log β`` and ``h(y) = coth(y/2) − 2/y`` there is ``ρ∞ = 2/L + h(L)`` and
+    ``2 t βᵗ / (1 − βᵗ) = 2/L + t h(tL) − t``, so ``ρ_t = t + h(L) − t h(tL)``.
+    """
+
+    def h(y: Array) -> Array:
+        square = jnp.square(y)
+        inner = 1 - square / 42 * (1 - square / 40 * (1 - 5 * square / 198))
+        return jnp.where(y < 0.25, y / 6 * (1 - square / 60 * inner), 1 / jnp.tanh(y / 2) - 2 / y)
+
+    rate = jnp.asarray(-log_beta).astype(t.dtype)
+    return t + h(rate) - t * h(t * rate)

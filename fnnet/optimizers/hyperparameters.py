@@ -69,7 +69,7 @@ def zero_log_power(beta: Hyperparameter) -> LogPower:
 
 def next_log_power(beta: Hyperparameter, log_power: LogPower, step: Array) -> LogPower:
     """The state after the update number ``step``, counted from 0."""
-    return log_power + jnp.log(jnp.asarray(beta(step)).astype(log_power.dtype)) if callable(beta) else ()
+    return log_power + log_of(beta(step), log_power.dtype) if callable(beta) else ()
 
 
 def total_weight(beta: Hyperparameter, log_power: LogPower, updates: Array, dtype: DType) -> Array:
@@ -79,7 +79,11 @@ def total_weight(beta: Hyperparameter, log_power: LogPower, updates: Array, dtyp
     """
     if callable(beta):
         return -jnp.expm1(jnp.asarray(log_power).astype(dtype))
-    t = updates.astype(dtype)
+    return -jnp.expm1(updates.astype(dtype) * log_of(beta, dtype))
+
+
+def log_of(beta: Scalar, dtype: DType) -> Scalar:
+    """``log β``, of a Python number to all its digits: rounded to float32, that of 0.999 is wrong in the fifth."""
     if isinstance(beta, (int, float)):
-        return -jnp.expm1(t * math.log(beta)) if beta > 0 else jnp.ones_like(t)
-    return -jnp.expm1(t * jnp.log(jnp.asarray(beta).astype(dtype)))
+        return math.log(beta) if beta > 0 else -math.inf
+    return jnp.log(jnp.asarray(beta).astype(dtype))

@@ -116,6 +116,6 @@ def lamb(
 
 
 def ratio(factor: Scalar, above: Array, below: Array) -> Array:
-    """``factor · above / below``, 1 where either is 0."""
-    usable = (above > 0) & (below > 0)
-    return jnp.where(usable, factor * above / jnp.where(usable, below, 1), 1)
+    """``factor · above / below``, 1 where either is 0; NaN where either is."""
+    unusable = (above == 0) | (below == 0)
+    return jnp.where(unusable, 1, factor * above / jnp.where(unusable, 1, below))

@@ -210,7 +210,7 @@ def test_a_tree_that_is_not_the_states_is_refused(case: OptimizerCase) -> None:
     with pytest.raises(ValueError, match=r"'0\.w' has shape \(5, 2\).*\(3, 2\).*call init"):
         jax.eval_shape(optimizer.update, reshaped, state, params)
     listed = [*params]
-    with pytest.raises(ValueError, match="list|tuple"):
+    with pytest.raises(ValueError, match=r"list|tuple"):
         jax.eval_shape(optimizer.update, listed, state, params)
 
 

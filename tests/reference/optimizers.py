@@ -1,8 +1,8 @@
 """The optimizers as loops in NumPy float64, straight from the papers' formulas.
 
-Each is a generator for one tensor: it is given the parameters ``theta``, the gradients ``g₁, g₂, ...`` and the rate, and
-yields the parameters after each update. Every hyper-parameter is a number or a function of the step, which counts from
-0; ``t`` counts from 1. ``weight`` tells whether the tensor is a weight matrix and not a bias.
+Each is a generator for one tensor: it is given the parameters ``theta``, the gradients ``g₁, g₂, ...`` and the rate,
+and yields the parameters after each update. Every hyper-parameter is a number or a function of the step, which counts
+from 0. ``weight`` tells whether the tensor is a weight matrix and not a bias.
 
 Sums that cancel (``1 − βᵗ`` and radam's ``ρ_t``) are taken over exact fractions and rounded once.
 """
