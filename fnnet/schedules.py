@@ -38,6 +38,7 @@ LAST_STEP = 2**31 - 1  # of the int32 that optimizers count in
 
 def constant(value: Scalar) -> Schedule:
     """``α``."""
+    check_not_negative("schedules.constant", value=value)
     return lambda step: jnp.asarray(value).astype(real_dtype())
 
 
@@ -45,6 +46,7 @@ def step_decay(start: Scalar, factor: Scalar, every: int) -> Schedule:
     """``α · factorᵏ`` with ``k = ⌊t / every⌋``."""
     checks.positive_integer("schedules.step_decay", "every", every)
     check_positive("schedules.step_decay", factor=factor)
+    check_not_negative("schedules.step_decay", start=start)
     return lambda step: start * real(factor) ** jnp.floor_divide(jnp.asarray(step), every).astype(real_dtype())
 
 
@@ -59,6 +61,7 @@ def piecewise(boundaries: Sequence[int], values: Sequence[Scalar]) -> Schedule:
         all(a < b for a, b in pairwise(boundaries)) and all(b > 0 for b in boundaries),
         f"{place}: boundaries are {list(boundaries)}; expected them to increase from above 0",
     )
+    check_not_negative(place, **{f"values[{i}]": value for i, value in enumerate(values)})
 
     def schedule(step: Any) -> Array:
         return jnp.stack([real(value) for value in values])[reached(step, boundaries)]
@@ -69,6 +72,7 @@ def piecewise(boundaries: Sequence[int], values: Sequence[Scalar]) -> Schedule:
 def exponential(start: Scalar, factor: Scalar, every: Scalar = 1) -> Schedule:
     """``α · factor^(t / every)``: a factor of ``factor`` every ``every`` steps."""
     check_positive("schedules.exponential", factor=factor, every=every)
+    check_not_negative("schedules.exponential", start=start)
     # Not a power of the factor rounded to float32, whose error would grow with every step.
     rate = math.log(factor) if isinstance(factor, (int, float)) else jnp.log(real(factor))
     return lambda step: start * jnp.exp(real(step) / every * rate)
@@ -76,7 +80,7 @@ def exponential(start: Scalar, factor: Scalar, every: Scalar = 1) -> Schedule:
 
 def inverse_time(start: Scalar, rate: Scalar, power: Scalar = 1.0) -> Schedule:
     """``α / (1 + rate · t)^power``; with powers in (½, 1] the sums that Robbins and Monro (1951) ask for."""
-    check_not_negative("schedules.inverse_time", rate=rate, power=power)
+    check_not_negative("schedules.inverse_time", start=start, rate=rate, power=power)
     return lambda step: start / (1 + rate * real(step)) ** real(power)
 
 
@@ -84,12 +88,14 @@ def polynomial(start: Scalar, end: Scalar, steps: int, power: Scalar = 1.0) -> S
     """``α_end + (α − α_end) (1 − s)^power``,  ``s = min(t / steps, 1)``; linear by default."""
     checks.positive_integer("schedules.polynomial", "steps", steps)
     check_positive("schedules.polynomial", power=power)
+    check_not_negative("schedules.polynomial", start=start, end=end)
     return lambda step: end + (start - end) * remaining(step, steps) ** real(power)
 
 
 def cosine(start: Scalar, steps: int, end: Scalar = 0.0) -> Schedule:
     """``α_end + (α − α_end) (1 + cos πs) / 2``,  ``s = min(t / steps, 1)`` (Loshchilov and Hutter 2017, eq. 5)."""
     checks.positive_integer("schedules.cosine", "steps", steps)
+    check_not_negative("schedules.cosine", start=start, end=end)
     return lambda step: end + (start - end) * half_cosine(remaining(step, steps))
 
 
@@ -100,6 +106,7 @@ def cosine_restarts(start: Scalar, period: int, factor: int = 1, end: Scalar = 0
     """
     checks.positive_integer("schedules.cosine_restarts", "period", period)
     checks.positive_integer("schedules.cosine_restarts", "factor", factor)
+    check_not_negative("schedules.cosine_restarts", start=start, end=end)
 
     begins, lengths = [0], [period]
     while factor > 1 and begins[-1] + lengths[-1] <= LAST_STEP:
@@ -125,6 +132,7 @@ def warmup(schedule: Hyperparameter, steps: int, start: Scalar = 0.0) -> Schedul
     ``schedule`` may be a number. The first step has ``start`` itself: from 0 it moves nothing.
     """
     checks.positive_integer("schedules.warmup", "steps", steps)
+    check_not_negative("schedules.warmup", start=start)
     follow = schedule if callable(schedule) else constant(schedule)
 
     def joined(step: Any) -> Array:
@@ -147,6 +155,7 @@ def one_cycle(
     place = "schedules.one_cycle"
     checks.positive_integer(place, "steps", steps)
     check_positive(place, start_factor=start_factor, end_factor=end_factor)
+    check_not_negative(place, peak=peak)
     checks.require(0 < rise < 1, f"{place}: rise is {rise}; expected a share of the steps in (0, 1)")
     low, last, top = peak / start_factor, peak / (start_factor * end_factor), rise * steps
 

@@ -23,6 +23,7 @@ def groups(label: Callable[[str], str], optimizers: Mapping[str, Optimizer]) -> 
     state is a dict of the groups' states, each over its own parameters alone. Every group must have a parameter.
     """
     known = sorted(optimizers)
+    checks.require(bool(known), "optimizers.groups: no optimizers; expected one for each label")
 
     def check(params: Params) -> None:
         labels = {name: label(name) for name, _ in named_leaves(params)}

@@ -13,7 +13,12 @@ from fnnet.types import Array, DType, Hyperparameter, Scalar
 
 def value_at(hyperparameter: Hyperparameter, step: Array) -> Scalar:
     """A hyper-parameter's value at ``step``: of a schedule, its value there; else the number itself."""
-    return hyperparameter(step) if callable(hyperparameter) else hyperparameter
+    if not callable(hyperparameter):
+        return hyperparameter
+    value = hyperparameter(step)
+    if jnp.shape(value) != ():
+        raise ValueError(f"optimizers: a schedule gave an array of shape {jnp.shape(value)}; expected one number")
+    return value
 
 
 def values_at(step: Array, *hyperparameters: Hyperparameter) -> tuple[Scalar, ...]:
