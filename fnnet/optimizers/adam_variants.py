@@ -35,7 +35,8 @@ def nadam(
     With Adam's ``m``, ``v`` and ``v̂``, and ``Π_t`` the product of the first ``t`` values of ``β₁``:
     ``m̄ = β₁₍ₜ₊₁₎ m / (1 − Π_{t+1}) + (1 − β₁₍ₜ₎) g / (1 − Π_t)``,  ``θ ← θ − α m̄ / (√v̂ + ε)``.
 
-    With a constant ``β₁`` this is optax's; Dozat and PyTorch let it grow: ``beta1=nadam_momentum(0.9)``.
+    With a constant ``β₁`` this is optax's; Dozat lets it grow: ``beta1=nadam_momentum(0.9)``. In PyTorch's it grows too,
+    but not in the average ``m``; with ``momentum_decay=1e9`` it is constant there and the two are the same.
     """
     check_adam("optimizers.nadam", learning_rate, beta1, beta2, epsilon)
 
@@ -130,7 +131,8 @@ def radam(
     ``r = √((ρ_t − 4) (ρ_t − 2) ρ∞ / ((ρ∞ − 4) (ρ∞ − 2) ρ_t))``.
 
     ``ρ_t`` is the length of the average in ``v̂``: with few gradients in it, its inverse varies too much to divide by.
-    The paper's threshold is 4, at which ``r`` is 0; PyTorch's and optax's is 5. ``β₂`` is a number.
+    The paper's threshold is 4, at which ``r`` is 0; PyTorch's and optax's is 5. optax's is the same; PyTorch adds ``ε``
+    to ``√v``, before its bias is corrected. ``β₂`` is a number.
     """
     check_adam("optimizers.radam", learning_rate, beta1, beta2, epsilon)
     check_not_negative("optimizers.radam", threshold=threshold)

@@ -228,3 +228,9 @@ def test_numpy_arrays(case: OptimizerCase) -> None:
     optimizer = case.make(0.1)
     updates, _ = jax.eval_shape(optimizer.update, params, optimizer.init(params), params)
     assert {u.dtype for u in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
+
+
+def test_apply_updates_keeps_the_dtype_of_the_parameters() -> None:
+    params = apply_updates({"w": jnp.ones(1, "bfloat16")}, {"w": jnp.ones(1, "float32")})
+    assert params["w"].dtype == jnp.bfloat16
+    assert float(params["w"][0]) == 2
