@@ -133,15 +133,20 @@ def jax_paths(optimizers: Mapping[Any, Any], params: Any, gradients: Any) -> dic
 def torch_path(make: Callable[..., Any], params: Mapping[str, Any], gradients: Mapping[str, Any]) -> Trajectory:
     import torch
 
-    tensors = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in params.items()}
-    optimizer = make(list(tensors.values()))
-    path: dict[str, list[Any]] = {name: [] for name in params}
-    for step in range(len(next(iter(gradients.values())))):
-        for name, tensor in tensors.items():
-            tensor.grad = torch.tensor(gradients[name][step])
-        optimizer.step()
-        for name, tensor in tensors.items():
-            path[name].append(tensor.detach().numpy().copy())
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)  # NAdam keeps its product of momenta in the default dtype
+    try:
+        tensors = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in params.items()}
+        optimizer = make(list(tensors.values()))
+        path: dict[str, list[Any]] = {name: [] for name in params}
+        for step in range(len(next(iter(gradients.values())))):
+            for name, tensor in tensors.items():
+                tensor.grad = torch.tensor(gradients[name][step])
+            optimizer.step()
+            for name, tensor in tensors.items():
+                path[name].append(tensor.detach().numpy().copy())
+    finally:
+        torch.set_default_dtype(before)
     return {name: np.stack(values) for name, values in path.items()}
 
 

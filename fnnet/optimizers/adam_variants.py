@@ -35,7 +35,7 @@ def nadam(
     With Adam's ``m``, ``v`` and ``v̂``, and ``Π_t`` the product of the first ``t`` values of ``β₁``:
     ``m̄ = β₁₍ₜ₊₁₎ m / (1 − Π_{t+1}) + (1 − β₁₍ₜ₎) g / (1 − Π_t)``,  ``θ ← θ − α m̄ / (√v̂ + ε)``.
 
-    With a constant ``β₁`` this is optax's; Dozat lets it grow: ``beta1=nadam_momentum(0.9)``. In PyTorch's it grows too,
+    With a constant ``β₁`` this is optax's; Dozat lets it grow: ``beta1=nadam_momentum(0.9)``. In PyTorch's it grows,
     but not in the average ``m``; with ``momentum_decay=1e9`` it is constant there and the two are the same.
     """
     check_adam("optimizers.nadam", learning_rate, beta1, beta2, epsilon)
