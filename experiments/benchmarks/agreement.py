@@ -100,15 +100,16 @@ def apart(one: Trajectory, other: Trajectory) -> float:
 def paths(pairs: list[Pair], params: Any, gradients: Any) -> list[dict[str, Trajectory]]:
     """For every pair the trajectories of its sides; all those in JAX as one program."""
     found: list[dict[str, Trajectory]] = [{} for _ in pairs]
-    in_jax: dict[tuple[int, str], Any] = {}
+    in_jax = {}
     for i, pair in enumerate(pairs):
         for side, make in pair.sides().items():
             if pair.peer == "torch" and side.startswith("theirs"):
                 found[i][side] = torch_path(make, params, gradients)
             else:
-                in_jax[i, side] = make()
-    for (i, side), trajectory in jax_paths(in_jax, params, gradients).items():
-        found[i][side] = trajectory
+                in_jax[make] = make()
+    trajectories = jax_paths(in_jax, params, gradients)
+    for i, pair in enumerate(pairs):
+        found[i] |= {side: trajectories[make] for side, make in pair.sides().items() if make in trajectories}
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from fnnet import optimizers
@@ -35,6 +36,7 @@ class Pair:
         return sides | {"ours_equal": self.ours_equal or self.ours, "theirs_equal": self.theirs_equal or self.theirs}
 
 
+@cache  # what is compared with both peers is one optimizer
 def ours(name: str, *arguments: Any, **options: Any) -> Make:
     return lambda: getattr(optimizers, name)(RATE, *arguments, **options)
 

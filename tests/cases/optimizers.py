@@ -134,6 +134,7 @@ OPTIMIZERS = [
     case("muon, other options", beta=0.7, nesterov=False, weight_decay=0.3, iterations=3),
 ]
 KINDS = [case for case in OPTIMIZERS if "other options" not in case.name]  # one for every path through the code
+ALGORITHMS = [case for case in OPTIMIZERS if "," not in case.name]  # one for each, with its defaults
 
 
 def tree(dtype: Any) -> Any:

@@ -11,19 +11,25 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fnnet import apply_updates
-from tests.cases.optimizers import KINDS, gradients_for
+from tests.cases.optimizers import ALGORITHMS, gradients_for
 
 STEPS = 3
 
 
+@jax.jit
+def step(params: Any, states: Any, g: Any) -> Any:
+    """The parameters and states of every optimizer after an update."""
+    after_params, after_states = {}, {}
+    for case in ALGORITHMS:
+        name = case.name
+        updates, after_states[name] = case.make(0.1).update(g, states[name], params[name])
+        after_params[name] = apply_updates(params[name], updates)
+    return after_params, after_states
+
+
 def after_steps(params: Any, states: Any, gradients: Any) -> Any:
-    """The parameters, states and last updates of every optimizer."""
     for t in range(STEPS):
-        g = jax.tree.map(lambda g: g[t], gradients)  # noqa: B023
-        for case in KINDS:
-            name = case.name
-            updates, states[name] = case.make(0.1).update(g, states[name], params[name])
-            params[name] = apply_updates(params[name], updates)
+        params, states = step(params, states, jax.tree.map(lambda g: g[t], gradients))  # noqa: B023
     return params, states
 
 
@@ -42,15 +48,15 @@ def main() -> None:
     assert len(shards["w"].sharding.device_set) == 4
 
     def start(params: Any) -> Any:
-        states = {case.name: case.make(0.1).init(params) for case in KINDS}
-        return {case.name: jax.tree.map(jnp.copy, params) for case in KINDS}, states
+        states = {case.name: case.make(0.1).init(params) for case in ALGORITHMS}
+        return {case.name: jax.tree.map(jnp.copy, params) for case in ALGORITHMS}, states
 
     given, states = start(shards)
     for name, state in states.items():
         report(name, "a moment is not placed as its parameter", moments_elsewhere(state, places))
-    found, found_states = jax.jit(after_steps)(given, states, gradients)
-    expected, _ = jax.jit(after_steps)(*start(params), gradients)
-    for case in KINDS:
+    found, found_states = after_steps(given, states, gradients)
+    expected, _ = after_steps(*start(params), gradients)
+    for case in ALGORITHMS:
         name = case.name
         for leaf in ("w", "b"):
             moved = not found[name][leaf].sharding.is_equivalent_to(places[leaf], params[leaf].ndim)
