@@ -18,6 +18,7 @@ from fnnet.optimizers.leaves import global_norm
 from fnnet.optimizers.lion import lion
 from fnnet.optimizers.momentum import momentum, nesterov
 from fnnet.optimizers.muon import muon, orthogonalized
+from fnnet.optimizers.proximal import proximal_l1, soft_threshold
 from fnnet.optimizers.rmsprop import rmsprop
 from fnnet.optimizers.sgd import sgd
 from fnnet.optimizers.transforms import add_noise, centralize, decay_weights, project
@@ -61,10 +62,12 @@ __all__ = [
     "nesterov",
     "orthogonalized",
     "project",
+    "proximal_l1",
     "radam",
     "rmsprop",
     "scale",
     "sgd",
     "skip_non_finite",
+    "soft_threshold",
     "unchanged",
 ]
