@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.optimizers.leaves import moment_dtype
+from fnnet.optimizers.leaves import flattened, moment_dtype
 from fnnet.paths import is_weight, map_named, named_leaves
 from fnnet.types import Array, Params
 
@@ -108,13 +108,15 @@ def project_on(params: Params, origin: Params, directions: Params) -> Array:
     as rows of ``D``: they need not be orthogonal, but linearly independent. ``vmap`` it over a path:
     ``jax.vmap(project_on, (0, None, None))(path, origin, directions)``.
     """
-    check_directions("inspect.project_on", origin, directions)
-    d = as_rows(directions)
-    difference = as_rows(jax.tree.map(lambda p, o: (p.astype(moment_dtype(p)) - o.astype(moment_dtype(o)))[None], params, origin))
+    place = "inspect.project_on"
+    check_directions(place, origin, directions)
+    shapes, expected = ({n: jnp.shape(leaf) for n, leaf in named_leaves(tree)} for tree in (params, origin))
+    checks.require(shapes == expected, f"{place}: params have the shapes {shapes} but origin {expected}")
+    d, (point, start) = as_rows(directions), (as_rows(jax.tree.map(lambda a: a[None], t))[0] for t in (params, origin))
     # Scaled to length 1, so that the squares of the one direction do not swamp those of the other.
     lengths = jnp.linalg.norm(d, axis=1)
     unit = d / lengths[:, None]
-    return jnp.linalg.solve(unit @ unit.T, unit @ difference[0]) / lengths
+    return jnp.linalg.solve(unit @ unit.T, unit @ (point - start)) / lengths
 
 
 def cost_plane(
@@ -129,8 +131,8 @@ def cost_plane(
     """``costs_ji = f(θ + x_i d_1 + y_j d_2)``, shape ``(len(y), len(x))``, as ``contour(x, y, costs)`` takes it.
 
     ``objective = f`` is a function of the parameters alone, such as ``lambda params: cost(params, (x, y))``. Both
-    coordinates 0 give ``f(origin)``. ``batch_size`` points at a time are computed together: the memory needed is that of
-    so many networks. Under ``jax.jit`` the plane is one program.
+    coordinates 0 give ``f(origin)``. ``batch_size`` points at a time are computed together, with the memory of so many
+    networks. Under ``jax.jit`` the plane is one program.
     """
     place = "inspect.cost_plane"
     checks.positive_integer(place, "batch_size", batch_size)
@@ -143,7 +145,8 @@ def cost_plane(
     points = jnp.stack(jnp.meshgrid(x, y), axis=-1).reshape(-1, 2)
     costs = jax.lax.map(lambda c: objective(plane_point(origin, directions, c)), points, batch_size=batch_size)
     checks.require(
-        costs.ndim == 1, f"{place}: objective gave shape {costs.shape[1:]}; expected a scalar function of the parameters"
+        costs.ndim == 1,
+        f"{place}: objective gave shape {costs.shape[1:]}; expected a scalar function of the parameters",
     )
     return costs.reshape(len(y), len(x))
 
@@ -156,8 +159,8 @@ def as_rows(tree: Params) -> Array:
 
 
 def as_trees(rows: Array, like: Params) -> Params:
-    """The rows ``(K, P)`` as a tree with the structure, the dtypes and, after the first axis, the shapes of ``like``."""
-    leaves, structure = jax.tree.flatten(like)
+    """The rows ``(K, P)`` as a tree like ``like``, its structure and dtypes and, after the first axis, its shapes."""
+    leaves, structure = flattened(like)
     ends = [0]
     for leaf in leaves:
         ends.append(ends[-1] + leaf[0].size)

@@ -15,20 +15,18 @@ from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 
 def soft_threshold(x: Array, threshold: Scalar) -> Array:
-    """``S_τ(x) = sign(x) max(|x| − τ, 0)``, entry by entry: ``argmin_y ½ ‖y − x‖² + τ ‖y‖₁``, exactly 0 for ``|x| ≤ τ``.
+    """``S_τ(x) = sign(x) max(|x| − τ, 0)``, entry by entry, ``τ = threshold ≥ 0``: exactly 0 where ``|x| ≤ τ``.
 
-    ``threshold = τ`` is at least 0. Any shape. Source: Donoho and Johnstone 1994, section 2; as the proximal operator
-    of the L1 norm, Parikh and Boyd 2014, section 6.5.2.
+    It is ``argmin_y ½ ‖y − x‖² + τ ‖y‖₁``, the proximal operator of the L1 norm. Any shape. Source: Donoho and
+    Johnstone 1994, "Ideal spatial adaptation by wavelet shrinkage"; Parikh and Boyd 2014, section 6.5.2.
     """
     check_not_negative("optimizers.soft_threshold", threshold=threshold)
     tau = in_dtype(threshold, x.dtype)
-    # Not sign(x) * max(...): that is −0 for a small negative x.
-    return jnp.where(jnp.abs(x) > tau, x - jnp.sign(x) * tau, jnp.zeros_like(x))
+    # Not sign(x) * max(...), which is −0 for a small negative x; and a NaN, which is in no order, stays one.
+    return jnp.where(jnp.abs(x) <= tau, jnp.zeros_like(x), x - jnp.sign(x) * tau)
 
 
-def proximal_l1(
-    strength: Hyperparameter, rate: Hyperparameter, where: Callable[[str], bool] = is_weight
-) -> Optimizer:
+def proximal_l1(strength: Hyperparameter, rate: Hyperparameter, where: Callable[[str], bool] = is_weight) -> Optimizer:
     """Proximal gradient descent with an L1 penalty: ``u ← S_{α λ}(θ + u) − θ``, after an algorithm (ISTA).
 
     Minimizes ``cost + λ Σ |w|``, ``λ = strength``, with the penalty left out of the cost that the gradients are of:
