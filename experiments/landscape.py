@@ -33,7 +33,7 @@ class Config:
     """Updates between two recorded points of the path."""
     batch_size: int = 32
     """Digits per update."""
-    learning_rate: float = 0.1
+    learning_rate: float = 0.2
     """Rate of the descent."""
     momentum: float = 0.9
     """Decay of the gradients' moving average."""
@@ -77,7 +77,7 @@ def run(config: Config) -> int:
     components = jax.jit(inspect.path_directions)(path)
     explained = np.asarray(components.explained, np.float64)
     random = jax.vmap(inspect.filter_normalized, (0, None))(jax.random.split(plane_key), last)
-    names = [f"principal component {k + 1}, {share:.0%} of the variance" for k, share in enumerate(explained)]
+    names = [f"principal component {k + 1} ({share:.0%})" for k, share in enumerate(explained)]
     planes = {
         "along random directions": plane_through(
             cost, train, path, random, ("random direction 1", "random direction 2"), config, config.extent
@@ -87,7 +87,8 @@ def run(config: Config) -> int:
     console.print(table_of(planes))
     for name, plane in planes.items():
         results.record(plane=name, share=plane.share, centre=plane.centre, trained=trained)
-    results.figure("contours", plots.landscape_contours({name: plane.land for name, plane in planes.items()}))
+    titled = {f"{name}\n{plane.share:.1%} of the path's variance": plane.land for name, plane in planes.items()}
+    results.figure("contours", plots.landscape_contours(titled))
     for name, plane in planes.items():
         results.figure(f"surface {name}".replace(" ", "_"), plots.landscape_surface(plane.land, f"The cost {name}"))
 

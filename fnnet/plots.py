@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -108,30 +107,34 @@ def landscape_contours(landscapes: Mapping[str, Landscape]) -> Figure:
         ax.contour(land.x, land.y, costs, levels, colors="black", alpha=0.3, linewidths=0.5)
         handles = draw_path(ax, *np.asarray(land.path).T)
         ax.set(title=title, xlabel=land.labels[0], ylabel=land.labels[1])
+        ax.locator_params(nbins=5)
         bar = figure.colorbar(filled, ax=ax, location="bottom", label="cost", shrink=0.9)
         bar.set_ticks(round_numbers(costs.min(), costs.max()))
         bar.ax.xaxis.set_major_formatter("{x:g}")
         bar.ax.minorticks_off()
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    figure.get_layout_engine().set(w_pad=0.1)
     return figure
 
 
-def landscape_surface(land: Landscape, title: str = "", elevation: float = 35, azimuth: float = -60) -> Figure:
+def landscape_surface(land: Landscape, title: str = "", elevation: float = 40, azimuth: float = -60) -> Figure:
     """The cost as a surface, its height on a log scale, and the descent's path on it, drawn over what hides it."""
-    figure = Figure(figsize=(8, 6.2))
-    ax: Any = figure.add_axes((0.0, 0.02, 0.88, 0.9), projection="3d", computed_zorder=False)
+    figure = Figure(figsize=(8, 6))
+    ax: Any = figure.add_axes((0.0, 0.04, 0.96, 0.88), projection="3d", computed_zorder=False)
     heights = np.log10(np.asarray(land.costs, np.float64))
-    surface = ax.plot_surface(
-        *np.meshgrid(land.x, land.y), heights, cmap="viridis", rcount=80, ccount=80, linewidth=0.1, edgecolor="0.25"
-    )
+    points = np.meshgrid(land.x, land.y)
+    ax.plot_surface(*points, heights, cmap="viridis", rcount=80, ccount=80, linewidth=0.1, edgecolor="0.25")
     handles = draw_path(ax, *np.asarray(land.path).T, np.log10(np.asarray(land.path_costs, np.float64)))
+    ax.set_box_aspect((1, 1, 0.75), zoom=0.95)
     ax.view_init(elevation, azimuth)
-    ax.set(title=title, xlabel=land.labels[0], ylabel=land.labels[1])
-    ax.zaxis.set_major_locator(MultipleLocator(1 if np.ptp(heights) > 2 else 0.5))
-    power = FuncFormatter(lambda height, _: f"{10**height:.2g}")
-    ax.zaxis.set_major_formatter(power)
-    figure.colorbar(surface, ax=ax, shrink=0.6, pad=0.1, label="cost", format=power)
-    figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False)
+    ax.set_xlabel(land.labels[0], labelpad=8)
+    ax.set_ylabel(land.labels[1], labelpad=8)
+    ax.set_zlabel("cost")
+    ax.locator_params(axis="both", nbins=5)
+    ticks = round_numbers(10 ** heights.min(), 10 ** heights.max())
+    ax.set_zticks(np.log10(ticks), [f"{tick:g}" for tick in ticks])
+    figure.suptitle(title, y=0.98)
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.95), ncols=3, frameon=False)
     return figure
 
 
