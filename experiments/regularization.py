@@ -27,6 +27,7 @@ from fnnet import optimizers, penalties
 from fnnet.paths import is_weight, named_leaves
 
 LOSS = fnnet.losses.softmax_cross_entropy
+Tested = Callable[[Any], dict[str, Any]]  # parameters of all seeds -> cost and accuracy on the test digits
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Config:
     """Strengths of the L1 penalty to choose from."""
     l2: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     """Strengths of the L2 penalty to choose from. The elastic net's are all pairs."""
-    dropout: tuple[float, ...] = (0.25, 0.5, 0.75)
+    dropout: tuple[float, ...] = (0.1, 0.25, 0.5)
     """Rates of dropout on the hidden layer to choose from."""
     small: float = 1e-3
     """Weights with a magnitude below are counted as small."""
@@ -57,6 +58,14 @@ class Config:
     """Seed of everything random."""
     runs: Path = Path("runs")
     """Folder for the results."""
+
+
+class Strengths(NamedTuple):
+    """Of the penalties: L1 along its subgradient, L1 by the proximal step, and L2."""
+
+    subgradient_l1: Any = 0.0
+    proximal_l1: Any = 0.0
+    l2: Any = 0.0
 
 
 class Fit(NamedTuple):
@@ -86,8 +95,14 @@ def run(config: Config) -> None:
         f"out of {len(pool[0])}; {len(test[0])} others to test. 64-{config.hidden}-10"
     )
     with console.status("training"):
-        choices = {name: choose(candidates, test) for name, candidates in train_all(config, pool).items()}
-    choices["early stopping"] = stopped_early(choices["none"], test)
+        candidates = train_all(config, pool)
+    evaluation = jax.jit(jax.vmap(evaluation_of(network(config.hidden)), (0, None)))  # without training, no dropout
+
+    def tested(params: Any) -> dict[str, Any]:
+        return {name: np.asarray(values) for name, values in evaluation(params, test).items()}
+
+    choices = {name: choose(fits, tested) for name, fits in candidates.items()}
+    choices["early stopping"] = stopped_early(choices["none"], tested)
     rows = {name: row_of(choice, choices["none"], config.small) for name, choice in choices.items()}
     console.print(table_of(rows))
     for name, choice in choices.items():
@@ -98,11 +113,11 @@ def run(config: Config) -> None:
     header = list(next(iter(rows.values())))
     lines = [f"| method | {' | '.join(header)} |", "|---" * (len(header) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(row.values())} |" for name, row in rows.items()]
-    results.summary(
-        "\n".join(lines)
-        + f"\n\nMeans ± standard deviations over {config.seeds} samples and seeds; costs without penalties. "
-        + f"Small: |w| < {config.small:g}."
+    about = (
+        f"Means ± standard deviations over {config.seeds} samples; costs without penalties; the difference to no "
+        f"regularization sample by sample; shares of weights that are exactly 0 and of those below {config.small:g}."
     )
+    results.summary("\n".join([*lines, "", about]))
 
 
 def draw(results: Results, choices: dict[str, Choice]) -> None:
@@ -120,45 +135,44 @@ def draw(results: Results, choices: dict[str, Choice]) -> None:
 
 def train_all(config: Config, pool: fnnet.types.Batch) -> dict[str, dict[str, Fit]]:
     """For every method the fits with each of its strengths, by their names. All start from the same weights."""
-    pairs = [(0.0, 0.0), *((a, 0.0) for a in config.l1), *((0.0, b) for b in config.l2)]
-    pairs += [(a, b) for a in config.l1 for b in config.l2]
-    proximal = fits_of(partial(fit, config, pool, 0.0, True), config, pairs)
-    subgradient = fits_of(partial(fit, config, pool, 0.0, False), config, [(a, 0.0) for a in config.l1])
-    dropped = {rate: fits_of(partial(fit, config, pool, rate, True), config, [(0.0, 0.0)]) for rate in config.dropout}
+    none = Strengths()
+    proximal = {f"{a:g}": Strengths(proximal_l1=a) for a in config.l1}
+    subgradient = {f"{a:g}": Strengths(subgradient_l1=a) for a in config.l1}
+    ridge = {f"{b:g}": Strengths(l2=b) for b in config.l2}
+    both = {f"{a:g}, {b:g}": Strengths(proximal_l1=a, l2=b) for a in config.l1 for b in config.l2}
+
+    fits = fit_many(
+        config, pool, 0.0, [none, *(s for table in (proximal, subgradient, ridge, both) for s in table.values())]
+    )
     return {
-        "none": {"": proximal[0.0, 0.0]},
-        "L1, proximal": {f"{a:g}": proximal[a, 0.0] for a in config.l1},
-        "L1, subgradient": {f"{a:g}": subgradient[a, 0.0] for a in config.l1},
-        "L2": {f"{b:g}": proximal[0.0, b] for b in config.l2},
-        "elastic net": {f"{a:g}, {b:g}": proximal[a, b] for a in config.l1 for b in config.l2},
-        "dropout": {f"{rate:g}": fits[0.0, 0.0] for rate, fits in dropped.items()},
+        "none": {"": fits[none]},
+        "L1, proximal": {name: fits[strengths] for name, strengths in proximal.items()},
+        "L1, subgradient": {name: fits[strengths] for name, strengths in subgradient.items()},
+        "L2": {name: fits[strengths] for name, strengths in ridge.items()},
+        "elastic net": {name: fits[strengths] for name, strengths in both.items()},
+        "dropout": {f"{rate:g}": fit_many(config, pool, rate, [none])[none] for rate in config.dropout},
     }
 
 
-def fits_of(
-    one_fit: Callable[..., Fit], config: Config, pairs: list[tuple[float, float]]
-) -> dict[tuple[float, float], Fit]:
-    """All pairs of an L1 and an L2 strength and all seeds as one program; by the pair, the fits of the seeds."""
+def fit_many(config: Config, pool: Any, dropout: float, candidates: list[Strengths]) -> dict[Strengths, Fit]:
+    """All candidates with all seeds as one program; for each candidate, the fits of the seeds."""
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
-    l1, l2 = jnp.asarray(pairs, jnp.float32).T
-    many = jax.jit(jax.vmap(jax.vmap(one_fit, (0, None, None)), (None, 0, 0)))(keys, l1, l2)
-    return {pair: jax.tree.map(lambda leaf, i=i: leaf[i], many) for i, pair in enumerate(pairs)}
+    strengths = Strengths(*(jnp.asarray(column, jnp.float32) for column in zip(*candidates, strict=True)))
+    one_fit = partial(fit, config, pool, dropout)
+    many = jax.jit(jax.vmap(jax.vmap(one_fit, (0, None)), (None, 0)))(keys, strengths)
+    return {candidate: jax.tree.map(lambda leaf, i=i: leaf[i], many) for i, candidate in enumerate(candidates)}
 
 
-def fit(config: Config, pool: Any, dropout: float, proximal: bool, key: jax.Array, l1: jax.Array, l2: jax.Array) -> Fit:
-    """Train one network on a sample of the pool that ``key`` draws. ``proximal``: how the L1 penalty is descended."""
+def fit(config: Config, pool: Any, dropout: float, key: jax.Array, strengths: Strengths) -> Fit:
+    """Train one network on a sample of the pool that ``key`` draws."""
     sample_key, init_key, train_key = jax.random.split(key, 3)
-    order = jax.random.permutation(sample_key, len(pool[0]))
-    size, end = config.train_size, config.train_size + config.validation_size
-    train, validation = (tuple(a[rows] for a in pool) for rows in (order[:size], order[size:end]))
-
+    train, validation = sample(config, pool, sample_key)
     model = network(config.hidden, dropout)
-    optimizer = optimizers.momentum(config.learning_rate)
-    if proximal:
-        cost = fnnet.Cost(model, LOSS, penalties.l2(l2))
-        optimizer = fnnet.chain(optimizer, optimizers.proximal_l1(l1, config.learning_rate))
-    else:
-        cost = fnnet.Cost(model, LOSS, penalties.elastic_net(l1, l2))
+    cost = fnnet.Cost(model, LOSS, penalties.elastic_net(strengths.subgradient_l1, strengths.l2))
+    optimizer = fnnet.chain(
+        optimizers.momentum(config.learning_rate),
+        optimizers.proximal_l1(strengths.proximal_l1, config.learning_rate),
+    )
     epoch = fnnet.train_epoch(cost, optimizer, batch_size=config.batch_size)
     evaluation = evaluation_of(model)
 
@@ -176,27 +190,30 @@ def fit(config: Config, pool: Any, dropout: float, proximal: bool, key: jax.Arra
     return Fit(measured, state.params, best_params)
 
 
+def sample(config: Config, pool: Any, key: jax.Array) -> tuple[Any, Any]:
+    """Digits to learn from and others to choose with."""
+    order = jax.random.permutation(key, len(pool[0]))
+    size, end = config.train_size, config.train_size + config.validation_size
+    train, validation = (tuple(a[rows] for a in pool) for rows in (order[:size], order[size:end]))
+    return train, validation
+
+
 def evaluation_of(model: fnnet.Sequential) -> Callable[..., dict[str, jax.Array]]:
     return fnnet.evaluate(fnnet.Cost(model, LOSS), {"accuracy": fnnet.accuracy})
 
 
-def choose(candidates: dict[str, Fit], test: fnnet.types.Batch) -> Choice:
+def choose(candidates: dict[str, Fit], tested: Tested) -> Choice:
     """The candidate whose validation cost at the end, its mean over the seeds, is the lowest."""
     strength, fits = min(candidates.items(), key=lambda item: float(item[1].curves["validation"]["cost"][:, -1].mean()))
     costs = fits.curves["training"]["cost"]
-    return Choice(strength, fits, np.full(len(costs), costs.shape[1]), fits.params, tested(fits.params, test))
+    return Choice(strength, fits, np.full(len(costs), costs.shape[1]), fits.params, tested(fits.params))
 
 
-def stopped_early(none: Choice, test: fnnet.types.Batch) -> Choice:
+def stopped_early(none: Choice, tested: Tested) -> Choice:
     """The networks without a penalty, each as it was at its lowest validation cost."""
     epochs = 1 + np.asarray(none.fits.curves["validation"]["cost"]).argmin(1)
     params = none.fits.best_params
-    return Choice(f"epoch {epochs.min()} to {epochs.max()}", none.fits, epochs, params, tested(params, test))
-
-
-def tested(params: Any, test: fnnet.types.Batch) -> dict[str, Any]:
-    evaluation = evaluation_of(network(params[1]["b"].shape[-1]))  # without train=True dropout does nothing
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(evaluation, (0, None)))(params, test))
+    return Choice(f"epoch {epochs.min()}–{epochs.max()}", none.fits, epochs, params, tested(params))
 
 
 def network(hidden: int, dropout: float = 0.0) -> fnnet.Sequential:
@@ -214,15 +231,16 @@ def weights_of(params: Any) -> Any:
 def row_of(choice: Choice, none: Choice, small: float) -> dict[str, str]:
     weights, seeds = weights_of(choice.params), np.arange(len(choice.epochs))
     costs = {which: np.asarray(c["cost"])[seeds, choice.epochs - 1] for which, c in choice.fits.curves.items()}
+    accuracy, plain = 100 * choice.test["accuracy"], 100 * none.test["accuracy"]
     return {
         "strength": choice.strength or "–",
         "training cost": spread(costs["training"], 3),
-        "validation cost": spread(costs["validation"], 3),
-        "test cost": spread(choice.test["cost"], 3),
-        "test accuracy": spread(choice.test["accuracy"], 4),
-        "more than none": "–" if choice is none else spread(choice.test["accuracy"] - none.test["accuracy"], 4),
+        "validation cost": spread(costs["validation"], 2),
+        "test cost": spread(choice.test["cost"], 2),
+        "test accuracy, %": spread(accuracy, 1),
+        "above none": "–" if choice is none else spread(accuracy - plain, 1),
         "weights = 0": f"{(weights == 0).mean():.1%}",
-        "small": f"{(np.abs(weights) < small).mean():.1%}",
+        f"below {small:g}": f"{(np.abs(weights) < small).mean():.1%}",
     }
 
 
@@ -233,7 +251,10 @@ def spread(values: Any, digits: int) -> str:
 
 
 def table_of(rows: dict[str, dict[str, str]]) -> Table:
-    table = Table("method", *next(iter(rows.values())))
-    for name, row in rows.items():
-        table.add_row(name, *row.values())
+    """What fits on a line of 80 letters; the rest is in the summary."""
+    left_out = ("training cost", "validation cost")
+    table = Table("method", *(name for name in rows["none"] if name not in left_out), box=None)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    for method, row in rows.items():
+        table.add_row(method, *(text for name, text in row.items() if name not in left_out))
     return table

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -96,7 +97,7 @@ class Landscape(NamedTuple):
 
 def landscape_contours(landscapes: Mapping[str, Landscape]) -> Figure:
     """Filled contours of the cost, evenly spaced on a log scale, and the descent's path on them; a panel for each."""
-    figure = Figure(figsize=(4.5 * max(len(landscapes), 1), 4.4), layout="constrained")
+    figure = Figure(figsize=(4.5 * max(len(landscapes), 1), 4.4), layout=ConstrainedLayoutEngine(w_pad=0.1))
     for ax, (title, land) in zip(
         figure.subplots(1, len(landscapes), squeeze=False)[0], landscapes.items(), strict=True
     ):
@@ -113,7 +114,6 @@ def landscape_contours(landscapes: Mapping[str, Landscape]) -> Figure:
         bar.ax.xaxis.set_major_formatter("{x:g}")
         bar.ax.minorticks_off()
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
-    figure.get_layout_engine().set(w_pad=0.1)
     return figure
 
 
