@@ -254,7 +254,7 @@ def table_of(rows: dict[str, dict[str, str]]) -> Table:
     """What fits on a line of 80 letters; the rest is in the summary."""
     left_out = ("training cost", "validation cost")
     table = Table("method", *(name for name in rows["none"] if name not in left_out), box=None)
-    table.padding, table.pad_edge = (0, 1, 0, 0), False
+    table.padding, table.pad_edge, table.columns[0].no_wrap = (0, 1, 0, 0), False, True
     for method, row in rows.items():
         table.add_row(method, *(text for name, text in row.items() if name not in left_out))
     return table

@@ -19,13 +19,13 @@ TINY = Config(
     train_size=40,
     validation_size=30,
     seeds=2,
-    epochs=6,
+    epochs=60,
     batch_size=20,
     l1=(1e-2,),
     l2=(1e-2,),
     dropout=(0.5,),
 )
-NONE, PROXIMAL, SUBGRADIENT = Strengths(), Strengths(proximal_l1=1e-2), Strengths(subgradient_l1=1e-2)
+NONE, PROXIMAL, SUBGRADIENT = Strengths(), Strengths(proximal_l1=1e-3), Strengths(subgradient_l1=1e-3)
 Fits = dict[Strengths, Fit]
 
 
@@ -42,7 +42,7 @@ def fits(pool: Any) -> Fits:
 
 def test_the_proximal_step_alone_makes_exact_zeros(fits: Fits) -> None:
     zeros = {strengths: (weights_of(fit.params) == 0).mean() for strengths, fit in fits.items()}
-    assert zeros[PROXIMAL] > 0.2
+    assert zeros[PROXIMAL] > 0.1
     assert zeros[NONE] == zeros[SUBGRADIENT] == 0
     costs = {strengths: np.asarray(fit.curves["training"]["cost"])[:, -1] for strengths, fit in fits.items()}
     np.testing.assert_allclose(costs[PROXIMAL], costs[SUBGRADIENT], rtol=0.05)
@@ -90,16 +90,14 @@ def test_early_stopping_takes_the_lowest_validation_cost() -> None:
     assert (stopped.epochs.tolist(), stopped.test, stopped.strength) == ([2, 4], {"params": "best"}, "epoch 2–4")
 
 
-def test_best_params_have_the_lowest_validation_cost(pool: Any) -> None:
-    """Where training diverges the best epoch is an early one."""
-    config = Config(**(vars(TINY) | {"learning_rate": 30.0, "seeds": 1}))
-    fits = fit_many(config, pool, 0.0, [NONE])[NONE]
-    key = jax.random.split(jax.random.split(jax.random.key(config.seed), 1)[0], 3)[0]
-    cost = fnnet.Cost(network(config.hidden), fnnet.losses.softmax_cross_entropy)
-    curve = np.asarray(fits.curves["validation"]["cost"][0])
-    assert curve.argmin() < config.epochs - 1
-    best = cost(jax.tree.map(lambda leaf: leaf[0], fits.best_params), sample(config, pool, key)[1])
-    np.testing.assert_allclose(best, curve.min(), rtol=1e-4)
+def test_best_params_have_the_lowest_validation_cost(pool: Any, fits: Fits) -> None:
+    curves = np.asarray(fits[NONE].curves["validation"]["cost"])
+    assert (curves.argmin(1) < TINY.epochs - 1).any()
+    cost = fnnet.Cost(network(TINY.hidden), fnnet.losses.softmax_cross_entropy)
+    for i, key in enumerate(jax.random.split(jax.random.key(TINY.seed), TINY.seeds)):
+        _, validation = sample(TINY, pool, jax.random.split(key, 3)[0])
+        best = cost(jax.tree.map(lambda leaf, i=i: leaf[i], fits[NONE].best_params), validation)
+        np.testing.assert_allclose(best, curves[i].min(), rtol=1e-5)
 
 
 def test_the_lowest_validation_cost_is_chosen() -> None:
@@ -120,4 +118,4 @@ def test_it_runs_and_leaves_its_results(tmp_path: Path, capsys: pytest.CaptureFi
     methods = ["none", "L1, proximal", "L1, subgradient", "L2", "elastic net", "dropout", "early stopping"]
     assert [line["method"] for line in lines] == [method for method in methods for _ in range(2)]
     shown = capsys.readouterr().out
-    assert all(method.split(",")[0] in shown for method in methods)
+    assert all(method in shown for method in methods)
