@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax.lax import erfc
 
 from fnnet import activations as f
+from fnnet.backprop import roots
+from fnnet.backprop.roots import near_root
 from fnnet.binding import name_of, unbind
 from fnnet.types import ActivationFunction, Array
 
@@ -155,7 +157,14 @@ def silu_forward(z: Array) -> tuple[Array, Array]:
 
 def silu_backward(z: Array, da: Array) -> Array:
     """a = z σ(z)  ⇒  dz = da ⊙ σ(z) (1 + z σ(−z))."""
-    return da * (f.sigmoid(z) * (1 + f.finite(z) * f.sigmoid(-z)))
+    gate, other = gate_and_other(z)
+    return da * near_root(roots.SILU, z, gate * (1 + f.finite(z) * other))
+
+
+def gate_and_other(z: Array) -> tuple[Array, Array]:
+    """``σ(z)`` and ``σ(−z) = 1 − σ(z) = exp(−z) σ(z)``, the one or the other where it does not cancel or overflow."""
+    gate = f.sigmoid(z)
+    return gate, jnp.where(z > 0, jnp.exp(jnp.where(z > 0, -z, 0)) * gate, 1 - gate)
 
 
 def gelu_forward(z: Array, *, approximate: bool = False) -> tuple[Array, Array]:
@@ -169,21 +178,22 @@ def gelu_backward(z: Array, da: Array, *, approximate: bool = False) -> Array:
     """
     if approximate:
         inside = jnp.clip(z, -f.GATE_LIMIT, f.GATE_LIMIT)  # outside of it the gate is constant
-        gate, other = f.sigmoid(f.gelu_gate(inside)), f.sigmoid(-f.gelu_gate(inside))
-        slope = 2 * f.SQRT_2_OVER_PI * (1 + 3 * 0.044715 * inside**2)
-        return da * (gate + inside * gate * other * slope)
-    return da * (0.5 * erfc(-z * f.SQRT_HALF) + f.finite(z) * normal_density(z))
+        gate, other = gate_and_other(f.gelu_gate(inside))
+        slope = 2 * f.SQRT_2_OVER_PI + 6 * 0.044715 * f.SQRT_2_OVER_PI * inside**2
+        return da * near_root(roots.GELU_TANH, z, gate * (1 + inside * other * slope))
+    return da * near_root(roots.GELU, z, 0.5 * erfc(-z * f.SQRT_HALF) + f.finite(z) * normal_density(z))
 
 
 def normal_density(z: Array) -> Array:
     """``φ(z) = exp(−z²/2) / √(2π)``, to the last digits also where ``z²`` is large.
 
     The rounding of ``z²`` would become a relative error ``z² ε`` of the result. With ``h`` the part of ``z`` whose
-    square is exact, ``exp(−z²/2) = exp(−h²/2) exp(−(z − h)(z + h)/2)``.
+    square is exact, ``exp(−z²/2) = exp(−h²/2) exp(−(z − h)(z + h)/2)``. The constant stands between the two:
+    next to each other XLA would make one exponential of them.
     """
     z = jnp.clip(z, -f.GATE_LIMIT, f.GATE_LIMIT)  # φ(40) is 0 in every precision
     h = jnp.round(z * 32) / 32
-    return jnp.exp(-0.5 * h * h) * jnp.exp(-0.5 * (z - h) * (z + h)) * (f.SQRT_2_OVER_PI / 2)
+    return jnp.exp(-0.5 * h * h) * (f.SQRT_2_OVER_PI / 2) * jnp.exp(-0.5 * (z - h) * (z + h))
 
 
 def mish_forward(z: Array) -> tuple[Array, Array]:
@@ -191,9 +201,15 @@ def mish_forward(z: Array) -> tuple[Array, Array]:
 
 
 def mish_backward(z: Array, da: Array) -> Array:
-    """a = z t with t = tanh(s), s = log(1 + exp(z))  ⇒  dz = da ⊙ (t + z (1 − t²) σ(z))."""
-    t = jnp.tanh(f.softplus(z))
-    return da * (t + f.finite(z) * ((1 - t) * (1 + t) * f.sigmoid(z)))
+    """a = z tanh(log(1 + e)) with e = exp(z)  ⇒  dz = da ⊙ e ω / δ².
+
+    ω = 4 (1 + z) + 4 e² + e³ + e (4 z + 6) and δ = 2 + 2 e + e² (Misra 2019, eq. 3).
+    """
+    inside = jnp.clip(z, -1000, 20)  # outside of it the derivative is 0 or 1 in every precision
+    e = jnp.exp(inside)
+    omega = 4 * (1 + inside) + e * ((4 * inside + 6) + e * (4 + e))
+    delta = 2 + e * (2 + e)
+    return da * near_root(roots.MISH, z, e * (omega / (delta * delta)))
 
 
 def hard_sigmoid_forward(z: Array) -> tuple[Array, Array]:

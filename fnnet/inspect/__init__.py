@@ -9,6 +9,7 @@ from fnnet.inspect.landscape import (
     plane_point,
     project_on,
 )
+from fnnet.inspect.updates import update_ratios
 
 __all__ = [
     "PathDirections",
@@ -18,4 +19,5 @@ __all__ = [
     "path_directions",
     "plane_point",
     "project_on",
+    "update_ratios",
 ]
