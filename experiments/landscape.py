@@ -19,6 +19,7 @@ from rich.table import Table
 
 import fnnet
 from experiments import data
+from experiments.cli import ExperimentError
 from experiments.results import Results, console
 from fnnet import inspect, plots
 
@@ -58,6 +59,10 @@ class Plane(NamedTuple):
 
 
 def run(config: Config) -> int:
+    if config.steps % config.record_every:
+        raise ExperimentError(
+            f"steps is {config.steps}, no multiple of record_every = {config.record_every}; the path would not reach the end"
+        )
     results = Results("landscape", config, config.runs)
     model = fnnet.sequential(fnnet.Flatten(), fnnet.Dense(config.hidden), fnnet.relu, fnnet.Dense(10))
     cost = fnnet.Cost(model, fnnet.losses.softmax_cross_entropy, fnnet.penalties.l2(config.weight_decay))
@@ -161,7 +166,7 @@ def variance(path: Any) -> float:
 
 
 def table_of(planes: dict[str, Plane]) -> Table:
-    table = Table("plane", "path's variance in it", "cost in the middle", "lowest cost", "highest cost")
+    table = Table("plane", "path's variance", "cost in the middle", "lowest", "highest", box=None, pad_edge=False)
     for name, plane in planes.items():
         lowest, highest = plane.land.costs.min(), plane.land.costs.max()
         table.add_row(name, f"{plane.share:.2%}", f"{plane.centre:.4f}", f"{lowest:.4f}", f"{highest:.2f}")

@@ -22,6 +22,7 @@ from rich.table import Table
 import fnnet
 from experiments import data
 from experiments import regularization_pictures as pictures
+from experiments.cli import ExperimentError
 from experiments.results import Results, console
 from fnnet import optimizers, penalties
 from fnnet.paths import is_weight, named_leaves
@@ -90,6 +91,11 @@ def run(config: Config) -> None:
     results = Results("regularization", config, config.runs)
     split = data.digits(test_share=0.5)
     pool, test = ((jnp.asarray(x), jnp.asarray(y)) for x, y in split)
+    if config.train_size + config.validation_size > len(pool[0]):
+        raise ExperimentError(
+            f"train_size {config.train_size} and validation_size {config.validation_size} are more than the "
+            f"{len(pool[0])} digits that are not for the test; choose smaller ones"
+        )
     console.print(
         f"{config.seeds} samples of {config.train_size} digits to learn and {config.validation_size} to choose with, "
         f"out of {len(pool[0])}; {len(test[0])} others to test. 64-{config.hidden}-10"
@@ -114,8 +120,8 @@ def run(config: Config) -> None:
     lines = [f"| method | {' | '.join(header)} |", "|---" * (len(header) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(row.values())} |" for name, row in rows.items()]
     about = (
-        f"Means ± standard deviations over {config.seeds} samples; costs without penalties; the difference to no "
-        f"regularization sample by sample; shares of weights that are exactly 0 and of those below {config.small:g}."
+        f"Means ± standard deviations over {config.seeds} samples. Costs without penalties; accuracy on the test "
+        f"digits, and how much above none sample by sample; shares of weights exactly 0, and of |w| < {config.small:g}."
     )
     results.summary("\n".join([*lines, "", about]))
 
@@ -237,10 +243,10 @@ def row_of(choice: Choice, none: Choice, small: float) -> dict[str, str]:
         "training cost": spread(costs["training"], 3),
         "validation cost": spread(costs["validation"], 2),
         "test cost": spread(choice.test["cost"], 2),
-        "test accuracy, %": spread(accuracy, 1),
+        "accuracy, %": spread(accuracy, 1),
         "above none": "–" if choice is none else spread(accuracy - plain, 1),
-        "weights = 0": f"{(weights == 0).mean():.1%}",
-        f"below {small:g}": f"{(np.abs(weights) < small).mean():.1%}",
+        "zeros": f"{(weights == 0).mean():.1%}",
+        f"< {small:g}": f"{(np.abs(weights) < small).mean():.1%}",
     }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import fnnet
 from experiments import landscape
+from experiments.cli import ExperimentError
 from experiments.landscape import Config, descend, grid
 from fnnet import inspect, plots
 from tests.compare import assert_close, assert_identical
@@ -33,6 +34,11 @@ def test_another_cost_in_the_middle_is_a_failure(tmp_path: Path, monkeypatch: py
     right = inspect.cost_plane
     monkeypatch.setattr(inspect, "cost_plane", lambda *args: right(*args) * 1.001)
     assert landscape.run(Config(**(vars(TINY) | {"runs": tmp_path}))) == 1
+
+
+def test_a_path_that_misses_the_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="steps is 30, no multiple of record_every = 7"):
+        landscape.run(Config(**(vars(TINY) | {"runs": tmp_path, "record_every": 7})))
 
 
 def test_the_path_is_that_of_single_steps() -> None:

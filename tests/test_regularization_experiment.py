@@ -11,6 +11,7 @@ import pytest
 
 import fnnet
 from experiments import data, regularization
+from experiments.cli import ExperimentError
 from experiments.regularization import Config, Fit, Strengths, choose, fit_many, network, sample, weights_of
 from tests.compare import assert_close
 
@@ -107,6 +108,11 @@ def test_the_lowest_validation_cost_is_chosen() -> None:
 
     choice = choose({"weak": made(2.0), "right": made(1.0), "strong": made(3.0)}, lambda params: {"params": params})
     assert (choice.strength, choice.test) == ("right", {"params": 1.0})
+
+
+def test_more_digits_than_there_are_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="train_size 900 and validation_size 30 are more than the 898 digits"):
+        regularization.run(Config(**(vars(TINY) | {"runs": tmp_path, "train_size": 900})))
 
 
 def test_it_runs_and_leaves_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
