@@ -61,7 +61,7 @@ class Plane(NamedTuple):
 def run(config: Config) -> int:
     if config.steps % config.record_every:
         raise ExperimentError(
-            f"steps is {config.steps}, no multiple of record_every = {config.record_every}; the path would not reach the end"
+            f"steps is {config.steps}, no multiple of record_every = {config.record_every}; the path would miss the end"
         )
     results = Results("landscape", config, config.runs)
     model = fnnet.sequential(fnnet.Flatten(), fnnet.Dense(config.hidden), fnnet.relu, fnnet.Dense(10))
