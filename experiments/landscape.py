@@ -51,7 +51,7 @@ class Config:
 
 
 class Plane(NamedTuple):
-    """A plane through the end of the path; ``share`` of the path's variance is in it."""
+    """A plane through the end of the path: the share of the path's variance in it, and the cost in its middle."""
 
     land: plots.Landscape
     share: float
@@ -62,6 +62,10 @@ def run(config: Config) -> int:
     if config.steps % config.record_every:
         raise ExperimentError(
             f"steps is {config.steps}, no multiple of record_every = {config.record_every}; the path would miss the end"
+        )
+    if config.resolution < 3 or config.extent <= 0:
+        raise ExperimentError(
+            f"resolution is {config.resolution} and extent {config.extent}; expected at least 3 and a number above 0"
         )
     results = Results("landscape", config, config.runs)
     model = fnnet.sequential(fnnet.Flatten(), fnnet.Dense(config.hidden), fnnet.relu, fnnet.Dense(10))

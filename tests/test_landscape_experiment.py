@@ -36,9 +36,17 @@ def test_another_cost_in_the_middle_is_a_failure(tmp_path: Path, monkeypatch: py
     assert landscape.run(Config(**(vars(TINY) | {"runs": tmp_path}))) == 1
 
 
-def test_a_path_that_misses_the_end_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="steps is 30, no multiple of record_every = 7"):
-        landscape.run(Config(**(vars(TINY) | {"runs": tmp_path, "record_every": 7})))
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"record_every": 7}, "steps is 30, no multiple of record_every = 7"),
+        ({"resolution": 2}, "resolution is 2 and extent 1.0; expected at least 3"),
+        ({"extent": 0.0}, "resolution is 7 and extent 0.0"),
+    ],
+)
+def test_refused(tmp_path: Path, option: dict[str, Any], message: str) -> None:
+    with pytest.raises(ExperimentError, match=message):
+        landscape.run(Config(**(vars(TINY) | {"runs": tmp_path} | option)))
 
 
 def test_the_path_is_that_of_single_steps() -> None:

@@ -8,6 +8,7 @@ axis more in front, of length ``K``, the number of directions ``d_1 ... d_K`` (t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ from fnnet import checks
 from fnnet.optimizers.leaves import flattened, moment_dtype
 from fnnet.paths import is_weight, map_named, named_leaves
 from fnnet.types import Array, Params
+
+EXACT = jax.lax.Precision.HIGHEST  # the default of some devices rounds float32 factors to 11 bits
 
 
 def filter_normalized(key: Array, params: Params, where: Callable[[str], bool] = is_weight) -> Params:
@@ -95,7 +98,7 @@ def plane_point(origin: Params, directions: Params, coordinates: Array) -> Param
 
     def leaf(p: Array, d: Array) -> Array:
         wide = moment_dtype(p)
-        moved = p.astype(wide) + jnp.tensordot(coordinates.astype(wide), d.astype(wide), 1)
+        moved = p.astype(wide) + jnp.tensordot(coordinates.astype(wide), d.astype(wide), 1, precision=EXACT)
         return moved.astype(p.dtype)
 
     return jax.tree.map(leaf, origin, directions)
@@ -116,7 +119,8 @@ def project_on(params: Params, origin: Params, directions: Params) -> Array:
     # Scaled to length 1, so that the squares of the one direction do not swamp those of the other.
     lengths = jnp.linalg.norm(d, axis=1)
     unit = d / lengths[:, None]
-    return jnp.linalg.solve(unit @ unit.T, unit @ (point - start)) / lengths
+    products = partial(jnp.matmul, unit, precision=EXACT)
+    return jnp.linalg.solve(products(unit.T), products(point - start)) / lengths
 
 
 def cost_plane(
