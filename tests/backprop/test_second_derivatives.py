@@ -11,6 +11,7 @@ import pytest
 from fnnet import Activation, Cost, Dense, Dropout, activations, backprop, bind, losses, penalties, sequential
 from fnnet.backprop import as_custom_vjp
 from fnnet.backprop.losses import loss_gradient
+from fnnet.binding import name_of
 from tests.cases import SEED, random_params
 from tests.compare import assert_close
 
@@ -71,7 +72,7 @@ def test_hessian_vector_product_of_the_gradient_by_hand() -> None:
     assert_close(*products(params))
 
 
-@pytest.mark.parametrize("f", [activations.silu, activations.gelu, GELU_TANH, activations.mish], ids=str)
+@pytest.mark.parametrize("f", [activations.silu, activations.gelu, GELU_TANH, activations.mish], ids=name_of)
 def test_of_activations_in_float32(f: Any) -> None:
     """There the rule has a polynomial around the root of the derivative."""
     z = jnp.linspace(-3, 1, 41)
@@ -88,7 +89,7 @@ def test_of_activations_in_float32(f: Any) -> None:
 @pytest.mark.parametrize(
     ("loss", "target"),
     [(losses.softmax_cross_entropy, [0.7, 0.2]), (bind(losses.focal, smoothing=0.1), 1), (losses.cosine, [0.7, 0.2])],
-    ids=str,
+    ids=name_of,
 )
 def test_of_losses_in_float32(loss: Any, target: Any) -> None:
     """There the gradient is computed in double length."""
