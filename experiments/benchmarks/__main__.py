@@ -6,6 +6,7 @@ from experiments.cli import main
 
 BENCHMARKS = {
     "mlp": "experiments.benchmarks.mlp",
+    "optimizers": "experiments.benchmarks.optimizers",
     "agreement": "experiments.benchmarks.agreement",
 }
 
