@@ -13,11 +13,14 @@ from fnnet.optimizers.adam import adam, adamw, amsgrad
 from fnnet.optimizers.adam_variants import adamax, nadam, nadam_momentum, radam
 from fnnet.optimizers.base import Optimizer, apply_updates, chain
 from fnnet.optimizers.clipping import adaptive_clip, clip_by_global_norm, clip_by_layer_norm, clip_by_value
+from fnnet.optimizers.conjugate_gradient import conjugate_gradient
 from fnnet.optimizers.groups import depth_decay, freeze, frozen, groups, layerwise, masked, scale, unchanged
+from fnnet.optimizers.lbfgs import lbfgs
 from fnnet.optimizers.leaves import global_norm
 from fnnet.optimizers.lion import lion
 from fnnet.optimizers.momentum import momentum, nesterov
 from fnnet.optimizers.muon import muon, orthogonalized
+from fnnet.optimizers.newton import gauss_newton, newton
 from fnnet.optimizers.rmsprop import rmsprop
 from fnnet.optimizers.sgd import sgd
 from fnnet.optimizers.transforms import add_noise, centralize, decay_weights, project
@@ -42,15 +45,18 @@ __all__ = [
     "clip_by_global_norm",
     "clip_by_layer_norm",
     "clip_by_value",
+    "conjugate_gradient",
     "decay_weights",
     "depth_decay",
     "freeze",
     "frozen",
+    "gauss_newton",
     "global_norm",
     "groups",
     "lamb",
     "lars",
     "layerwise",
+    "lbfgs",
     "lion",
     "lookahead",
     "masked",
@@ -59,6 +65,7 @@ __all__ = [
     "nadam",
     "nadam_momentum",
     "nesterov",
+    "newton",
     "orthogonalized",
     "project",
     "radam",
