@@ -11,40 +11,65 @@ from fnnet.optimizers import Optimizer
 from fnnet.types import Array, Params, Scalar
 
 Objective: TypeAlias = Callable[[Params], Array]
+Make: TypeAlias = Callable[[Scalar, Objective], Optimizer]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """An optimizer of one family. ``make`` gives it at a learning rate."""
+    """An optimizer of one family; ``make(learning_rate, objective)`` gives it."""
 
     name: str
     family: str
-    make: Callable[[Scalar], Optimizer]
+    make: Make
+    whole_batch: bool = False  # needs the objective itself, not gradients of batches
+    tuned: bool = True  # has a learning rate; if not, a line search
+    for_networks: bool = True  # newton keeps and solves a matrix of n × n for n parameters
 
 
-MOMENTUM, COORDINATE, ADAM, VARIANTS, TENSOR = (
+def by_gradients(algorithm: Callable[[Scalar], Optimizer]) -> Make:
+    return lambda rate, objective: algorithm(rate)
+
+
+MOMENTUM, COORDINATE, ADAM, VARIANTS, TENSOR, WHOLE = (
     "Descent and momentum",
     "A rate for each coordinate",
     "Adam",
     "Variants of Adam",
     "Signs, norms, matrices",
+    "Whole batch",
 )
 
+# momentum is the averaged form: the heavy ball takes the same steps at a tenth of the rate.
 CONTENDERS = (
-    Contender("sgd", MOMENTUM, optimizers.sgd),
-    Contender("momentum", MOMENTUM, optimizers.momentum),
-    Contender("nesterov", MOMENTUM, optimizers.nesterov),
-    Contender("adagrad", COORDINATE, optimizers.adagrad),
-    Contender("adadelta", COORDINATE, optimizers.adadelta),
-    Contender("rmsprop", COORDINATE, optimizers.rmsprop),
-    Contender("adam", ADAM, optimizers.adam),
-    Contender("adamw", ADAM, optimizers.adamw),
-    Contender("amsgrad", ADAM, optimizers.amsgrad),
-    Contender("nadam", VARIANTS, optimizers.nadam),
-    Contender("adamax", VARIANTS, optimizers.adamax),
-    Contender("radam", VARIANTS, optimizers.radam),
-    Contender("lion", TENSOR, optimizers.lion),
-    Contender("muon", TENSOR, lambda rate: optimizers.muon(rate, others=optimizers.adam(rate))),
-    Contender("lars", TENSOR, optimizers.lars),
-    Contender("lamb", TENSOR, optimizers.lamb),
+    Contender("sgd", MOMENTUM, by_gradients(optimizers.sgd)),
+    Contender("momentum", MOMENTUM, by_gradients(optimizers.momentum)),
+    Contender("nesterov", MOMENTUM, by_gradients(optimizers.nesterov)),
+    Contender("adagrad", COORDINATE, by_gradients(optimizers.adagrad)),
+    Contender("adadelta", COORDINATE, by_gradients(optimizers.adadelta)),
+    Contender("rmsprop", COORDINATE, by_gradients(optimizers.rmsprop)),
+    Contender("adam", ADAM, by_gradients(optimizers.adam)),
+    Contender("adamw", ADAM, by_gradients(optimizers.adamw)),
+    Contender("amsgrad", ADAM, by_gradients(optimizers.amsgrad)),
+    Contender("nadam", VARIANTS, by_gradients(optimizers.nadam)),
+    Contender("adamax", VARIANTS, by_gradients(optimizers.adamax)),
+    Contender("radam", VARIANTS, by_gradients(optimizers.radam)),
+    Contender("lion", TENSOR, by_gradients(optimizers.lion)),
+    Contender("muon", TENSOR, by_gradients(lambda rate: optimizers.muon(rate, others=optimizers.adam(rate)))),
+    Contender("lars", TENSOR, by_gradients(optimizers.lars)),
+    Contender("lamb", TENSOR, by_gradients(optimizers.lamb)),
+    Contender(
+        "newton",
+        WHOLE,
+        lambda rate, objective: optimizers.newton(objective, rate, damping=1e-4, saddle_free=True),
+        whole_batch=True,
+        for_networks=False,
+    ),
+    Contender("lbfgs", WHOLE, lambda rate, objective: optimizers.lbfgs(objective), whole_batch=True, tuned=False),
+    Contender(
+        "conjugate_gradient",
+        WHOLE,
+        lambda rate, objective: optimizers.conjugate_gradient(objective),
+        whole_batch=True,
+        tuned=False,
+    ),
 )

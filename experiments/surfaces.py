@@ -50,7 +50,11 @@ def saddle(x: Array, y: Array) -> Array:
 
 
 def quadratic(x: Array, y: Array) -> Array:
-    """``½ (u² + κ v²)`` with κ = 100, where ``u, v`` are ``x, y`` turned by 30°."""
+    """``½ (u² + κ v²)`` with κ = 100, where ``u, v`` are ``x − 1, y − ½`` turned by 30°.
+
+    Away from 0, where weight decay would find the minimum by itself.
+    """
+    x, y = x - 1, y - 0.5
     u = math.cos(TILT) * x + math.sin(TILT) * y
     v = math.cos(TILT) * y - math.sin(TILT) * x
     return 0.5 * (jnp.square(u) + CONDITION * jnp.square(v))
@@ -93,13 +97,13 @@ SURFACES = (
     Surface(
         "quadratic",
         "Quadratic, κ = 100",
-        "½ (u² + 100 v²), (u, v) turned by 30°",
+        "½ (u² + 100 v²), (u, v) = (x − 1, y − ½) turned by 30°",
         quadratic,
-        minima=((0.0, 0.0),),
+        minima=((1.0, 0.5),),
         lowest=0.0,
-        start=(-1.5, 1.0),
-        x_range=(-2.0, 2.0),
-        y_range=(-1.75, 1.75),
+        start=(-1.0, 1.0),
+        x_range=(-1.6, 2.2),
+        y_range=(-1.2, 1.8),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Training at many learning rates at once, from the same start and with the same batches, as one compiled program."""
+"""Training as a function of the learning rate, from the same start and with the same batches at every rate."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ from fnnet.types import Array, Params, Scalar
 Numbers = np.ndarray[Any, Any]
 
 
-class Sweep(NamedTuple):
-    """One run for each of ``R`` rates."""
+class Run(NamedTuple):
+    """A run of training; under ``vmap`` over ``R`` rates, with an axis for them in front."""
 
-    params: Params  # after 0, 1, ... epochs: leaves (R, epochs + 1, ...)
-    metrics: dict[str, Array]  # those of each epoch: (R, epochs, ...)
+    params: Params  # after 0, 1, ... epochs: leaves (epochs + 1, ...)
+    metrics: dict[str, Array]  # those of each epoch: (epochs, ...)
 
 
 def log_spaced(lowest: float, highest: float, count: int) -> Array:
     return jnp.asarray(np.geomspace(lowest, highest, count), jnp.float32)
 
 
-def sweep(
+def training(
     cost: fnnet.Cost,
     make: Callable[[Scalar], Optimizer],
     params: Params,
     data: tuple[Any, Any],
-    rates: Array,
     *,
     key: Array,
     epochs: int,
     batch_size: int,
     **options: Any,
-) -> Sweep:
-    """Train with ``make(rate)`` for every rate. ``options`` are those of ``fnnet.train_epoch``."""
+) -> Callable[[Scalar], Run]:
+    """``train(rate)``, a pure function: training from ``params`` with ``make(rate)``. Compile it, ``vmap`` it over rates.
 
-    def train(rate: Array) -> Sweep:
+    ``options`` are those of ``fnnet.train_epoch``.
+    """
+
+    def train(rate: Scalar) -> Run:
         optimizer = make(rate)
         epoch = fnnet.train_epoch(cost, optimizer, batch_size=batch_size, **options)
 
@@ -50,16 +52,15 @@ def sweep(
             return state, (state.params, metrics)
 
         _, (path, metrics) = jax.lax.scan(one, fnnet.TrainState.create(params, optimizer, key), length=epochs)
-        return Sweep(jax.tree.map(lambda p, later: jnp.concatenate([p[None], later]), params, path), metrics)
+        return Run(jax.tree.map(lambda p, later: jnp.concatenate([p[None], later]), params, path), metrics)
 
-    return jax.jit(jax.vmap(train))(rates)
+    return train
 
 
 def along(cost: fnnet.Cost, data: tuple[Any, Any]) -> Callable[[Params], dict[str, Array]]:
-    """Cost and accuracy over all of ``data`` of every network of a ``Sweep``: ``(R, epochs + 1)`` of each."""
+    """Cost and accuracy over all of ``data`` of every network of a run: ``(epochs + 1,)`` of each."""
     evaluation = fnnet.evaluate(cost, {"accuracy": fnnet.accuracy}, batch_size=len(data[0]))
-    of_run = jax.vmap(lambda params: evaluation(params, data))
-    return jax.jit(lambda params: jax.lax.map(of_run, params))
+    return jax.jit(jax.vmap(lambda params: evaluation(params, data)))
 
 
 def lowest(costs: Sequence[float] | Numbers | Array) -> int:

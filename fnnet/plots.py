@@ -12,9 +12,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D")
+WIDTH = 8.0  # inches: at 800 pixels a letter of 9 points is 12 pixels high
+SMALL = 9  # points
+
+Lines = Mapping[str, tuple[Any, Any]]  # by name, x and y
 
 
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
@@ -76,6 +83,141 @@ def image_grid(images: Any, titles: Sequence[str], columns: int = 8, most: int =
         ax.imshow(image, cmap="gray_r", interpolation="nearest")
         ax.set_title(title, fontsize=9)
     return figure
+
+
+def line_panels(
+    groups: Mapping[str, Lines],
+    *,
+    xlabel: str,
+    ylabel: str,
+    xscale: str = "linear",
+    yscale: str = "linear",
+    ylim: tuple[float | None, float | None] = (None, None),
+    columns: int = 3,
+    markers: bool = False,
+) -> Figure:
+    """Many lines as small multiples: a panel for each group, the lines of all others in grey behind.
+
+    ``groups`` maps a panel's title to its lines, ``{name: (x, y)}``. All panels share their axes.
+    """
+    figure, axes = panels(len(groups), columns, height=2.3)
+    every = [line for lines in groups.values() for line in lines.values()]
+    for ax, (title, lines) in zip(axes, groups.items(), strict=True):
+        for x, y in every:
+            ax.plot(x, y, color="0.85", linewidth=0.8, zorder=1)
+        for i, (name, (x, y)) in enumerate(lines.items()):
+            ax.plot(x, y, label=name, markersize=3, **style(i, markers))
+        ax.set(xscale=xscale, yscale=yscale, ylim=ylim)
+        tidy(ax)
+        legend_above(ax, title)
+    figure.supxlabel(xlabel, fontsize=SMALL + 1)
+    figure.supylabel(ylabel, fontsize=SMALL + 1)
+    return figure
+
+
+def descent_paths(
+    x: Any,
+    y: Any,
+    values: Any,
+    groups: Mapping[str, Mapping[str, Any]],
+    *,
+    minima: Sequence[tuple[float, float]] = (),
+    labels: tuple[str, str] = ("x", "y"),
+    columns: int = 3,
+    levels: int = 12,
+) -> Figure:
+    """Paths over the contours of a function of two variables, a panel for each group of paths.
+
+    ``values`` of shape ``(len(y), len(x))`` are the function less its minimum: the levels are evenly spaced in their
+    logarithm. ``groups`` maps a panel's title to its paths, ``{name: (T, 2)}``; points that are not finite are left
+    out. A ring marks the start, a star a minimum.
+    """
+    figure, axes = panels(len(groups), columns, height=2.5)
+    values = np.asarray(values)
+    heights = np.geomspace(max(values[values > 0].min(), values.max() * 1e-5), values.max(), levels)
+    values = np.maximum(values, heights[0] / 2)  # a minimum on the grid has no logarithm
+    for ax, (title, paths) in zip(axes, groups.items(), strict=True):
+        ax.contour(x, y, values, levels=heights, norm=LogNorm(heights[0], heights[-1]), cmap="Greys_r", linewidths=0.6)
+        for i, (name, path) in enumerate(paths.items()):
+            points = np.where(np.isfinite(path), path, np.nan)
+            ax.plot(points[:, 0], points[:, 1], label=name, markersize=2.5, markevery=1, **style(i, markers=True))
+            ax.plot(*points[0], "o", color="black", markerfacecolor="white", markersize=6, zorder=4)
+        for minimum in minima:
+            ax.plot(*minimum, "*", color="black", markersize=9, zorder=4)
+        ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+        ax.tick_params(labelsize=SMALL)
+        legend_above(ax, title)
+    figure.supxlabel(labels[0], fontsize=SMALL + 1)
+    figure.supylabel(labels[1], fontsize=SMALL + 1)
+    return figure
+
+
+def radar_charts(charts: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+    """Positive numbers around a circle, on logarithmic radii: a chart for each title, a closed line for each name.
+
+    ``charts`` maps a title to ``{name: {spoke: value}}`` with the same spokes for every name. The centre is a decade
+    below the smallest value of its chart.
+    """
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axes = figure.subplots(1, len(charts), squeeze=False, subplot_kw={"projection": "polar"})[0]
+    for ax, (title, lines) in zip(axes, charts.items(), strict=True):
+        spokes = list(next(iter(lines.values())))
+        angles = 2 * np.pi * np.arange(len(spokes)) / len(spokes)
+        logs = {name: np.log10([values[spoke] for spoke in spokes]) for name, values in lines.items()}
+        low = np.floor(min(each.min() for each in logs.values()))
+        high = np.ceil(max(each.max() for each in logs.values()))
+        for i, (name, each) in enumerate(logs.items()):
+            ax.plot(np.append(angles, 0), np.append(each, each[0]), label=name, markersize=4, **style(i, markers=True))
+        decades = np.arange(low, high + 1)
+        ax.set(ylim=(low - 1, high), xticks=angles, yticks=decades, theta_offset=np.pi / 2, theta_direction=-1)
+        ax.set_xticklabels(spokes, fontsize=SMALL)
+        ax.set_yticklabels([f"$10^{{{int(decade)}}}$" for decade in decades], fontsize=SMALL)
+        ax.set_rlabel_position(180 / len(spokes))  # between two spokes
+        ax.set_title(title, fontsize=SMALL + 1, pad=14)
+        ax.grid(alpha=0.4, linewidth=0.6)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=SMALL)
+    return figure
+
+
+def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Axes in rows of ``columns`` that share their scales, each ``height`` inches high."""
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(WIDTH, height * rows + 0.4), layout="constrained")
+    axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)))
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
+
+
+def style(i: int, markers: bool = False) -> dict[str, Any]:
+    """The look of line ``i``: told apart by colour, by dashes and, if wanted, by markers."""
+    marker = MARKERS[i % len(MARKERS)] if markers else ""
+    return {
+        "color": COLORS[i % len(COLORS)],
+        "linestyle": DASHES[i % len(DASHES)],
+        "marker": marker,
+        "linewidth": 1.4,
+        "zorder": 3,
+    }
+
+
+def legend_above(ax: Axes, title: str) -> None:
+    """The legend between the title and the frame, where it covers nothing."""
+    ax.legend(
+        title=title,
+        title_fontproperties={"weight": "bold", "size": SMALL},
+        alignment="left",
+        loc="lower left",
+        bbox_to_anchor=(-0.03, 0.98),
+        ncols=2,
+        fontsize=SMALL,
+        frameon=False,
+        borderpad=0.2,
+        borderaxespad=0.0,
+        columnspacing=1.0,
+        handlelength=2.2,
+    )
 
 
 def tidy(ax: Axes) -> None:
