@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 from rich.progress import track
 from rich.table import Table
 
@@ -104,7 +105,7 @@ def run(config: Config) -> None:
         results.record(**about, steps=one.steps.tolist(), costs=one.costs.tolist(), seconds=one.seconds.tolist())
     console.print(rich_table(DIGITS_COLUMNS, digits_rows(learned)))
     console.print(rich_table(surface_columns(), surface_rows(walked)))
-    draw(results, learned, walked, config)
+    draw(results, learned, walked)
     results.summary(
         f"On the digits:\n\n{markdown_table(DIGITS_COLUMNS, digits_rows(learned))}\n\n{DIGITS_NOTE}\n\n"
         f"Updates until the surface is within {REACHED:g} of its lowest value for good (rate):\n\n"
@@ -262,18 +263,17 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def draw(results: Results, learned: Sequence[Learned], walked: Sequence[Walked], config: Config) -> None:
+def draw(results: Results, learned: Sequence[Learned], walked: Sequence[Walked]) -> None:
     """Cost by updates and by seconds, final cost by rate, and the paths on every surface, a panel for each family."""
-    by_step = by_family({one.contender: (one.steps[1:], one.costs[1:]) for one in learned})
+    by_update = by_family({one.contender: (one.steps, one.costs) for one in learned})
     by_second = by_family({one.contender: (one.seconds[1:], one.costs[1:]) for one in learned})
     by_rate = by_family({one.contender: (one.rates, one.final_costs) for one in learned if one.contender.tuned})
-    scales: dict[str, Any] = {"xscale": "log", "yscale": "log"}
-    cost = "cost over the training digits"
-    results.figure("cost_by_update", plots.line_panels(by_step, xlabel="updates", ylabel=cost, **scales))
-    results.figure("cost_by_second", plots.line_panels(by_second, xlabel="seconds of training", ylabel=cost, **scales))
+    cost: dict[str, Any] = {"ylabel": "cost over the training digits", "yscale": "log", "ylim": (1e-5, 5)}
+    results.figure("cost_by_update", plots.line_panels(by_update, xlabel="updates", **cost))
+    results.figure("cost_by_second", plots.line_panels(by_second, xlabel="seconds of training", xscale="log", **cost))
+    cost |= {"ylabel": "final cost over the training digits", "ylim": (1e-5, 30)}
     results.figure(
-        "cost_by_rate",
-        plots.line_panels(by_rate, xlabel="learning rate", ylabel=f"{cost} at the end", markers=True, **scales),
+        "cost_by_rate", plots.line_panels(by_rate, xlabel="learning rate", xscale="log", markers=True, **cost)
     )
     for i, surface in enumerate(SURFACES):
         results.figure(f"paths_{surface.name}", paths_on(surface, walked, i))
@@ -286,9 +286,9 @@ def by_family(values: Mapping[Contender, Any]) -> dict[str, dict[str, Any]]:
     return families
 
 
-def paths_on(surface: Surface, walked: Sequence[Walked], place: int) -> Any:
+def paths_on(surface: Surface, walked: Sequence[Walked], place: int) -> Figure:
     x, y = np.linspace(*surface.x_range, 241), np.linspace(*surface.y_range, 241)
     heights = np.asarray(surface.function(*(jnp.asarray(a) for a in np.meshgrid(x, y)))) - surface.lowest
-    return plots.descent_paths(
-        x, y, heights, by_family({one.contender: one.paths[place] for one in walked}), minima=surface.minima
-    )
+    paths = by_family({one.contender: one.paths[place] for one in walked})
+    title = f"{surface.title}:  {surface.formula}"
+    return plots.descent_paths(x, y, heights, paths, minima=surface.minima, title=title)

@@ -20,6 +20,7 @@ DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D")
 WIDTH = 8.0  # inches: at 800 pixels a letter of 9 points is 12 pixels high
 SMALL = 9  # points
+PATH_WIDTHS = (2.4, 1.5, 0.9, 0.9)  # later ones thinner, over the earlier
 
 Lines = Mapping[str, tuple[Any, Any]]  # by name, x and y
 
@@ -123,6 +124,7 @@ def descent_paths(
     *,
     minima: Sequence[tuple[float, float]] = (),
     labels: tuple[str, str] = ("x", "y"),
+    title: str = "",
     columns: int = 3,
     levels: int = 12,
 ) -> Figure:
@@ -130,23 +132,26 @@ def descent_paths(
 
     ``values`` of shape ``(len(y), len(x))`` are the function less its minimum: the levels are evenly spaced in their
     logarithm. ``groups`` maps a panel's title to its paths, ``{name: (T, 2)}``; points that are not finite are left
-    out. A ring marks the start, a star a minimum.
+    out. A ring marks the start, a star a minimum, dots the first steps; of paths that coincide all stay visible.
     """
     figure, axes = panels(len(groups), columns, height=2.5)
     values = np.asarray(values)
     heights = np.geomspace(max(values[values > 0].min(), values.max() * 1e-5), values.max(), levels)
     values = np.maximum(values, heights[0] / 2)  # a minimum on the grid has no logarithm
-    for ax, (title, paths) in zip(axes, groups.items(), strict=True):
+    for ax, (group, paths) in zip(axes, groups.items(), strict=True):
         ax.contour(x, y, values, levels=heights, norm=LogNorm(heights[0], heights[-1]), cmap="Greys_r", linewidths=0.6)
         for i, (name, path) in enumerate(paths.items()):
             points = np.where(np.isfinite(path), path, np.nan)
-            ax.plot(points[:, 0], points[:, 1], label=name, markersize=2.5, markevery=1, **style(i, markers=True))
+            look = style(i, markers=True) | {"linewidth": PATH_WIDTHS[min(i, len(PATH_WIDTHS) - 1)]}
+            ax.plot(points[:, 0], points[:, 1], label=name, markersize=2.5, markevery=slice(0, 25), **look)
             ax.plot(*points[0], "o", color="black", markerfacecolor="white", markersize=6, zorder=4)
         for minimum in minima:
             ax.plot(*minimum, "*", color="black", markersize=9, zorder=4)
         ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
         ax.tick_params(labelsize=SMALL)
-        legend_above(ax, title)
+        legend_above(ax, group)
+    if title:
+        figure.suptitle(title, fontsize=SMALL + 1)
     figure.supxlabel(labels[0], fontsize=SMALL + 1)
     figure.supylabel(labels[1], fontsize=SMALL + 1)
     return figure
@@ -185,8 +190,10 @@ def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(WIDTH, height * rows + 0.4), layout="constrained")
     axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)))
-    for ax in axes[count:]:
-        ax.remove()
+    for i, ax in enumerate(axes):
+        ax.xaxis.set_tick_params(labelbottom=i + columns >= count)  # where no panel is below
+        if i >= count:
+            ax.remove()
     return figure, axes[:count]
 
 
@@ -209,7 +216,7 @@ def legend_above(ax: Axes, title: str) -> None:
         title_fontproperties={"weight": "bold", "size": SMALL},
         alignment="left",
         loc="lower left",
-        bbox_to_anchor=(-0.03, 0.98),
+        bbox_to_anchor=(-0.03, 1.02),
         ncols=2,
         fontsize=SMALL,
         frameon=False,
