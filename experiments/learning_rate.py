@@ -109,9 +109,10 @@ def run(config: Config) -> int:
             results.record(function=name, rate=float(each.rates[i]), regime=regime, **numbers)
         console.print(table_of(name, each))
     console.print(said, highlight=False)
+    bound = r"$2\,/\,\lambda_{max}$"
     edges = {
-        quadratic.name: {"2 / λ_max": quadratic.edge, "measured edge": edge},
-        digits.name: {"2 / λ_max at the start": digits.edge},
+        quadratic.name: {f"{bound} = {quadratic.edge:g}": quadratic.edge, f"measured {edge:.5f}": edge},
+        digits.name: {f"{bound} = {digits.edge:.2g}\nat the start": digits.edge},
     }
     for name, each in swept.items():
         results.figure(name, regime_picture(each, edges[name]))
@@ -244,26 +245,31 @@ def regime_row(swept: Swept, regime: str) -> tuple[str, ...]:
 
 
 def regime_picture(swept: Swept, edges: dict[str, float]) -> Figure:
-    """Final cost by rate, each marked by its regime; beside it the costs of one rate of each."""
+    """Final cost by rate, each marked by its regime, beyond the frame at its top; and the costs of one rate of each.
+
+    ``edges`` are rates to draw, by the text beside them.
+    """
     figure = Figure(figsize=(plots.WIDTH, 3.9), layout="constrained")
     by_rate, by_step = figure.subplots(1, 2)
-    top = 10 * swept.costs[0, 0]
-    bottom = max(np.nanmin(swept.costs), top * 1e-16) / 3
+    top, bottom = 10 * swept.costs[0, 0], np.nanmin(swept.costs) / 3
     for i, regime in enumerate(REGIMES):
         places = swept.of(regime)
         look = plots.style(i, markers=True) | {"linestyle": ""}
-        shown = np.nan_to_num(swept.costs[places, -1], nan=np.inf).clip(bottom, top)
+        shown = np.nan_to_num(swept.costs[places, -1], nan=np.inf).clip(None, top)
         by_rate.plot(swept.rates[places], shown, label=regime, markersize=4.5, clip_on=False, **look)
         representative = swept.representative(regime)
         if representative is not None:
             label = f"{regime}: {swept.rates[representative]:.2g}"
             by_step.plot(swept.costs[representative], label=label, **plots.style(i))
-    for (name, edge), dashes in zip(edges.items(), ("-", ":"), strict=False):
-        by_rate.axvline(edge, color="0.35", linewidth=1.2, linestyle=dashes, label=f"{name} = {edge:.4g}", zorder=1)
+    for edge, dashes in zip(edges.values(), ("-", ":"), strict=False):
+        by_rate.axvline(edge, color="black" if dashes == ":" else "0.6", linestyle=dashes, linewidth=1.6, zorder=1)
+    place: dict[str, Any] = {"xytext": (-6, 0), "textcoords": "offset points", "ha": "right", "va": "top"}
+    first = min(edges.values())
+    by_rate.annotate("\n".join(edges), (first, 0.93), xycoords=("data", "axes fraction"), fontsize=plots.SMALL, **place)
     by_rate.set(xscale="log", xlabel="learning rate", ylabel="cost after the last step")
     by_step.set(xlabel="step", ylabel="cost")
     for ax in (by_rate, by_step):
         ax.set(yscale="log", ylim=(bottom, top))
         plots.tidy(ax)
-        ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, frameon=False, fontsize=plots.SMALL)
+        ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.02), ncols=2, frameon=False, fontsize=plots.SMALL)
     return figure

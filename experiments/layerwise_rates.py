@@ -1,0 +1,179 @@
+"""A rate for every layer: uniform, falling towards the input, and by trust ratios (LARS, LAMB).
+
+The network 64-32-32-32-10 of sigmoids on scikit-learn's digits, in which gradients shrink towards the input. Four
+optimizers from the same start, each at the rate of a grid with the lowest cost over the training digits at the end; all
+rates of one train in one program. Measured in every update and layer: the rate, as the length of the update over that
+of the gradient (without momentum it is the learning rate itself), and the share of the weights that changes, the
+length of the update over that of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.table import Table
+
+import fnnet
+from experiments import data, tuning
+from experiments.results import Results, console
+from experiments.tuning import Numbers
+from fnnet import inspect, optimizers, plots
+from fnnet.optimizers.leaves import norm
+from fnnet.paths import is_weight, named_leaves
+from fnnet.types import Array, Params, Scalar
+
+
+@dataclass(frozen=True)
+class Config:
+    hidden: tuple[int, ...] = (32, 32, 32)
+    """Neurons of the hidden layers."""
+    decay: float = 0.5
+    """Factor of the rate from a layer to the one before it, towards the input."""
+    epochs: int = 40
+    """Passes over the training digits."""
+    batch_size: int = 32
+    """Digits per update."""
+    lowest_rate: float = 1e-3
+    """The grid's lowest learning rate."""
+    highest_rate: float = 1e2
+    """The grid's highest learning rate."""
+    rates: int = 16
+    """Rates of the grid, evenly spaced in their logarithm."""
+    seed: int = 0
+    """Seed of the first parameters and of the order of the digits."""
+    runs: Path = Path("runs")
+    """Folder for the results."""
+
+
+class Trained(NamedTuple):
+    """The run at the best rate of a grid."""
+
+    rate: float
+    at_the_edge: bool  # of the grid
+    cost: float  # over the training digits, at the end
+    accuracy: float  # of the test digits, at the end
+    rates: dict[str, Numbers]  # by layer, one for each epoch: the mean over its updates
+    ratios: dict[str, Numbers]
+
+
+def run(config: Config) -> None:
+    results = Results("layerwise_rates", config, config.runs)
+    split = data.digits()
+    x = split.train[0]
+    hidden = [layer for width in config.hidden for layer in (fnnet.Dense(width), fnnet.sigmoid)]
+    model = fnnet.sequential(fnnet.Flatten(), *hidden, fnnet.Dense(10))
+    cost = fnnet.Cost(model, fnnet.losses.softmax_cross_entropy)
+    params = model.init(jax.random.key(config.seed), x)
+    methods = {name: train(make, cost, params, split, config) for name, make in methods_for(params, config).items()}
+    for name, method in methods.items():
+        for layer, ratios in method.ratios.items():
+            results.record(
+                method=name, layer=layer, rates=method.rates[layer].tolist(), update_ratios=ratios.tolist()
+            )
+    table = Table(*COLUMNS)
+    for row in rows(methods):
+        table.add_row(*row)
+    console.print(table)
+    draw(results, methods)
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows(methods)]
+    results.summary("\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{NOTE}")
+
+
+def methods_for(params: Params, config: Config) -> dict[str, Callable[[Scalar], fnnet.Optimizer]]:
+    by_depth = optimizers.layerwise(optimizers.depth_decay(params, config.decay))
+    return {
+        "uniform": optimizers.sgd,
+        "depth decay": lambda rate: fnnet.chain(optimizers.sgd(rate), by_depth),
+        "LARS": lambda rate: optimizers.lars(rate, beta=0.0),
+        "LAMB": optimizers.lamb,
+    }
+
+
+def measure(params: Params, grads: Params, updates: Params) -> dict[str, Array]:
+    """Update ratios, and as ``"rate NAME"`` the length of the update over that of the gradient."""
+    lengths = dict(named_leaves(jax.tree.map(norm, updates)))
+    rates = {f"rate {name}": lengths[name] / jnp.maximum(norm(g), 1e-30) for name, g in named_leaves(grads)}
+    return rates | inspect.update_ratios(params, grads, updates)
+
+
+def train(
+    make: Callable[[Scalar], fnnet.Optimizer], cost: fnnet.Cost, params: Params, split: data.Split, config: Config
+) -> Trained:
+    rates = tuning.log_spaced(config.lowest_rate, config.highest_rate, config.rates)
+    options = {"batch_size": config.batch_size, "epochs": config.epochs, "measure": measure, "drop_last": True}
+    train_data = jnp.asarray(split.train[0]), jnp.asarray(split.train[1])
+    at_rate = tuning.training(cost, make, params, train_data, key=jax.random.key(config.seed + 1), **options)
+    runs = jax.jit(jax.vmap(at_rate))(rates)
+    ends = jax.tree.map(lambda leaves: leaves[:, -1], runs.params)
+    costs = np.asarray(tuning.along(cost, split.train)(ends)["cost"])
+    best = tuning.lowest(costs)
+
+    def by_layer(kind: str) -> dict[str, Numbers]:
+        layers = [name for name, _ in named_leaves(params) if is_weight(name)]
+        return {layer_name(params, name): np.asarray(runs.metrics[f"{kind} {name}"][best]) for name in layers}
+
+    accuracy = float(tuning.along(cost, split.test)(jax.tree.map(lambda p: p[best : best + 1], ends))["accuracy"][0])
+    at_the_edge = best in (0, config.rates - 1)
+    return Trained(
+        float(rates[best]), at_the_edge, float(costs[best]), accuracy, by_layer("rate"), by_layer("update_ratio")
+    )
+
+
+def layer_name(params: Params, name: str) -> str:
+    """``"1: 64→32"`` for the first matrix, counted from the input."""
+    matrices = {n: p.shape for n, p in named_leaves(params) if is_weight(n)}
+    inputs, outputs = matrices[name]
+    return f"{list(matrices).index(name) + 1}: {inputs}→{outputs}"
+
+
+COLUMNS = ("rates", "rate", "final cost", "test accuracy", "rate, first / last layer", "update ratio, first / last layer")
+NOTE = (
+    "Cost over all training digits. The last two columns are of the layer at the input over that at the output, means "
+    "over the training. * at the edge of the grid."
+)
+
+
+def rows(methods: dict[str, Trained]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            f"{method.rate:.2g}" + "*" * method.at_the_edge,
+            f"{method.cost:.1e}",
+            f"{method.accuracy:.3f}",
+            f"{first_over_last(method.rates):.2g}",
+            f"{first_over_last(method.ratios):.2g}",
+        )
+        for name, method in methods.items()
+    ]
+
+
+def first_over_last(layers: dict[str, Numbers]) -> float:
+    first, *_, last = (each.mean() for each in layers.values())
+    return float(first / last)
+
+
+def draw(results: Results, methods: dict[str, Trained]) -> None:
+    """Radar charts of the means over the training, and the update ratios of every layer by epoch."""
+    rates, ratios = (
+        {name: {layer: float(each.mean()) for layer, each in layers.items()} for name, layers in of_methods.items()}
+        for of_methods in (
+            {name: method.rates for name, method in methods.items()},
+            {name: method.ratios for name, method in methods.items()},
+        )
+    )
+    charts = {"rate:  ‖update‖ / ‖gradient‖": rates, "update ratio:  ‖update‖ / ‖weights‖": ratios}
+    results.figure("radar", plots.radar_charts(charts))
+    groups = {
+        name: {layer: (np.arange(1, len(each) + 1), each) for layer, each in method.ratios.items()}
+        for name, method in methods.items()
+    }
+    results.figure(
+        "update_ratios",
+        plots.line_panels(groups, xlabel="epoch", ylabel="‖update‖ / ‖weights‖", yscale="log", columns=2),
+    )
