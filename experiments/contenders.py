@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from experiments.tuning import Numbers
 from fnnet import optimizers
 from fnnet.optimizers import Optimizer
 from fnnet.types import Array, Params, Scalar
@@ -24,6 +25,19 @@ class Contender:
     whole_batch: bool = False  # needs the objective itself, not gradients of batches
     tuned: bool = True  # has a learning rate; if not, a line search
     for_networks: bool = True  # newton keeps and solves a matrix of n × n for n parameters
+
+    def shown_rate(self, rates: Numbers, best: int) -> str:
+        """The rate, with a star if it is the lowest or the highest of the grid: a better one may lie beyond."""
+        if not self.tuned:
+            return "line search"
+        return f"{rates[best]:.2g}" + ("*" if best in (0, len(rates) - 1) else "")
+
+
+def by_family(values: Mapping[Contender, Any]) -> dict[str, dict[str, Any]]:
+    families: dict[str, dict[str, Any]] = {}
+    for contender, each in values.items():
+        families.setdefault(contender.family, {})[contender.name] = each
+    return families
 
 
 def by_gradients(algorithm: Callable[[Scalar], Optimizer]) -> Make:

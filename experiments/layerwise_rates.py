@@ -9,7 +9,7 @@ length of the update over that of the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.table import Table
 
 import fnnet
 from experiments import data, tuning
 from experiments.results import Results, console
+from experiments.tables import TableRows, markdown_table, rich_table
 from experiments.tuning import Numbers
 from fnnet import inspect, optimizers, plots
 from fnnet.optimizers.leaves import norm
@@ -73,16 +73,10 @@ def run(config: Config) -> None:
     methods = {name: train(make, cost, params, split, config) for name, make in methods_for(params, config).items()}
     for name, method in methods.items():
         for layer, ratios in method.ratios.items():
-            results.record(
-                method=name, layer=layer, rates=method.rates[layer].tolist(), update_ratios=ratios.tolist()
-            )
-    table = Table(*COLUMNS)
-    for row in rows(methods):
-        table.add_row(*row)
-    console.print(table)
+            results.record(method=name, layer=layer, rates=method.rates[layer].tolist(), update_ratios=ratios.tolist())
+    console.print(rich_table(*table_of(methods)))
     draw(results, methods)
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows(methods)]
-    results.summary("\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{NOTE}")
+    results.summary(f"{markdown_table(*table_of(methods))}\n\n{NOTE}")
 
 
 def methods_for(params: Params, config: Config) -> dict[str, Callable[[Scalar], fnnet.Optimizer]]:
@@ -132,15 +126,14 @@ def layer_name(params: Params, name: str) -> str:
     return f"{list(matrices).index(name) + 1}: {inputs}→{outputs}"
 
 
-COLUMNS = ("rates", "rate", "final cost", "test accuracy", "rate, first / last layer", "update ratio, first / last layer")
 NOTE = (
-    "Cost over all training digits. The last two columns are of the layer at the input over that at the output, means "
-    "over the training. * at the edge of the grid."
+    "Cost over all training digits. The last columns: rate, update ratio and again update ratio of the layer at the "
+    "input over those of the layer at the output, in the first epoch and, last, all epochs. * at the edge of the grid."
 )
 
 
-def rows(methods: dict[str, Trained]) -> list[tuple[str, ...]]:
-    return [
+def table_of(methods: Mapping[str, Trained]) -> TableRows:
+    rows = [
         (
             name,
             f"{method.rate:.2g}" + "*" * method.at_the_edge,
@@ -148,26 +141,28 @@ def rows(methods: dict[str, Trained]) -> list[tuple[str, ...]]:
             f"{method.accuracy:.3f}",
             f"{first_over_last(method.rates):.2g}",
             f"{first_over_last(method.ratios):.2g}",
+            f"{first_over_last(method.ratios, slice(None)):.2g}",
         )
         for name, method in methods.items()
     ]
+    layers = f"1 / {len(next(iter(methods.values())).rates)}"
+    measured = (f"rate {layers}", f"ratio {layers}", f"ratio {layers}, all")
+    return ("rates", "rate", "final cost", "test accuracy", *measured), rows
 
 
-def first_over_last(layers: dict[str, Numbers]) -> float:
-    first, *_, last = (each.mean() for each in layers.values())
+def first_over_last(layers: Mapping[str, Numbers], epochs: slice = slice(1)) -> float:
+    first, *_, last = (each[epochs].mean() for each in layers.values())
     return float(first / last)
 
 
-def draw(results: Results, methods: dict[str, Trained]) -> None:
-    """Radar charts of the means over the training, and the update ratios of every layer by epoch."""
-    rates, ratios = (
-        {name: {layer: float(each.mean()) for layer, each in layers.items()} for name, layers in of_methods.items()}
-        for of_methods in (
-            {name: method.rates for name, method in methods.items()},
-            {name: method.ratios for name, method in methods.items()},
-        )
-    )
-    charts = {"rate:  ‖update‖ / ‖gradient‖": rates, "update ratio:  ‖update‖ / ‖weights‖": ratios}
+def draw(results: Results, methods: Mapping[str, Trained]) -> None:
+    """Radar charts of the first epoch, where the layers differ most, and the update ratios of every layer by epoch."""
+    rates = {name: {layer: float(each[0]) for layer, each in method.rates.items()} for name, method in methods.items()}
+    ratios = {name: {layer: float(each[0]) for layer, each in one.ratios.items()} for name, one in methods.items()}
+    charts = {
+        "Rate in the first epoch,\n‖update‖ / ‖gradient‖": rates,
+        "Update ratio in the first epoch,\n‖update‖ / ‖weights‖": ratios,
+    }
     results.figure("radar", plots.radar_charts(charts))
     groups = {
         name: {layer: (np.arange(1, len(each) + 1), each) for layer, each in method.ratios.items()}

@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
-from rich.table import Table
 
 import fnnet
 from experiments import data, tuning
 from experiments.results import Results, console
+from experiments.tables import markdown_table, rich_table
 from experiments.tuning import Numbers
 from fnnet import plots
 from fnnet.types import Array, Params, Scalar
@@ -100,14 +100,14 @@ def run(config: Config) -> int:
     said = (
         f"Quadratic: edge 2 / λ_max = {quadratic.edge:.6f}; measured between {low:.6f} and {high:.6f}, off by "
         f"{error:.1e} relative: {'they agree' if agrees else 'THEY DISAGREE'}.\n"
-        f"Digits: 2 / λ_max = {digits.edge:.3f} at the start, where λ_max = {2 / digits.edge:.2f}; the lowest rate that "
-        f"diverged is {'none' if first is None else f'{digits_swept.rates[first]:.3g}'}."
+        f"Digits: 2 / λ_max = {digits.edge:.3f} at the start, where λ_max = {2 / digits.edge:.2f}; the lowest "
+        f"rate that diverged is {'none' if first is None else f'{digits_swept.rates[first]:.3g}'}."
     )
     for name, each in swept.items():
         for i, regime in enumerate(each.regimes):
             numbers = {"final_cost": float(each.costs[i, -1]), "rising": float(each.rising[i])}
             results.record(function=name, rate=float(each.rates[i]), regime=regime, **numbers)
-        console.print(table_of(name, each))
+        console.print(rich_table(COLUMNS, [regime_row(each, regime) for regime in REGIMES], title=name))
     console.print(said, highlight=False)
     bound = r"$2\,/\,\lambda_{max}$"
     edges = {
@@ -116,8 +116,8 @@ def run(config: Config) -> int:
     }
     for name, each in swept.items():
         results.figure(name, regime_picture(each, edges[name]))
-    rows = "\n".join(markdown_rows(name, each) for name, each in swept.items())
-    results.summary(f"{said}\n\n| on | regime | rates | final cost | steps rising |\n|---|---|---|---|---|\n{rows}")
+    rows = [(name, *regime_row(each, regime)) for name, each in swept.items() for regime in REGIMES]
+    results.summary(f"{said}\n\n{markdown_table(('on', *COLUMNS), rows)}")
     return 0 if agrees else 1
 
 
@@ -210,25 +210,19 @@ def narrowed_edge(quadratic: Quadratic, swept: Swept, config: Config) -> tuple[f
     Each sweep by the same program spans the last step between two rates of the one before. There a rate diverges if its
     cost rises in the second half of the steps, when every component but that of λ_max is gone.
     """
-    rates, costs = swept.rates, swept.costs
-    for narrowing in range(config.narrowings + 1):
-        if narrowing:
-            rates, costs = quadratic.sweep(tuning.log_spaced(low, high, config.rates))
+
+    def around(rates: Numbers, costs: Numbers) -> tuple[float, float]:
         converges = costs[:, -1] < costs[:, costs.shape[1] // 2]  # NaN does not
         first = int(np.argmin(converges))
-        low, high = float(rates[first - 1]), float(rates[first])
+        return float(rates[first - 1]), float(rates[first])
+
+    low, high = around(swept.rates, swept.costs)
+    for _ in range(config.narrowings):
+        low, high = around(*quadratic.sweep(tuning.log_spaced(low, high, config.rates)))
     return (low * high) ** 0.5, low, high
 
 
-def table_of(name: str, swept: Swept) -> Table:
-    table = Table("regime", "rates", "final cost", "steps with rising cost", title=name)
-    for regime in REGIMES:
-        table.add_row(*regime_row(swept, regime))
-    return table
-
-
-def markdown_rows(name: str, swept: Swept) -> str:
-    return "\n".join(f"| {name} | {' | '.join(regime_row(swept, regime))} |" for regime in REGIMES)
+COLUMNS = ("regime", "rates", "final cost", "steps with rising cost")
 
 
 def regime_row(swept: Swept, regime: str) -> tuple[str, ...]:

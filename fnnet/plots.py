@@ -163,21 +163,26 @@ def radar_charts(charts: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Fig
     ``charts`` maps a title to ``{name: {spoke: value}}`` with the same spokes for every name. The centre is a decade
     below the smallest value of its chart.
     """
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots(1, len(charts), squeeze=False, subplot_kw={"projection": "polar"})[0]
     for ax, (title, lines) in zip(axes, charts.items(), strict=True):
         spokes = list(next(iter(lines.values())))
         angles = 2 * np.pi * np.arange(len(spokes)) / len(spokes)
         logs = {name: np.log10([values[spoke] for spoke in spokes]) for name, values in lines.items()}
         low = np.floor(min(each.min() for each in logs.values()))
-        high = np.ceil(max(each.max() for each in logs.values()))
+        high = max(each.max() for each in logs.values()) + 0.1
         for i, (name, each) in enumerate(logs.items()):
             ax.plot(np.append(angles, 0), np.append(each, each[0]), label=name, markersize=4, **style(i, markers=True))
-        decades = np.arange(low, high + 1)
+        decades = np.arange(low, np.floor(high) + 1)
         ax.set(ylim=(low - 1, high), xticks=angles, yticks=decades, theta_offset=np.pi / 2, theta_direction=-1)
         ax.set_xticklabels(spokes, fontsize=SMALL)
+        for label, sine in zip(ax.get_xticklabels(), np.sin(angles), strict=True):
+            label.set_horizontalalignment("center" if abs(sine) < 0.1 else "left" if sine > 0 else "right")
+        ax.tick_params(axis="x", pad=2)
         ax.set_yticklabels([f"$10^{{{int(decade)}}}$" for decade in decades], fontsize=SMALL)
         ax.set_rlabel_position(180 / len(spokes))  # between two spokes
+        for label in ax.get_yticklabels():
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5})
         ax.set_title(title, fontsize=SMALL + 1, pad=14)
         ax.grid(alpha=0.4, linewidth=0.6)
     handles, names = axes[0].get_legend_handles_labels()
