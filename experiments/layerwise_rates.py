@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +100,12 @@ def train(
     make: Callable[[Scalar], fnnet.Optimizer], cost: fnnet.Cost, params: Params, split: data.Split, config: Config
 ) -> Trained:
     rates = tuning.log_spaced(config.lowest_rate, config.highest_rate, config.rates)
-    options = {"batch_size": config.batch_size, "epochs": config.epochs, "measure": measure, "drop_last": True}
+    options: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "epochs": config.epochs,
+        "measure": measure,
+        "drop_last": True,
+    }
     train_data = jnp.asarray(split.train[0]), jnp.asarray(split.train[1])
     at_rate = tuning.training(cost, make, params, train_data, key=jax.random.key(config.seed + 1), **options)
     runs = jax.jit(jax.vmap(at_rate))(rates)
@@ -127,8 +132,8 @@ def layer_name(params: Params, name: str) -> str:
 
 
 NOTE = (
-    "Cost over all training digits. The last columns: rate, update ratio and again update ratio of the layer at the "
-    "input over those of the layer at the output, in the first epoch and, last, all epochs. * at the edge of the grid."
+    "Cost over all training digits. Rates and update ratios: those of the layer at the input over those of the layer "
+    "at the output, in the first epoch where not said otherwise. * at the edge of the grid."
 )
 
 
@@ -145,8 +150,8 @@ def table_of(methods: Mapping[str, Trained]) -> TableRows:
         )
         for name, method in methods.items()
     ]
-    layers = f"1 / {len(next(iter(methods.values())).rates)}"
-    measured = (f"rate {layers}", f"ratio {layers}", f"ratio {layers}, all")
+    layers = f"layers 1 / {len(next(iter(methods.values())).rates)}"
+    measured = (f"rate, {layers}", f"update ratio, {layers}", "the same, all epochs")
     return ("rates", "rate", "final cost", "test accuracy", *measured), rows
 
 

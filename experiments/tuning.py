@@ -38,7 +38,7 @@ def training(
     batch_size: int,
     **options: Any,
 ) -> Callable[[Scalar], Run]:
-    """``train(rate)``, a pure function: training from ``params`` with ``make(rate)``; to compile, or ``vmap`` over rates.
+    """``train(rate)``, a pure function: training from ``params`` with ``make(rate)``; to compile or to ``vmap``.
 
     ``options`` are those of ``fnnet.train_epoch``.
     """
