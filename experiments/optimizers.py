@@ -11,10 +11,11 @@ values and a little damping, so that it leaves saddles.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,9 @@ from experiments.tuning import Numbers
 from experiments.walks import REACHED, Walked, paths_on, surface_table, walk
 from fnnet import plots
 from fnnet.types import Array
+
+Program: TypeAlias = Callable[[Array], tuning.Run]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,12 @@ def run(config: Config) -> None:
     )
     task = Task(config, split)
     learners = [contender for contender in CONTENDERS if contender.for_networks]
-    learned = [task.learn(contender, rates) for contender in track(learners, "digits  ", console=console)]
-    steps = config.surface_steps
-    walked = [walk(contender, rates, steps) for contender in track(CONTENDERS, "surfaces", console=console)]
+    with ThreadPoolExecutor() as pool:  # XLA compiles outside of Python's lock
+        programs = watched("compiling", pool.map(task.compiled, learners), len(learners))
+        walking = pool.map(lambda contender: walk(contender, rates, config.surface_steps), CONTENDERS)
+        walked = watched("surfaces", walking, len(CONTENDERS))
+    learning = (task.learn(*pair, rates) for pair in zip(learners, programs, strict=True))
+    learned = watched("digits", learning, len(learners))
     for one in learned:
         numbers = {"updates": one.updates.tolist(), "costs": one.costs.tolist(), "seconds": one.seconds.tolist()}
         results.record(optimizer=one.contender.name, rate=one.rates[one.best], accuracy=one.accuracy, **numbers)
@@ -111,17 +118,25 @@ class Task:
         self.on_train = tuning.along(self.cost, split.train)
         self.on_test = tuning.along(self.cost, split.test)
 
-    def learn(self, contender: Contender, rates: Array) -> Learned:
-        """Train at every rate, and again at the best for the time that it takes."""
-        whole = contender.whole_batch
-        epochs = self.config.whole_batch_updates if whole else self.config.epochs
-        batch_size = len(self.train[0]) if whole else self.config.batch_size
-        options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "shuffle": not whole, "drop_last": True}
+    def epochs_and_batch_size(self, contender: Contender) -> tuple[int, int]:
+        if contender.whole_batch:
+            return self.config.whole_batch_updates, len(self.train[0])
+        return self.config.epochs, self.config.batch_size
+
+    def compiled(self, contender: Contender) -> Program:
+        """The whole training as a program of the learning rate."""
+        epochs, batch_size = self.epochs_and_batch_size(contender)
+        options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "drop_last": True}
 
         def make(rate: Any) -> fnnet.Optimizer:
             return contender.make(rate, lambda params: self.cost(params, self.train))
 
-        train = jax.jit(tuning.training(self.cost, make, self.params, self.train, key=self.key, **options))
+        train = tuning.training(self.cost, make, self.params, self.train, key=self.key, **options)
+        return jax.jit(train).lower(jnp.float32(1)).compile()
+
+    def learn(self, contender: Contender, train: Program, rates: Array) -> Learned:
+        """Train at every rate, and again at the best for the time that it takes."""
+        epochs, batch_size = self.epochs_and_batch_size(contender)
         rates = rates if contender.tuned else rates[:1]
         runs = [train(rate) for rate in rates]
         costs = [np.asarray(self.on_train(run.params)["cost"]) for run in runs]
@@ -139,7 +154,7 @@ class Task:
         )
 
 
-def least_seconds(train: Callable[[Array], tuning.Run], rate: Array, timings: int) -> float:
+def least_seconds(train: Program, rate: Array, timings: int) -> float:
     """Of a training that is compiled already: the least of several timings, for other work on the machine only adds."""
     took = []
     for _ in range(timings):
@@ -147,6 +162,11 @@ def least_seconds(train: Callable[[Array], tuning.Run], rate: Array, timings: in
         jax.block_until_ready(train(rate))
         took.append(time.perf_counter() - begin)
     return min(took)
+
+
+def watched(label: str, results: Iterable[Result], total: int) -> list[Result]:
+    """All of the results, with a progress bar while they come."""
+    return list(track(results, f"{label:10}", total=total, console=console))
 
 
 DIGITS_NOTE = "Cost over all training digits; seconds of training, without compiling. * a rate at the edge of the grid."

@@ -132,7 +132,8 @@ def descent_paths(
 
     ``values`` of shape ``(len(y), len(x))`` are the function less its minimum: the levels are evenly spaced in their
     logarithm. ``groups`` maps a panel's title to its paths, ``{name: (T, 2)}``; points that are not finite are left
-    out. A ring marks the start, a star a minimum, dots the first steps; of paths that coincide all stay visible.
+    out. A ring marks the start, a star a minimum, dots the first steps and a framed one the last; where paths coincide
+    all stay visible.
     """
     figure, axes = panels(len(groups), columns, height=2.5)
     values = np.asarray(values)
@@ -144,6 +145,8 @@ def descent_paths(
             points = np.where(np.isfinite(path), path, np.nan)
             look = style(i, markers=True) | {"linewidth": PATH_WIDTHS[min(i, len(PATH_WIDTHS) - 1)]}
             ax.plot(points[:, 0], points[:, 1], label=name, markersize=2.5, markevery=slice(0, 25), **look)
+            last = points[np.flatnonzero(np.isfinite(points).all(1))[-1]]
+            ax.plot(*last, marker=look["marker"], color=look["color"], markersize=5, markeredgecolor="black", zorder=5)
             ax.plot(*points[0], "o", color="black", markerfacecolor="white", markersize=6, zorder=4)
         for minimum in minima:
             ax.plot(*minimum, "*", color="black", markersize=9, zorder=4)
@@ -217,6 +220,7 @@ def style(i: int, markers: bool = False) -> dict[str, Any]:
 def legend_above(ax: Axes, title: str) -> None:
     """The legend between the title and the frame, where it covers nothing."""
     ax.legend(
+        *ax.get_legend_handles_labels(),
         title=title,
         title_fontproperties={"weight": "bold", "size": SMALL},
         alignment="left",

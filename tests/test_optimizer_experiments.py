@@ -109,28 +109,20 @@ class TestContenders:
 
 class TestOptimizers:
     def test_leaves_tables_and_pictures(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        few = ("sgd", "adam", "lbfgs", "newton")
+        few = ("sgd", "lbfgs", "newton")
         monkeypatch.setattr(optimizers, "CONTENDERS", [c for c in CONTENDERS if c.name in few])
-        config = optimizers.Config(
-            hidden=4,
-            epochs=2,
-            batch_size=256,
-            whole_batch_updates=3,
-            rates=3,
-            surface_steps=5,
-            timings=1,
-            runs=tmp_path,
-        )
+        small: dict[str, Any] = {"hidden": 4, "epochs": 2, "batch_size": 256, "whole_batch_updates": 3}
+        config = optimizers.Config(**small, rates=3, surface_steps=5, timings=1, runs=tmp_path)
         optimizers.run(config)
         folder = only_folder(tmp_path, "optimizers")
         pictures = {"cost_by_update", "cost_by_second", "cost_by_rate"} | {f"paths_{s.name}" for s in surfaces.SURFACES}
         assert files_in(folder) == {"config.json", "metrics.jsonl", "summary.md"} | {f"{name}.png" for name in pictures}
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        assert [line["optimizer"] for line in lines] == ["sgd", "adam", "lbfgs"]
-        assert [line["updates"] for line in lines] == [[0, 5, 10], [0, 5, 10], [0, 1, 2, 3]]
+        assert [line["optimizer"] for line in lines] == ["sgd", "lbfgs"]
+        assert [line["updates"] for line in lines] == [[0, 5, 10], [0, 1, 2, 3]]
         assert len({line["costs"][0] for line in lines}) == 1  # the same start
         summary = (folder / "summary.md").read_text()
-        assert [summary.count(f"| {name} |") for name in few] == [2, 2, 2, 1]
+        assert [summary.count(f"| {name} |") for name in few] == [2, 2, 1]
 
     def test_the_best_rate_is_taken(self) -> None:
         """The lowest final cost, never one that is not finite."""
@@ -156,21 +148,25 @@ class TestOptimizers:
         assert walks.quickest(np.array([[1.0, 0.5], [1.0, np.nan], [1.0, 0.2]])) == 2
 
 
-class TestLearningRate:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        root = tmp_path_factory.mktemp("runs")
-        assert learning_rate.run(learning_rate.Config(hidden=4, steps=20, rates=20, runs=root)) == 0
-        return only_folder(root, "learning_rate")
+@pytest.fixture(scope="module")
+def of_rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``learning_rate`` leaves."""
+    root = tmp_path_factory.mktemp("runs")
+    assert learning_rate.run(learning_rate.Config(hidden=4, steps=20, rates=20, runs=root)) == 0
+    return only_folder(root, "learning_rate")
 
-    def test_leaves_a_table_and_pictures(self, folder: Path) -> None:
-        assert files_in(folder) == {"config.json", "metrics.jsonl", "summary.md", "quadratic.png", "digits.png"}
-        summary = (folder / "summary.md").read_text()
-        assert all(f"| {name} | {regime} |" in summary for name in ("quadratic", "digits") for regime in REGIMES)
+
+class TestLearningRate:
+    def test_leaves_a_table_and_pictures(self, of_rates: Path) -> None:
+        assert files_in(of_rates) == {"config.json", "metrics.jsonl", "summary.md", "quadratic.png", "digits.png"}
+        summary = (of_rates / "summary.md").read_text()
+        assert all(
+            f"| {name} | {regime} |" in summary for name in ("quadratic", "digits") for regime in learning_rate.REGIMES
+        )
         assert "they agree" in summary
 
-    def test_rates_beyond_the_edge_and_only_those_diverge(self, folder: Path) -> None:
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    def test_rates_beyond_the_edge_and_only_those_diverge(self, of_rates: Path) -> None:
+        lines = [json.loads(line) for line in (of_rates / "metrics.jsonl").read_text().splitlines()]
         quadratic = [line for line in lines if line["function"] == "quadratic"]
         assert len(quadratic) == 20
         for line in quadratic:
@@ -219,30 +215,29 @@ class TestLearningRate:
         np.testing.assert_allclose(found, np.linalg.eigvalsh(matrix)[-1], rtol=1e-6)
 
 
-REGIMES = learning_rate.REGIMES
+@pytest.fixture(scope="module")
+def of_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``layerwise_rates`` leaves."""
+    root = tmp_path_factory.mktemp("runs")
+    layerwise_rates.run(layerwise_rates.Config(hidden=(5,), epochs=2, batch_size=256, rates=3, runs=root))
+    return only_folder(root, "layerwise_rates")
 
 
 class TestLayerwiseRates:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        root = tmp_path_factory.mktemp("runs")
-        layerwise_rates.run(layerwise_rates.Config(hidden=(6, 5), epochs=2, batch_size=256, rates=3, runs=root))
-        return only_folder(root, "layerwise_rates")
-
-    def test_leaves_a_table_and_pictures(self, folder: Path) -> None:
-        assert files_in(folder) == {"config.json", "metrics.jsonl", "summary.md", "radar.png", "update_ratios.png"}
-        summary = (folder / "summary.md").read_text()
+    def test_leaves_a_table_and_pictures(self, of_layers: Path) -> None:
+        assert files_in(of_layers) == {"config.json", "metrics.jsonl", "summary.md", "radar.png", "update_ratios.png"}
+        summary = (of_layers / "summary.md").read_text()
         assert all(f"| {name} |" in summary for name in ("uniform", "depth decay", "LARS", "LAMB"))
 
-    def test_measures_the_rates_that_it_sets(self, folder: Path) -> None:
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    def test_measures_the_rates_that_it_sets(self, of_layers: Path) -> None:
+        lines = [json.loads(line) for line in (of_layers / "metrics.jsonl").read_text().splitlines()]
         of = {(line["method"], line["layer"]): line for line in lines}
-        layers = ["1: 64→6", "2: 6→5", "3: 5→10"]
+        layers = ["1: 64→5", "2: 5→10"]
         assert set(of) == {(name, layer) for name in ("uniform", "depth decay", "LARS", "LAMB") for layer in layers}
         (uniform,) = {round(of["uniform", layer]["rates"][0], 6) for layer in layers}
-        rate = of["depth decay", layers[2]]["rates"][0]
+        rate = of["depth decay", layers[1]]["rates"][0]
         assert uniform > 0
-        np.testing.assert_allclose([of["depth decay", name]["rates"][0] / rate for name in layers], [0.25, 0.5, 1])
+        np.testing.assert_allclose([of["depth decay", name]["rates"][0] / rate for name in layers], [0.5, 1])
         for method in ("LARS", "LAMB"):  # trust ratios: every layer changes by the same share, in every update
             ratios = [of[method, layer]["update_ratios"] for layer in layers]
             np.testing.assert_allclose(ratios, ratios[0][0], rtol=1e-4)
@@ -250,19 +245,18 @@ class TestLayerwiseRates:
 
 class TestTuning:
     def test_training_is_fits(self) -> None:
-        """The same numbers as ``fit`` at one rate, alone and under ``vmap``."""
+        """The same numbers as ``fit`` at one of the rates."""
         x = jax.random.normal(jax.random.key(0), (20, 3))
         y = jnp.arange(20) % 2
         cost = fnnet.Cost(fnnet.sequential(fnnet.Dense(2)), fnnet.losses.softmax_cross_entropy)
         params, key = cost.model.init(jax.random.key(1), x), jax.random.key(2)
         train = tuning.training(cost, fnnet.optimizers.adam, params, (x, y), key=key, epochs=3, batch_size=5)
-        together = jax.vmap(train)(jnp.array([0.1, 0.2]))
-        alone = train(0.2)
+        together = jax.jit(jax.vmap(train))(jnp.array([0.1, 0.2]))
+        alone = jax.tree.map(lambda leaf: leaf[1], together)
         adam = fnnet.optimizers.adam(0.2)
         fitted = fnnet.fit(cost, adam, params, (x, y), key=key, epochs=3, batch_size=5, validation=(x, y))
         for name, leaf in fnnet.paths.named_leaves(fitted.state.params):
             np.testing.assert_allclose(dict(fnnet.paths.named_leaves(alone.params))[name][-1], leaf, rtol=1e-5)
-            np.testing.assert_allclose(dict(fnnet.paths.named_leaves(together.params))[name][1, -1], leaf, rtol=1e-5)
         costs = tuning.along(cost, (x, y))(alone.params)["cost"]
         np.testing.assert_allclose(costs[1:], fitted.history["validation_cost"], rtol=1e-5)
         np.testing.assert_allclose(costs[0], cost(params, (x, y)), rtol=1e-6)
