@@ -51,6 +51,16 @@ class Config:
     """Folder for the results."""
 
 
+class Task(NamedTuple):
+    """What every optimizer is given alike, and the cost and accuracy of networks over the digits."""
+
+    cost: fnnet.Cost
+    params: Params
+    train: tuple[Array, Array]
+    on_train: Callable[[Params], dict[str, Array]]
+    on_test: Callable[[Params], dict[str, Array]]
+
+
 class Trained(NamedTuple):
     """The run at the best rate of a grid."""
 
@@ -65,12 +75,13 @@ class Trained(NamedTuple):
 def run(config: Config) -> None:
     results = Results("layerwise_rates", config, config.runs)
     split = data.digits()
-    x = split.train[0]
+    x, y = jnp.asarray(split.train[0]), jnp.asarray(split.train[1])
     hidden = [layer for width in config.hidden for layer in (fnnet.Dense(width), fnnet.sigmoid)]
     model = fnnet.sequential(fnnet.Flatten(), *hidden, fnnet.Dense(10))
     cost = fnnet.Cost(model, fnnet.losses.softmax_cross_entropy)
     params = model.init(jax.random.key(config.seed), x)
-    methods = {name: train(make, cost, params, split, config) for name, make in methods_for(params, config).items()}
+    task = Task(cost, params, (x, y), tuning.along(cost, split.train), tuning.along(cost, split.test))
+    methods = {name: train(make, task, config) for name, make in methods_for(params, config).items()}
     for name, method in methods.items():
         for layer, ratios in method.ratios.items():
             results.record(method=name, layer=layer, rates=method.rates[layer].tolist(), update_ratios=ratios.tolist())
@@ -96,31 +107,27 @@ def measure(params: Params, grads: Params, updates: Params) -> dict[str, Array]:
     return rates | inspect.update_ratios(params, grads, updates)
 
 
-def train(
-    make: Callable[[Scalar], fnnet.Optimizer], cost: fnnet.Cost, params: Params, split: data.Split, config: Config
-) -> Trained:
+def train(make: Callable[[Scalar], fnnet.Optimizer], task: Task, config: Config) -> Trained:
     rates = tuning.log_spaced(config.lowest_rate, config.highest_rate, config.rates)
-    options: dict[str, Any] = {
-        "batch_size": config.batch_size,
-        "epochs": config.epochs,
-        "measure": measure,
-        "drop_last": True,
-    }
-    train_data = jnp.asarray(split.train[0]), jnp.asarray(split.train[1])
-    at_rate = tuning.training(cost, make, params, train_data, key=jax.random.key(config.seed + 1), **options)
+    options: dict[str, Any] = {"epochs": config.epochs, "batch_size": config.batch_size, "drop_last": True}
+    key = jax.random.key(config.seed + 1)
+    at_rate = tuning.training(task.cost, make, task.params, task.train, key=key, measure=measure, **options)
     runs = jax.jit(jax.vmap(at_rate))(rates)
     ends = jax.tree.map(lambda leaves: leaves[:, -1], runs.params)
-    costs = np.asarray(tuning.along(cost, split.train)(ends)["cost"])
+    costs, accuracies = task.on_train(ends)["cost"], task.on_test(ends)["accuracy"]
     best = tuning.lowest(costs)
 
     def by_layer(kind: str) -> dict[str, Numbers]:
-        layers = [name for name, _ in named_leaves(params) if is_weight(name)]
-        return {layer_name(params, name): np.asarray(runs.metrics[f"{kind} {name}"][best]) for name in layers}
+        layers = [name for name, _ in named_leaves(task.params) if is_weight(name)]
+        return {layer_name(task.params, name): np.asarray(runs.metrics[f"{kind} {name}"][best]) for name in layers}
 
-    accuracy = float(tuning.along(cost, split.test)(jax.tree.map(lambda p: p[best : best + 1], ends))["accuracy"][0])
-    at_the_edge = best in (0, config.rates - 1)
     return Trained(
-        float(rates[best]), at_the_edge, float(costs[best]), accuracy, by_layer("rate"), by_layer("update_ratio")
+        rate=float(rates[best]),
+        at_the_edge=best in (0, config.rates - 1),
+        cost=float(costs[best]),
+        accuracy=float(accuracies[best]),
+        rates=by_layer("rate"),
+        ratios=by_layer("update_ratio"),
     )
 
 
