@@ -182,10 +182,11 @@ def radar_charts(charts: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Fig
         for label, sine in zip(ax.get_xticklabels(), np.sin(angles), strict=True):
             label.set_horizontalalignment("center" if abs(sine) < 0.1 else "left" if sine > 0 else "right")
         ax.tick_params(axis="x", pad=2)
-        ax.set_yticklabels([f"$10^{{{int(decade)}}}$" for decade in decades], fontsize=SMALL)
-        ax.set_rlabel_position(180 / len(spokes))  # between two spokes
-        for label in ax.get_yticklabels():
-            label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5})
+        ax.set_yticklabels([])
+        for decade in decades:  # between two spokes, over the lines
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
+            name, between = f"$10^{{{int(decade)}}}$", np.pi / len(spokes)
+            ax.text(between, decade, name, fontsize=SMALL, ha="center", va="center", zorder=5, bbox=box)
         ax.set_title(title, fontsize=SMALL + 1, pad=14)
         ax.grid(alpha=0.4, linewidth=0.6)
     handles, names = axes[0].get_legend_handles_labels()
