@@ -29,7 +29,7 @@ from experiments.results import Results, console
 from experiments.surfaces import SURFACES
 from experiments.tables import TableRows, markdown_table, rich_table
 from experiments.tuning import Numbers
-from experiments.walks import REACHED, Walked, paths_on, surface_table, walk
+from experiments.walks import REACHED, STAYED, Walked, paths_on, surface_table, walk
 from fnnet import plots
 from fnnet.types import Array
 
@@ -170,7 +170,10 @@ def watched(label: str, results: Iterable[Result], total: int) -> list[Result]:
 
 
 DIGITS_NOTE = "Cost over all training digits; seconds of training, without compiling. * a rate at the edge of the grid."
-SURFACES_TITLE = f"Updates until within {REACHED:g} of the lowest value for good, or how far from it (rate)"
+SURFACES_TITLE = (
+    f"Updates until within {REACHED:g} of the lowest value for good ({STAYED} updates at least), or the distance at the "
+    f"end (rate)"
+)
 
 
 def digits_table(learned: Sequence[Learned]) -> TableRows:

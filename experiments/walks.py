@@ -20,6 +20,7 @@ from fnnet import plots
 from fnnet.types import Array, Params
 
 REACHED = 1e-3  # above the lowest value of a surface
+STAYED = 10  # updates at the end: one that only passes by has not reached it
 
 
 class Walked(NamedTuple):
@@ -64,17 +65,17 @@ def walk(contender: Contender, rates: Array, steps: int) -> Walked:
 
 
 def quickest(excess: Numbers) -> int:
-    """The run ``(R, steps + 1)`` that first stays below ``REACHED``; if none does, the lowest at the end."""
+    """The run ``(R, steps + 1)`` that reaches the minimum first; if none does, the lowest at the end."""
     reached = [steps_to_reach(run) for run in excess]
     times = [np.inf if steps is None else steps for steps in reached]
     return tuning.lowest(times if np.isfinite(times).any() else excess[:, -1])
 
 
 def steps_to_reach(excess: Numbers) -> int | None:
-    """Updates after which the excess stays at or below ``REACHED``; None if it does not."""
+    """Updates after which the excess stays at or below ``REACHED``, for ``STAYED`` at least; None if it does not."""
     above = np.flatnonzero(~(excess <= REACHED))
     steps = int(above[-1]) + 1 if len(above) else 0
-    return steps if steps < len(excess) else None
+    return steps if steps + STAYED <= len(excess) else None
 
 
 def surface_table(walked: Sequence[Walked]) -> TableRows:

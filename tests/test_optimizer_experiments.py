@@ -142,10 +142,19 @@ class TestOptimizers:
         assert walked.rates[quadratic] == "0.01*"
 
     def test_steps_to_reach(self) -> None:
-        assert walks.steps_to_reach(np.array([1.0, 1e-4, 1.0, 1e-4, 1e-5])) == 3
-        assert walks.steps_to_reach(np.array([1.0, 1e-4, np.nan])) is None
-        assert walks.quickest(np.array([[1.0, 1.0, 1e-9], [1.0, 1e-4, 1e-4], [np.nan, 0, 0]])) == 1
-        assert walks.quickest(np.array([[1.0, 0.5], [1.0, np.nan], [1.0, 0.2]])) == 2
+        """Then and for good, not in passing, and not in the last moment."""
+        stays = [1e-4] * walks.STAYED
+        assert walks.steps_to_reach(np.array([1.0, 1e-4, 1.0, *stays])) == 3
+        assert walks.steps_to_reach(np.array(stays)) == 0
+        assert walks.steps_to_reach(np.array([1.0, *stays[1:]])) is None
+        assert walks.steps_to_reach(np.array([1.0, *stays, np.nan])) is None
+
+    def test_the_quickest_path_is_taken(self) -> None:
+        stays, is_far = [1e-4] * walks.STAYED, [1.0] * walks.STAYED
+        assert (
+            walks.quickest(np.array([[1.0, 1.0, 1.0, *stays], [1.0, 1e-4, *stays, 1e-4], [np.nan, 0, 0, *is_far]])) == 1
+        )
+        assert walks.quickest(np.array([[1.0, 0.5], [1.0, np.nan], [1.0, 0.2]])) == 2  # none reaches it
 
 
 @pytest.fixture(scope="module")
