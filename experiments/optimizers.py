@@ -171,8 +171,8 @@ def watched(label: str, results: Iterable[Result], total: int) -> list[Result]:
 
 DIGITS_NOTE = "Cost over all training digits; seconds of training, without compiling. * a rate at the edge of the grid."
 SURFACES_TITLE = (
-    f"Updates until within {REACHED:g} of the lowest value for good ({STAYED} updates at least), or the distance at the "
-    f"end (rate)"
+    f"Updates until within {REACHED:g} of the lowest value for good ({STAYED} updates at least), "
+    f"or the distance at the end (rate)"
 )
 
 
