@@ -14,6 +14,8 @@ EXPERIMENTS = {
     "gradients": "experiments.gradients",
     "mutants": "experiments.mutants",
     "accuracy": "experiments.accuracy",
+    "regularization": "experiments.regularization",
+    "landscape": "experiments.landscape",
 }
 
 if __name__ == "__main__":

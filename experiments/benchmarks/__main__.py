@@ -6,6 +6,8 @@ from experiments.cli import main
 
 BENCHMARKS = {
     "mlp": "experiments.benchmarks.mlp",
+    "optimizers": "experiments.benchmarks.optimizers",
+    "agreement": "experiments.benchmarks.agreement",
 }
 
 if __name__ == "__main__":
