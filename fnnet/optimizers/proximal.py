@@ -60,7 +60,7 @@ def proximal_l1(strength: Hyperparameter, rate: Hyperparameter, where: Callable[
             return ((after - p.astype(wide)).astype(u.dtype),)
 
         params = params_given(place, params)
-        (updates,) = map_leaves(place, leaf, grads, params, chosen(place, where, params))
+        (updates,) = map_leaves(place, leaf, grads, given=(params, chosen(place, where, params)))
         return updates, ScaleState(state.step + 1)
 
     return Optimizer(init, update)

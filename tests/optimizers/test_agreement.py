@@ -1,11 +1,13 @@
 """``python -m experiments.benchmarks agreement``: the steps of PyTorch's and optax's optimizers."""
 
 import json
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
 from experiments import cli
 from experiments.benchmarks import agreement
@@ -46,3 +48,14 @@ def test_status_is_1_where_a_difference_is_no_rounding(monkeypatch: pytest.Monke
     wrong = agreement.Row("sgd", "torch", None, 1e-9, "")
     monkeypatch.setattr(agreement, "compare", lambda steps, seed: ([wrong], {"optax": "No module named 'optax'"}))
     assert agreement.run(agreement.Config(output=tmp_path / "x.json")) == 1
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(agreement, "PAIRS", PAIRS[:1])
+    rows, skipped = agreement.compare(2, 0)
+    assert (rows, list(skipped)) == ([], ["torch"])
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(agreement.table(rows, skipped))
+    assert "torch skipped: " in capture.get()
