@@ -7,6 +7,9 @@ from experiments.cli import main
 EXPERIMENTS = {
     "digits": "experiments.digits",
     "mnist": "experiments.mnist",
+    "optimizers": "experiments.optimizers",
+    "learning_rate": "experiments.learning_rate",
+    "layerwise_rates": "experiments.layerwise_rates",
     "worked_example": "experiments.worked_example",
     "gradients": "experiments.gradients",
     "mutants": "experiments.mutants",

@@ -1,84 +1,18 @@
-"""Pictures of training, with matplotlib (the extra ``experiments``).
-
-Each function returns a ``Figure`` to save or show. Colours are those of Okabe and Ito, told apart also by the
-colour-blind. No global state of pyplot is touched.
-"""
+"""The cost over a plane of parameters, and a descent on it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-
-def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Cost and, where there is one, validation accuracy by epoch of one or several runs of ``fnnet.fit``.
-
-    ``histories`` maps a run's name to its history. Runs that coincide stay visible: later ones are drawn thinner and
-    dashed over the earlier.
-    """
-    accuracy = any("validation_accuracy" in history for history in histories.values())
-    figure = Figure(figsize=(9 if accuracy else 5, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2 if accuracy else 1, squeeze=False)[0]
-    for i, (name, history) in enumerate(histories.items()):
-        style = {
-            "color": COLORS[i % len(COLORS)],
-            "linewidth": max(4.5 - 3 * i, 1.2),
-            "linestyle": ("-", "--", ":")[min(i, 2)],
-        }
-        epochs = history["epoch"]
-        axes[0].plot(epochs, history["cost"], label=f"{name}, training", **style)
-        if "validation_cost" in history:
-            axes[0].plot(epochs, history["validation_cost"], label=f"{name}, validation", alpha=0.45, **style)
-        if "validation_accuracy" in history:
-            axes[1].plot(epochs, history["validation_accuracy"], label=name, **style)
-    costs = [value for history in histories.values() for value in history["cost"]]
-    scale = "log" if min(costs, default=1) > 0 else "linear"  # negative log-likelihoods may be negative
-    axes[0].set(xlabel="epoch", ylabel="cost", yscale=scale, title="Cost")
-    if accuracy:
-        axes[1].set(xlabel="epoch", ylabel="accuracy", title="Validation accuracy")
-    for ax in axes:
-        tidy(ax)
-        ax.legend(frameon=False)
-    return figure
-
-
-def activation_histograms(outputs: Mapping[str, Any], bins: int = 60) -> Figure:
-    """A histogram of each layer's output, with the share of exact zeros (for ReLU: entries that are switched off)."""
-    figure = Figure(figsize=(3 * len(outputs), 3), layout="constrained")
-    axes = figure.subplots(1, len(outputs), squeeze=False)[0]
-    for i, (ax, (name, output)) in enumerate(zip(axes, outputs.items(), strict=True)):
-        values = np.asarray(output, np.float64).ravel()
-        ax.hist(values, bins=bins, color=COLORS[i % len(COLORS)])
-        ax.set(title=name, xlabel="value", yscale="log")
-        ax.set_title(f"{np.mean(values == 0):.0%} zeros", loc="right", fontsize=8, color="0.4", y=0.9)
-        tidy(ax)
-    axes[0].set_ylabel("entries")
-    return figure
-
-
-def image_grid(images: Any, titles: Sequence[str], columns: int = 8, most: int = 32) -> Figure:
-    """Grey images ``(N, height, width)`` in rows, dark on light, each under its title; the first ``most`` of them."""
-    count = min(len(images), most)
-    rows = max(1, math.ceil(count / columns))
-    columns = max(1, math.ceil(count / rows))  # rows of equal length where they can be
-    figure = Figure(figsize=(1.25 * columns, 1.5 * rows + 0.2), layout="constrained")
-    axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
-    for ax in axes:
-        ax.set_axis_off()
-    for ax, image, title in zip(axes, np.asarray(images), titles[:count], strict=False):
-        ax.imshow(image, cmap="gray_r", interpolation="nearest")
-        ax.set_title(title, fontsize=9)
-    return figure
+from fnnet.plots.look import COLORS
 
 
 class Landscape(NamedTuple):
@@ -157,8 +91,3 @@ def round_numbers(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     numbers = [factor * 10.0**power for power in powers for factor in ((1, 2, 5) if len(powers) <= 4 else (1,))]
     return [number for number in numbers if low <= number <= high]
-
-
-def tidy(ax: Axes) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25, linewidth=0.6)
