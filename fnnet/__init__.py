@@ -15,6 +15,7 @@ from fnnet import (
     paths,
     penalties,
     projections,
+    schedules,
 )
 from fnnet.activations import (
     elu,
@@ -75,6 +76,7 @@ __all__ = [
     "penalties",
     "projections",
     "relu",
+    "schedules",
     "sequential",
     "sigmoid",
     "silu",

@@ -7,6 +7,8 @@ from experiments.cli import main
 BENCHMARKS = {
     "mlp": "experiments.benchmarks.mlp",
     "cnn": "experiments.benchmarks.cnn",
+    "optimizers": "experiments.benchmarks.optimizers",
+    "agreement": "experiments.benchmarks.agreement",
 }
 
 if __name__ == "__main__":

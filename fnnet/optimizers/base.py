@@ -1,4 +1,4 @@
-"""What an optimizer is, and what all of them share."""
+"""What an optimizer is, and how optimizers are joined."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.types import Array, DType, Hyperparameter, Params, Scalar
+from fnnet.types import Params
 
 
 class Optimizer(NamedTuple):
@@ -48,37 +48,3 @@ def chain(*optimizers: Optimizer) -> Optimizer:
         return grads, tuple(states)
 
     return Optimizer(init, update)
-
-
-def value_at(hyperparameter: Hyperparameter, step: Array) -> Scalar:
-    """A hyper-parameter's value at ``step``: of a schedule, its value there; else the number itself."""
-    return hyperparameter(step) if callable(hyperparameter) else hyperparameter
-
-
-def in_dtype(value: Scalar, dtype: DType) -> Scalar:
-    """A scalar that multiplies arrays of ``dtype`` without promoting them. Python numbers do so as they are.
-
-    ``np.float64`` is a Python float, but to jax a strongly typed array: hence ``float``.
-    """
-    return float(value) if isinstance(value, (int, float)) else jnp.asarray(value).astype(dtype)
-
-
-def moment_dtype(leaf: Any) -> DType:
-    """The dtype of a leaf's moments: its own, but at least float32.
-
-    In bfloat16 a factor of 0.999 rounds to 1 and a moment would never decay.
-    """
-    return leaf.dtype if jnp.finfo(leaf.dtype).bits >= 32 else jnp.float32
-
-
-def zero_moments(params: Params) -> Params:
-    """A new tree of zeros with the shapes of ``params`` in ``moment_dtype``. Call it once for each moment."""
-    return jax.tree.map(lambda p: jnp.zeros(p.shape, moment_dtype(p)), params)
-
-
-def zero_step() -> Array:
-    return jnp.zeros((), jnp.int32)
-
-
-def check_rate(place: str, learning_rate: Hyperparameter) -> None:
-    checks.in_range(place, "learning_rate", learning_rate, 0, float("inf"), open_high=True)

@@ -13,7 +13,7 @@ from fnnet import checks
 from fnnet.cost import Cost, split_batch
 from fnnet.optimizers import Optimizer
 from fnnet.training.state import TrainState
-from fnnet.training.step import train_step
+from fnnet.training.step import Measure, train_step
 from fnnet.types import Array, Batch
 
 VECTOR_UNIT = 16  # float32 numbers in the widest vector registers
@@ -29,6 +29,7 @@ def train_epoch(
     value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
     shuffle: bool = True,
     drop_last: bool = False,
+    measure: Measure | None = None,
 ) -> Epoch:
     """``epoch(state, (x, y)) -> (state, metrics)``: every example once, ``batch_size`` at a time.
 
@@ -37,10 +38,11 @@ def train_epoch(
     batch, or left out with ``drop_last``.
 
     ``metrics["cost"]`` is the mean over the examples of the cost as it was when each was used;
-    ``metrics["step_costs"]`` has one number per update.
+    ``metrics["step_costs"]`` has one number per update. The numbers of ``measure``, as in ``train_step``, are means
+    over the updates.
     """
     checks.positive_integer("train_epoch", "batch_size", batch_size)
-    step = train_step(cost, optimizer, value_and_grad)
+    step = train_step(cost, optimizer, value_and_grad, measure)
 
     def epoch(state: TrainState, data: Batch) -> tuple[TrainState, dict[str, Array]]:
         x, y = split_batch("train_epoch", data)
@@ -48,20 +50,20 @@ def train_epoch(
         steps, left = divmod(len(x), batch_size)
         order = jax.random.permutation(state.order_key(), len(x)) if shuffle else jnp.arange(len(x))
 
-        def on_rows(state: TrainState, rows: Array) -> tuple[TrainState, Array]:
-            state, metrics = step(state, (take_rows(x, rows), take_rows(y, rows)))
-            return state, metrics["cost"]
+        def on_rows(state: TrainState, rows: Array) -> tuple[TrainState, dict[str, Array]]:
+            return step(state, (take_rows(x, rows), take_rows(y, rows)))
 
         full = order[: steps * batch_size].reshape(steps, batch_size)
-        state, costs = jax.lax.platform_dependent(
+        state, metrics = jax.lax.platform_dependent(
             state, full, cpu=partial(scan_as_vectors, on_rows), default=partial(jax.lax.scan, on_rows)
         )
-        mean = costs.mean()
+        mean = metrics["cost"].mean()
         if left and not drop_last:
             state, last = on_rows(state, order[steps * batch_size :])
-            costs = jnp.append(costs, last)
-            mean = (mean * (steps * batch_size) + last * left) / len(x)
-        return state, {"cost": mean, "step_costs": costs}
+            mean = (mean * (steps * batch_size) + last["cost"] * left) / len(x)
+            metrics = {name: jnp.append(numbers, last[name]) for name, numbers in metrics.items()}
+        costs = metrics.pop("cost")
+        return state, {"cost": mean, "step_costs": costs} | {name: each.mean() for name, each in metrics.items()}
 
     return epoch
 

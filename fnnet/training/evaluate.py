@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.cost import Cost, split_batch
-from fnnet.optimizers.base import moment_dtype
+from fnnet.optimizers.leaves import moment_dtype
 from fnnet.types import Array, Batch, Loss, Params
 
 Evaluation = Callable[[Params, Batch], dict[str, Array]]

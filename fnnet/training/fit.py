@@ -19,6 +19,7 @@ from fnnet.training.data import checked_data
 from fnnet.training.epoch import check_batch_size, train_epoch
 from fnnet.training.evaluate import evaluate
 from fnnet.training.state import TrainState
+from fnnet.training.step import Measure
 from fnnet.types import Array, Batch, Loss, Params
 
 Record = dict[str, float]
@@ -47,6 +48,7 @@ def fit(
     value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
     shuffle: bool = True,
     drop_last: bool = False,
+    measure: Measure | None = None,
 ) -> FitResult:
     """Train for some epochs and return the final state and the history. Silent; the arguments are left as they are.
 
@@ -61,8 +63,9 @@ def fit(
     infinite.
 
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
-    compiling) and ``compile_seconds`` (in the first epoch; else 0). The epoch itself is the pure function
-    ``fnnet.train_epoch``: compile, ``vmap`` or shard that for whatever this loop does not do.
+    compiling), ``compile_seconds`` (in the first epoch; else 0) and the numbers of ``measure``, means over the epoch's
+    updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). The epoch itself is the pure
+    function ``fnnet.train_epoch``: compile, ``vmap`` or shard that for whatever this loop does not do.
     """
     checks.positive_integer("fit", "epochs", epochs)
     checks.positive_integer("fit", "batch_size", batch_size)
@@ -77,7 +80,13 @@ def fit(
     checks.require(not metrics or validation is not None, "fit: metrics need validation data; pass validation=(x, y)")
 
     epoch = train_epoch(
-        cost, optimizer, batch_size=batch_size, value_and_grad=value_and_grad, shuffle=shuffle, drop_last=drop_last
+        cost,
+        optimizer,
+        batch_size=batch_size,
+        value_and_grad=value_and_grad,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        measure=measure,
     )
     # The state that an epoch receives is dead after it, unless a callback may have kept it.
     compiled, compile_seconds = compile_timed(jax.jit(epoch, donate_argnums=() if callback else (0,)), state, data)
@@ -94,6 +103,7 @@ def fit(
             "seconds": time.perf_counter() - start,
             "compile_seconds": compile_seconds if number == 1 else 0.0,
         }
+        record |= {name: float(mean) for name, mean in measured.items() if name not in ("cost", "step_costs")}
         if validation is not None:
             record |= {f"validation_{name}": float(v) for name, v in evaluation(state.params, validation).items()}
         for name, value in record.items():

@@ -1,8 +1,4 @@
-"""Pictures of training, with matplotlib (the extra ``experiments``).
-
-Each function returns a ``Figure`` to save or show. Colours are those of Okabe and Ito, told apart also by the
-colour-blind. No global state of pyplot is touched.
-"""
+"""Curves of training, activations, images."""
 
 from __future__ import annotations
 
@@ -11,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+from fnnet.plots.look import COLORS, tidy
 
 
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
@@ -92,8 +87,3 @@ def filter_grid(filters: Any, columns: int = 10) -> Figure:
         shown = ax.imshow(kernel, cmap="PuOr", vmin=-most, vmax=most, interpolation="nearest")
     figure.colorbar(shown, ax=list(axes), label="tap", aspect=30)
     return figure
-
-
-def tidy(ax: Axes) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25, linewidth=0.6)
