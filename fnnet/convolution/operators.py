@@ -24,6 +24,7 @@ from jax.interpreters import ad, batching, mlir
 from fnnet.convolution import patches, xla, xla_cpu
 from fnnet.convolution.choice import on_cpu
 from fnnet.convolution.geometry import Geometry
+from fnnet.convolution.shards import varying_alike
 from fnnet.types import Array
 
 Method: TypeAlias = Literal["auto", "patches", "xla"]
@@ -42,16 +43,6 @@ def input_gradient(dy: Array, w: Array, geometry: Geometry, method: Method = "au
 def kernel_gradient(x: Array, dy: Array, geometry: Geometry, method: Method = "auto") -> Array:
     """``dw (*A, C/G, O)``, the derivative of ``F`` with respect to ``w``."""
     return kernel_gradient_p.bind(*varying_alike(x, dy), geometry=geometry, method=method)
-
-
-def varying_alike(*arrays: Array) -> list[Array]:
-    """Under ``shard_map``, arrays that vary over the same axes of the mesh: operations of JAX ask that of theirs."""
-    axes = [jax.typeof(a).manual_axis_type.varying for a in arrays]
-    every = frozenset().union(*axes)
-    return [
-        jax.lax.pcast(a, tuple(every - own), to="varying") if every - own else a
-        for a, own in zip(arrays, axes, strict=True)
-    ]
 
 
 # Which array is which of the three in the form F, by operation: its first and its second argument, and its result.

@@ -17,7 +17,8 @@ from jax import lax
 
 from fnnet.convolution.geometry import Geometry
 from fnnet.convolution.im2col import columns, image
-from fnnet.types import Array, Shape
+from fnnet.convolution.shards import varying_alike
+from fnnet.types import Array, DType, Shape
 
 BLOCK_BYTES = 2**21  # of patches at a time, the size of two cores' caches
 
@@ -31,7 +32,7 @@ def convolution(x: Array, w: Array, geometry: Geometry) -> Array:
         return lax.dynamic_update_slice(y, times(cols, w, geometry), at.output)
 
     padded = blocks.padded(x)
-    return blocks.loop(put, jnp.zeros((len(x), *geometry.output, w.shape[-1]), x.dtype))
+    return blocks.loop(put, zeros((len(x), *geometry.output, w.shape[-1]), x, x.dtype))
 
 
 def input_gradient(dy: Array, w: Array, geometry: Geometry) -> Array:
@@ -45,7 +46,7 @@ def input_gradient(dy: Array, w: Array, geometry: Geometry) -> Array:
             part += blocks.of_image(dx, at)
         return lax.dynamic_update_slice(dx, part, at.image)
 
-    return blocks.cropped(blocks.loop(put, jnp.zeros(blocks.padded_shape(channels), dy.dtype)))
+    return blocks.cropped(blocks.loop(put, zeros(blocks.padded_shape(channels), dy, dy.dtype)))
 
 
 def kernel_gradient(x: Array, dy: Array, geometry: Geometry) -> Array:
@@ -62,7 +63,7 @@ def kernel_gradient(x: Array, dy: Array, geometry: Geometry) -> Array:
 
     padded = blocks.padded(x)
     shape = (groups, dy.shape[-1] // groups, geometry.taps, x.shape[-1] // groups)
-    total = jnp.moveaxis(blocks.loop(add, jnp.zeros(shape, dtype)), (2, 3), (0, 1))
+    total = jnp.moveaxis(blocks.loop(add, zeros(shape, x, dtype)), (2, 3), (0, 1))
     return total.reshape(*geometry.kernel, -1, dy.shape[-1]).astype(x.dtype)
 
 
@@ -167,6 +168,11 @@ class Blocks(NamedTuple):
 def is_pointwise(geometry: Geometry) -> bool:
     """Whether every patch is one position of the image, and every position one patch."""
     return geometry.taps == 1 and geometry.image == geometry.output
+
+
+def zeros(shape: Shape, like: Array, dtype: DType) -> Array:
+    """To be carried by a loop together with ``like``."""
+    return varying_alike(jnp.zeros(shape, dtype), like)[0]
 
 
 def pad_rows(x: Array, low: int, high: int) -> Array:
