@@ -113,14 +113,13 @@ class Blocks(NamedTuple):
 
     @staticmethod
     def of(geometry: Geometry, examples: int, channels: int, filters: int, itemsize: int) -> Blocks:
-        """Blocks of at most ``BLOCK_BYTES`` of patches and, so that they are not much of the memory in use, of at most
-        half the bytes of the input and the output; all equally large. Where the patches are the images themselves
-        there is one block."""
+        """Blocks of at most ``BLOCK_BYTES`` of patches, and of no more than the input and the output have, all equally
+        large. Where the patches are the images themselves there is one block."""
         if is_pointwise(geometry):
             return Blocks(geometry, geometry, examples, 1, 1)
         positions, rows = math.prod(geometry.output), geometry.output[0]
         in_use = examples * (math.prod(geometry.image) * channels + positions * filters) * itemsize
-        limit = min(BLOCK_BYTES, in_use // 2)
+        limit = min(BLOCK_BYTES, in_use)
         of_one = positions * geometry.taps * channels * itemsize
         size = largest_divisor(examples, limit // of_one)
         band = rows if of_one <= limit else largest_divisor(rows, limit // (of_one // rows))
@@ -139,7 +138,9 @@ class Blocks(NamedTuple):
             example, band = number // self.bands * self.examples, number % self.bands * rows
             return step(At((example, band * stride, *rest), (example, band, *rest)), value)
 
-        return lax.fori_loop(0, self.total, numbered, start) if self.total > 1 else numbered(0, start)
+        if self.total <= 1:
+            return numbered(0, start) if self.total else start
+        return lax.fori_loop(0, self.total, numbered, start)
 
     def of_image(self, x: Array, at: At) -> Array:
         return lax.dynamic_slice(x, at.image, (self.examples, *self.geometry.image, x.shape[-1]))
