@@ -3,13 +3,15 @@
 import json
 import os
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+import fnnet
 from experiments import cli
-from experiments.benchmarks import mlp, report
+from experiments.benchmarks import conv, conv_contenders, conv_task, mlp, report
 from experiments.benchmarks.__main__ import BENCHMARKS
 from experiments.benchmarks.harness import Comparison, Result, compare, ratio, rotated
 from experiments.benchmarks.mlp_contenders import fnnet_autodiff, fnnet_manual
@@ -142,3 +144,44 @@ def test_command_line(capsys):
 
 def test_the_reference_takes_part():
     assert mlp.REFERENCE in mlp.CONTENDERS
+    assert {conv.REFERENCE, conv.BASELINE} <= set(conv.CONTENDERS)
+
+
+@pytest.mark.parametrize("part", ["forward", "both"])
+@pytest.mark.parametrize(
+    "task",
+    [conv_task.Task(2, (6, 5), 4, 6, 3, stride=2, padding=1, groups=2), conv_task.Task(2, (8,), 3, 4, 3, dilation=2)],
+    ids=str,
+)
+def test_convolution_contenders_run(task, part, monkeypatch):
+    monkeypatch.setattr(conv_task.Task, "repeats", 1)
+    task = replace(task, part=part)
+    for contender in (conv_contenders.fnnet_by_hand, conv_contenders.lax_autodiff):
+        assert contender(task)() >= 0
+    x, w, dy = task.arrays()
+    y = fnnet.convolution.convolve(
+        x, w, stride=task.stride, padding=task.padding, dilation=task.dilation, groups=task.groups
+    )
+    assert y.shape == dy.shape
+
+
+def test_convolution_tasks_count_their_operations():
+    task = conv_task.Task(2, (6, 5), 4, 6, 3, part="forward")
+    assert task.operations == 2 * (2 * 4 * 3 * 6) * (3 * 3 * 4)
+    assert replace(task, part="both").operations == 3 * task.operations
+    assert str(task) == "2, 6×5, 4 → 6, 3²"
+    assert len(set(map(str, conv_task.TASKS))) == len(conv_task.TASKS) >= 13
+
+
+def test_convolution_table_with_and_without_pytorch():
+    task = conv_task.Task(2, (6, 5), 4, 6, 3)
+    results = {name: Result(0, (seconds,), value, 0) for name, seconds, value in (
+        ("fnnet", 1.0, 0.5), ("lax", 4.0, 2.0), ("pytorch", 3.0, float("nan")), ("pytorch-channels-last", 2.0, 0.0)
+    )}  # fmt: skip
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(conv.table("both", [(task, Comparison(results, {}))]))
+        console.print(conv.table("both", [(task, Comparison(dict(list(results.items())[:2]), {"pytorch": "no"}))]))
+    first, second = (line for line in capture.get().splitlines() if "4 → 6" in line)
+    assert first.split()[-5:] == [f"{1000 / task.repeats:.3f}", "4.00", "2.00", "0.50", "2.00"]
+    assert second.split()[-4:] == [f"{1000 / task.repeats:.3f}", "4.00", "0.50", "2.00"]

@@ -5,6 +5,7 @@ import sys
 from experiments.cli import main
 
 BENCHMARKS = {
+    "conv": "experiments.benchmarks.conv",
     "mlp": "experiments.benchmarks.mlp",
     "cnn": "experiments.benchmarks.cnn",
     "optimizers": "experiments.benchmarks.optimizers",

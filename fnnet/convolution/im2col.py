@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from fnnet import checks
@@ -53,26 +56,42 @@ def col2im(
 
 
 def columns(x: Array, geometry: Geometry) -> Array:
-    """``im2col``, one spatial axis after the other from the last: the runs that are copied grow longer each time."""
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0)])
-    for axis in reversed(range(geometry.rank)):
-        step, reach = geometry.stride[axis], (geometry.output[axis] - 1) * geometry.stride[axis] + 1
-        starts = [a * geometry.dilation[axis] for a in range(geometry.kernel[axis])]
-        x = jnp.concatenate([lax.slice_in_dim(x, s, s + reach, step, axis + 1) for s in starts], -1)
-    return x
+    """``im2col``: the image shifted to every tap, side by side."""
+    zero = jnp.zeros((), x.dtype)
+    x = lax.pad(x, zero, [(0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0)])
+    strides, shifted = (1, *geometry.stride, 1), []
+    for tap in np.ndindex(*geometry.kernel):
+        start = [a * d for a, d in zip(tap, geometry.dilation, strict=True)]
+        sizes = zip(start, geometry.output, geometry.stride, strict=True)
+        limit = [low + (out - 1) * step + 1 for low, out, step in sizes]
+        shifted.append(lax.slice(x, (0, *start, 0), (len(x), *limit, x.shape[-1]), strides))
+    return lax.concatenate(shifted, x.ndim - 1)
+
+
+FEW_TAPS = 9
 
 
 def image(cols: Array, geometry: Geometry) -> Array:
-    """``col2im``, one spatial axis after the other from the first, as ``columns`` backwards."""
-    zero = jnp.zeros((), cols.dtype)
-    for axis in range(geometry.rank):
-        step, (low, _), length = geometry.stride[axis], geometry.padding[axis], geometry.image[axis]
-        reach = (geometry.output[axis] - 1) * step + 1
-        pieces = jnp.split(cols, geometry.kernel[axis], -1)
-        cols = zero
-        for a, piece in enumerate(pieces):
-            start = a * geometry.dilation[axis] - low
-            config = [(0, 0, 0)] * piece.ndim
-            config[axis + 1] = (start, length - start - reach, step - 1)
-            cols = cols + lax.pad(piece, zero, config)
+    """``col2im``: the products of every tap, shifted back and added up.
+
+    At once for few taps; else one axis after the other, so that there are fewer numbers after each. Measured on CPU:
+    3 × 3 taps at once 26 ms, by axis 30; 5 × 5 taps at once 4.2 ms, by axis 2.9.
+    """
+    axes = range(geometry.rank)
+    for stage in [axes] if geometry.taps <= FEW_TAPS else [[axis] for axis in axes]:
+        cols = added_up(cols, geometry, stage)
     return cols
+
+
+def added_up(cols: Array, geometry: Geometry, stage: Sequence[int]) -> Array:
+    """The pieces of ``cols`` for each tap of the axes of ``stage``, added up along these axes."""
+    taps = list(np.ndindex(*(geometry.kernel[axis] for axis in stage)))
+    shifted = []
+    for tap, piece in zip(taps, jnp.split(cols, len(taps), -1), strict=True):
+        config = [(0, 0, 0)] * cols.ndim
+        for a, axis in zip(tap, stage, strict=True):
+            step, start = geometry.stride[axis], a * geometry.dilation[axis] - geometry.padding[axis][0]
+            reach = (geometry.output[axis] - 1) * step + 1
+            config[axis + 1] = (start, geometry.image[axis] - start - reach, step - 1)
+        shifted.append(lax.pad(piece, jnp.zeros((), cols.dtype), config))
+    return reduce(jnp.add, shifted)

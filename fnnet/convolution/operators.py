@@ -21,9 +21,10 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from fnnet.convolution import patches, xla
+from fnnet.convolution import patches, xla, xla_cpu
 from fnnet.convolution.choice import on_cpu
 from fnnet.convolution.geometry import Geometry
+from fnnet.convolution.shards import varying_alike
 from fnnet.types import Array
 
 Method: TypeAlias = Literal["auto", "patches", "xla"]
@@ -44,16 +45,6 @@ def kernel_gradient(x: Array, dy: Array, geometry: Geometry, method: Method = "a
     return kernel_gradient_p.bind(*varying_alike(x, dy), geometry=geometry, method=method)
 
 
-def varying_alike(*arrays: Array) -> list[Array]:
-    """Under ``shard_map``, arrays that vary over the same axes of the mesh: operations of JAX ask that of theirs."""
-    axes = [jax.typeof(a).manual_axis_type.varying for a in arrays]
-    every = frozenset().union(*axes)
-    return [
-        jax.lax.pcast(a, tuple(every - own), to="varying") if every - own else a
-        for a, own in zip(arrays, axes, strict=True)
-    ]
-
-
 # Which array is which of the three in the form F, by operation: its first and its second argument, and its result.
 ROLES = {"convolution": "xwy", "input_gradient": "ywx", "kernel_gradient": "xyw"}
 
@@ -61,7 +52,7 @@ ROLES = {"convolution": "xwy", "input_gradient": "ywx", "kernel_gradient": "xyw"
 def operation(name: str) -> Primitive:
     """The operation that computes what ``patches`` and ``xla`` have under this name."""
     primitive = Primitive(name)
-    by_xla, by_patches = getattr(xla, name), getattr(patches, name)
+    by_xla, by_xla_cpu, by_patches = (getattr(module, name) for module in (xla, xla_cpu, patches))
 
     def abstract(a: Any, b: Any, *, geometry: Geometry, method: Method) -> Any:
         """As XLA's: its shape, and its rules of sharding."""
@@ -72,7 +63,7 @@ def operation(name: str) -> Primitive:
 
     def lower_on_cpu(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
         chosen = on_cpu(name, a.shape, b.shape, geometry) if method == "auto" else method
-        return (by_patches if chosen == "patches" else by_xla)(a, b, geometry)
+        return (by_patches if chosen == "patches" else by_xla_cpu)(a, b, geometry)
 
     def run(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
         return primitive.bind(a, b, geometry=geometry, method=method)

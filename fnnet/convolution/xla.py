@@ -14,7 +14,6 @@ from fnnet.types import Array
 
 def convolution(x: Array, w: Array, geometry: Geometry) -> Array:
     """``y[n, p, o] = Σ_ac x[n, p · stride + a · dilation − low, c] w[a, c, o]``."""
-    spatial, last = tuple(range(1, x.ndim - 1)), x.ndim - 1
     return lax.conv_general_dilated(
         x,
         w,
@@ -22,20 +21,25 @@ def convolution(x: Array, w: Array, geometry: Geometry) -> Array:
         padding=geometry.padding,
         rhs_dilation=geometry.dilation,
         feature_group_count=geometry.groups,
-        dimension_numbers=lax.ConvDimensionNumbers(
-            (0, last, *spatial), (last, last - 1, *range(last - 1)), (0, last, *spatial)
-        ),
+        dimension_numbers=axes_last(geometry.rank),
     )
 
 
 def input_gradient(dy: Array, w: Array, geometry: Geometry) -> Array:
-    """The full convolution of ``dy``, spread out by the stride, with the flipped kernel.
+    """``dx[n, i, c] = Σ_ao dy[n, p, o] w[a, c, o]`` over ``p · stride = i + low − a · dilation``."""
+    return full_convolution(dy, flipped(w, geometry), geometry)
 
-    ``dx[n, i, c] = Σ_ao dy[n, p, o] w[a, c, o]`` over ``p · stride = i + low − a · dilation``. With ``a' = A − 1 − a``
-    this reads ``dy`` spread out at ``i + a' · dilation − (span − 1 − low)``.
+
+def flipped(w: Array, geometry: Geometry) -> Array:
+    """The kernel read backwards, ``a' = A − 1 − a``, from filters to channels: ``(*A, O/G, C)``."""
+    return exchanged(lax.rev(w, tuple(range(geometry.rank))), geometry.groups)
+
+
+def full_convolution(dy: Array, flipped: Array, geometry: Geometry) -> Array:
+    """``dy``, spread out by the stride, meets the flipped kernel wherever they overlap, and the image is.
+
+    Tap ``a'`` of output ``i`` reads position ``i + a' · dilation − (span − 1 − low)`` of the spread ``dy``.
     """
-    spatial, last = tuple(range(1, dy.ndim - 1)), dy.ndim - 1
-    flipped = lax.rev(w, tuple(range(geometry.rank)))
     padding = [
         (span - 1 - low, length + low - ((out - 1) * stride + 1))
         for span, (low, _), length, out, stride in zip(
@@ -44,24 +48,26 @@ def input_gradient(dy: Array, w: Array, geometry: Geometry) -> Array:
     ]
     return lax.conv_general_dilated(
         dy,
-        exchanged(flipped, geometry.groups),
+        flipped,
         window_strides=(1,) * geometry.rank,
         padding=padding,
         lhs_dilation=geometry.stride,
         rhs_dilation=geometry.dilation,
         feature_group_count=geometry.groups,
-        dimension_numbers=lax.ConvDimensionNumbers(
-            (0, last, *spatial), (last, last - 1, *range(last - 1)), (0, last, *spatial)
-        ),
+        dimension_numbers=axes_last(geometry.rank),
     )
 
 
 def kernel_gradient(x: Array, dy: Array, geometry: Geometry) -> Array:
-    """The correlation of ``x`` and ``dy``: stride and dilation exchange their parts, channels and examples too.
+    """``dw[a, c, o] = Σ_np x[n, a · dilation + p · stride − low, c] dy[n, p, o]``."""
+    rank = geometry.rank
+    spatial, last = tuple(range(1, rank + 1)), rank + 1
+    axes = lax.ConvDimensionNumbers((last, 0, *spatial), (last, 0, *spatial), (rank, last, *range(rank)))
+    return correlation(x, dy, geometry, axes)
 
-    ``dw[a, c, o] = Σ_np x[n, a · dilation + p · stride − low, c] dy[n, p, o]``.
-    """
-    spatial, last = tuple(range(1, x.ndim - 1)), x.ndim - 1
+
+def correlation(x: Array, dy: Array, geometry: Geometry, axes: lax.ConvDimensionNumbers) -> Array:
+    """``x`` with ``dy`` for its kernel: stride and dilation exchange their parts, channels and examples too."""
     padding = [
         (low, (taps - 1) * dilation + (out - 1) * stride + 1 - length - low)
         for taps, dilation, out, stride, length, (low, _) in zip(
@@ -81,7 +87,11 @@ def kernel_gradient(x: Array, dy: Array, geometry: Geometry) -> Array:
         padding=padding,
         rhs_dilation=geometry.stride,
         batch_group_count=geometry.groups,
-        dimension_numbers=lax.ConvDimensionNumbers(
-            (last, 0, *spatial), (last, 0, *spatial), (last - 1, last, *range(last - 1))
-        ),
+        dimension_numbers=axes,
     )
+
+
+def axes_last(rank: int) -> lax.ConvDimensionNumbers:
+    """Images ``(N, *L, C)`` and kernels ``(*A, C, O)``, in JAX's notation."""
+    spatial, last = tuple(range(1, rank + 1)), rank + 1
+    return lax.ConvDimensionNumbers((0, last, *spatial), (last, rank, *range(rank)), (0, last, *spatial))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from fnnet import checks
 from fnnet.binding import brief
@@ -162,6 +163,9 @@ def check_configuration(layer: Conv | ConvTranspose) -> None:
         value = getattr(layer, name, None)
         if isinstance(value, list):
             value = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
+        if isinstance(value, np.integer):
+            value = int(value)
+        if value is not None:
             object.__setattr__(layer, name, value)
         if name in ("kernel_size", "stride", "dilation"):
             per_axis(place, name, value)
