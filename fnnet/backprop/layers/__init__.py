@@ -1,6 +1,27 @@
 """The rules of the layers, one file for each file of ``fnnet.layers``. Importing this package fills ``RULES``."""
 
-from fnnet.backprop.layers import activation, combinators, dense, flatten, noise
+from fnnet.backprop.layers import (
+    activation,
+    affine,
+    combinators,
+    dense,
+    flatten,
+    noise,
+    normalization,
+    pooling,
+    upsampling,
+)
 from fnnet.backprop.rule import RULES
 
-__all__ = ["RULES", "activation", "combinators", "dense", "flatten", "noise"]
+__all__ = [
+    "RULES",
+    "activation",
+    "affine",
+    "combinators",
+    "dense",
+    "flatten",
+    "noise",
+    "normalization",
+    "pooling",
+    "upsampling",
+]
