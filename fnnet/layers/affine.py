@@ -24,10 +24,10 @@ class Affine:
     __repr__ = brief
 
     def init(self, key: Array, x: Shaped) -> Params:
-        return scale_and_shift("Affine", self, key, x)
+        return scale_and_shift(repr(self), self, key, x)
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        check_features("Affine", params, x)
+        check_features(repr(self), params, x)
         return x * params["scale"] + params["shift"]
 
 

@@ -160,18 +160,18 @@ class Moments(NamedTuple):
 def moments(x: Array, axes: tuple[int, ...]) -> Moments:
     """The mean and the variance along ``axes``, which are kept with length one.
 
-    Two passes, ``c = x − mean(x)`` before anything is squared, and corrected for the rounding of that first mean:
-    ``δ = mean(c)``, ``σ² = mean(c²) − δ²``. The mean is ``center + δ``, and ``(x − center) − δ`` keeps the digits that
-    their sum has not: a mean of 1e4 beside a variance of 1 costs nothing. ``center`` may be any constant near the mean,
-    none of the results depends on it, so nothing is differentiated through it. Source: Chan, Golub and LeVeque 1983,
-    "Algorithms for computing the sample variance", eq. 1.7.
+    Two passes: ``c = x − mean(x)`` before anything is squared. The mean of many large numbers is itself rounded (of 1e5
+    numbers near 1e4, in the first decimal), so it is corrected, ``δ = mean(c)``, and ``σ² = mean((c − δ)²)``: no
+    difference of large numbers, never below 0. ``center`` is the first mean and ``rest`` is ``δ``: ``(x − center) − δ``
+    keeps the digits that their sum has not. Any constant near the mean would do for ``center``, no result depends on
+    it, so nothing is differentiated through it. Source: Chan, Golub and LeVeque 1983, "Algorithms for computing the
+    sample variance", section 1, whose correction is here subtracted before squaring.
     """
     x = x.astype(checks.at_least_float32(x))
     center = jax.lax.stop_gradient(jnp.mean(x, axes, keepdims=True))
     centered = x - center
     rest = jnp.mean(centered, axes, keepdims=True)
-    variance = jnp.mean(centered * centered, axes, keepdims=True) - rest * rest
-    return Moments(center, rest, jnp.where(variance < 0, 0, variance))  # of constants, the difference of two roundings
+    return Moments(center, rest, jnp.mean(jnp.square(centered - rest), axes, keepdims=True))
 
 
 def standardized(x: Array, at: Moments, epsilon: float) -> Array:
