@@ -65,7 +65,9 @@ def test_gradient_of_a_network_with_residual_blocks() -> None:
     wider = sequential(Dense(5, False), BatchNorm(), relu)
     model = sequential(Residual(block), relu, Residual(wider, Dense(5)), Dense(2))
     cost = Cost(model, losses.softmax_cross_entropy)
-    params, batch = random_params(model, jnp.asarray(X)), (jnp.asarray(X), jnp.array([0, 1, 1, 0]))
+    rng = np.random.default_rng(SEED)
+    batch = jnp.asarray(rng.standard_normal((16, 3))), jnp.asarray(rng.integers(0, 2, 16))
+    params = random_params(model, batch[0])
     direction = jax.tree.map(jnp.cos, params)
 
     @jax.jit
