@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import BatchNorm, Cost, Dense, Dropout, MaxPool, Residual, backprop, losses, relu, sequential
+from fnnet import BatchNorm, Cost, Dense, Dropout, MaxPool, Residual, backprop, losses, relu, sequential, tanh
 from fnnet.backprop import as_custom_vjp, vjp
 from fnnet.paths import named_leaves
 from tests import reference
@@ -58,11 +58,10 @@ def test_branches_have_keys_and_names_of_their_own() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_gradient_of_a_network_with_residual_blocks() -> None:
-    """As ResNet has them: normalization and ReLU in each block, a projection where the width changes; and its Hessian
-    applied to a direction."""
+    """As ResNet has them: normalized blocks, and a projection where the width changes; with a product by the Hessian."""
     # No biases in front of normalization, which takes them away: their gradient is 0, and only rounding is left of it.
-    block = sequential(Dense(3, False), BatchNorm(), relu, Dense(3, False), BatchNorm())
-    wider = sequential(Dense(5, False), BatchNorm(), relu)
+    block = sequential(Dense(3, False), BatchNorm(), tanh, Dense(3, False), BatchNorm())
+    wider = sequential(Dense(5, False), BatchNorm(), tanh)
     model = sequential(Residual(block), relu, Residual(wider, Dense(5)), Dense(2))
     cost = Cost(model, losses.softmax_cross_entropy)
     rng = np.random.default_rng(SEED)
