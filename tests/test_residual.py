@@ -58,7 +58,7 @@ def test_branches_have_keys_and_names_of_their_own() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_gradient_of_a_network_with_residual_blocks() -> None:
-    """As ResNet has them: normalized blocks, and a projection where the width changes; with a product by the Hessian."""
+    """As ResNet has them: normalized blocks, a projection where the width changes; and a product with the Hessian."""
     # No biases in front of normalization, which takes them away: their gradient is 0, and only rounding is left of it.
     block = sequential(Dense(3, False), BatchNorm(), tanh, Dense(3, False), BatchNorm())
     wider = sequential(Dense(5, False), BatchNorm(), tanh)

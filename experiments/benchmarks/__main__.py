@@ -6,6 +6,7 @@ from experiments.cli import main
 
 BENCHMARKS = {
     "mlp": "experiments.benchmarks.mlp",
+    "pool": "experiments.benchmarks.pool",
 }
 
 if __name__ == "__main__":
