@@ -47,7 +47,7 @@ def draw(*shape: int) -> jax.Array:
 
 
 @every_model
-@pytest.mark.parametrize("batch_size", [None, 5, 6, 100])
+@pytest.mark.parametrize("batch_size", [None, 6])
 @pytest.mark.usefixtures("x64")
 def test_on_the_population_nothing_changes(model: Any, shape: tuple[int, ...], batch_size: int | None) -> None:
     """And the result does not depend on how the population is divided."""
@@ -57,6 +57,16 @@ def test_on_the_population_nothing_changes(model: Any, shape: tuple[int, ...], b
     assert not holds_batch_norm(folded)
     assert_close(folded.apply(constants, x), model.apply(params, x), 1e-11)
     assert jax.tree.structure(constants) == jax.tree.structure(jax.eval_shape(folded.init, jax.random.key(0), x))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 19, 100])
+@pytest.mark.usefixtures("x64")
+def test_any_division_of_the_population_gives_the_same(batch_size: int) -> None:
+    """Single numbers, whose variance is 0, among them."""
+    x, (_, model, _) = draw(20, 3), MODELS[0]
+    params = random_params(model, x)
+    whole = fold_batch_norm(model, params, x)
+    assert_close(fold_batch_norm(model, params, x, batch_size=batch_size)[1], whole[1])
 
 
 @every_model
