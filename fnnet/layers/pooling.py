@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -83,7 +84,7 @@ class AvgPool:
         windows = self.windows(x)
         total = jnp.asarray(x, checks.at_least_float32(x))
         for along in reversed(windows):
-            total = sum_of(along.slices(total, 0))
+            total = reduce(jnp.add, along.slices(total, 0))
         return (total / self.counts(windows).astype(total.dtype)).astype(x.dtype)
 
     def counts(self, windows: tuple[Windows, ...]) -> np.ndarray[Any, Any]:
@@ -125,7 +126,7 @@ class GlobalMaxPool:
         """The maxima and, for each, its place among the positions, counted in row-major order."""
         check_spatial("GlobalMaxPool", x)
         positions = jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]))
-        index = jnp.argmax(positions, axis=1)
+        index = place_of_maximum(positions)
         return jnp.take_along_axis(positions, index[:, None], axis=1)[:, 0], index
 
 
@@ -151,13 +152,16 @@ def maxima(x: Array, windows: tuple[Windows, ...]) -> tuple[Array, Array]:
     return x, index
 
 
+def place_of_maximum(x: Array) -> Array:
+    """``argmax`` along axis 1, by a maximum and a minimum: several times faster on CPU. The first NaN is a maximum."""
+    x = jax.lax.stop_gradient(x)
+    places = jnp.arange(x.shape[1])[:, None]
+    return jnp.where((x == x.max(1, keepdims=True)) | (x != x), places, x.shape[1]).min(1)
+
+
 def index_dtype(windows: tuple[Windows, ...]) -> DType:
     """The smallest that counts the entries of a window and has one number more, for those beyond it."""
     return np.min_scalar_type(math.prod(along.size for along in windows))
-
-
-def sum_of(slices: Any) -> Array:
-    return reduce(jnp.add, slices)
 
 
 def check_configuration(name: str, layer: MaxPool | AvgPool) -> None:
