@@ -41,8 +41,8 @@ def max_pool_backward(
     The sum is gathered, not scattered: position p = stride q + r is seen by the windows o = q − j at the offsets
     k = r + stride j, for j = 0 .. reach − 1, and receives dy_o of those whose index is k.
     """
-    index, (*shape, _) = residuals[0], residuals[1].shape
-    windows = layer.windows(jax.ShapeDtypeStruct(tuple(shape), dy.dtype))
+    index, shaped = residuals
+    windows = layer.windows(jax.ShapeDtypeStruct(shaped.shape[:-1], dy.dtype))
     index, dy = widened(index, windows), widened(dy, windows)
     dx = jnp.zeros((), dy.dtype)
     for shifts in itertools.product(*(range(along.reach) for along in windows)):
@@ -57,16 +57,16 @@ def avg_pool_forward(
     return layer.apply(params, x), outline(x)
 
 
-def avg_pool_backward(layer: AvgPool, params: Params, outline: Outline, dy: Array) -> tuple[Params, Array]:
+def avg_pool_backward(layer: AvgPool, params: Params, shaped: Outline, dy: Array) -> tuple[Params, Array]:
     """y_o = 1/n_o Σ_k x_{stride o + k}  ⇒  dx_p = Σ_o [o sees p] dy_o / n_o, axis by axis."""
-    windows = layer.windows(jax.ShapeDtypeStruct(outline.shape[:-1], dy.dtype))
+    windows = layer.windows(jax.ShapeDtypeStruct(shaped.shape[:-1], dy.dtype))
     dx = dy.astype(checks.at_least_float32(dy))
     dx = dx / layer.counts(windows).astype(dx.dtype)
     for along in windows:
         wide, dx = widened(dx, (along,)), jnp.zeros((), dx.dtype)
         for shift in range(along.reach):
-            inside = offsets(along, shift) < along.size
-            dx += jnp.where(inside.reshape(-1, *(1,) * (wide.ndim - 1 - along.axis)), seen(wide, (along,), (shift,)), 0)
+            inside = (offsets(along, shift) < along.size).reshape(-1, *(1,) * (wide.ndim - 1 - along.axis))
+            dx += jnp.where(inside, seen(wide, (along,), (shift,)), 0)
         dx = joined(dx, (along,))
     return {}, dx.astype(dy.dtype)
 
@@ -77,9 +77,9 @@ def global_avg_pool_forward(
     return layer.apply(params, x), outline(x)
 
 
-def global_avg_pool_backward(layer: GlobalAvgPool, params: Params, outline: Outline, dy: Array) -> tuple[Params, Array]:
+def global_avg_pool_backward(layer: GlobalAvgPool, params: Params, shaped: Outline, dy: Array) -> tuple[Params, Array]:
     """y = 1/n Σ_p x_p over the n positions  ⇒  dx_p = dy / n."""
-    n, *positions, c = outline.shape[:-1]
+    n, *positions, c = shaped.shape[:-1]
     dx = (dy / math.prod(positions)).reshape(n, *(1 for _ in positions), c)
     return {}, jnp.broadcast_to(dx, (n, *positions, c))
 
@@ -95,9 +95,10 @@ def global_max_pool_backward(
     layer: GlobalMaxPool, params: Params, residuals: tuple[Array, Outline], dy: Array
 ) -> tuple[Params, Array]:
     """y = x_{p*} with p* the place of the maximum  ⇒  dx_p = [p = p*] dy."""
-    index, (*shape, _) = residuals[0], residuals[1].shape
-    positions = jnp.arange(math.prod(shape[1:-1]), dtype=index.dtype)[:, None]
-    return {}, jnp.where(positions == index[:, None], dy[:, None], 0).reshape(shape)
+    index, shaped = residuals
+    shape = shaped.shape[:-1]
+    places = jnp.arange(math.prod(shape[1:-1]), dtype=index.dtype)[:, None]
+    return {}, jnp.where(places == index[:, None], dy[:, None], 0).reshape(shape)
 
 
 def widened(dy: Array, windows: tuple[Windows, ...]) -> Array:
