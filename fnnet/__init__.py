@@ -33,7 +33,28 @@ from fnnet.activations import (
 from fnnet.backprop.check import GradientReport, check_gradients
 from fnnet.binding import bind
 from fnnet.cost import Cost
-from fnnet.layers import Activation, Conv, ConvTranspose, Dense, Dropout, Flatten, GaussianNoise, Sequential, sequential
+from fnnet.layers import (
+    Activation,
+    Affine,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Dropout,
+    Flatten,
+    GaussianNoise,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    GroupNorm,
+    LayerNorm,
+    MaxPool,
+    Residual,
+    Sequential,
+    Upsample,
+    fold_batch_norm,
+    sequential,
+)
 from fnnet.optimizers import Optimizer, apply_updates, chain
 from fnnet.training import FitResult, TrainState, accuracy, evaluate, fit, train_epoch, train_step
 
@@ -41,6 +62,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Activation",
+    "Affine",
+    "AvgPool",
+    "BatchNorm",
     "Conv",
     "ConvTranspose",
     "Cost",
@@ -49,10 +73,17 @@ __all__ = [
     "FitResult",
     "Flatten",
     "GaussianNoise",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
     "GradientReport",
+    "GroupNorm",
+    "LayerNorm",
+    "MaxPool",
     "Optimizer",
+    "Residual",
     "Sequential",
     "TrainState",
+    "Upsample",
     "accuracy",
     "activations",
     "apply_updates",
@@ -64,6 +95,7 @@ __all__ = [
     "elu",
     "evaluate",
     "fit",
+    "fold_batch_norm",
     "gelu",
     "identity",
     "initializers",

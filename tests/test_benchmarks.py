@@ -11,11 +11,12 @@ from rich.console import Console
 
 import fnnet
 from experiments import cli
-from experiments.benchmarks import conv, conv_contenders, conv_task, mlp, report
+from experiments.benchmarks import conv, conv_contenders, conv_task, mlp, pool, pool_contenders, report
 from experiments.benchmarks.__main__ import BENCHMARKS
 from experiments.benchmarks.harness import Comparison, Result, compare, ratio, rotated
 from experiments.benchmarks.mlp_contenders import fnnet_autodiff, fnnet_manual
 from experiments.benchmarks.mlp_task import Task, batches, mean_loss
+from experiments.benchmarks.pool_task import Task as PoolTask
 
 TINY = Task(hidden=(16,), batch_size=8, examples=100, seed=0)
 
@@ -142,9 +143,8 @@ def test_command_line(capsys):
     assert "mlp" in capsys.readouterr().out
 
 
-def test_the_reference_takes_part():
-    assert mlp.REFERENCE in mlp.CONTENDERS
-    assert {conv.REFERENCE, conv.BASELINE} <= set(conv.CONTENDERS)
+def test_the_convolution_baseline_takes_part():
+    assert conv.BASELINE in conv.CONTENDERS
 
 
 @pytest.mark.parametrize("part", ["forward", "both"])
@@ -185,3 +185,25 @@ def test_convolution_table_with_and_without_pytorch():
     first, second = (line for line in capture.get().splitlines() if "4 → 6" in line)
     assert first.split()[-5:] == [f"{1000 / task.repeats:.3f}", "4.00", "2.00", "0.50", "2.00"]
     assert second.split()[-4:] == [f"{1000 / task.repeats:.3f}", "4.00", "0.50", "2.00"]
+
+
+@pytest.mark.parametrize("benchmark", [mlp, conv, pool])
+def test_the_reference_takes_part(benchmark):
+    assert benchmark.REFERENCE in benchmark.CONTENDERS
+
+
+@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 2)])
+def test_pooling_contenders_on_xla_agree(window, stride):
+    task = PoolTask(shape=(2, 7, 8, 3), window=window, stride=stride, repeats=2, seed=0)
+    means = [getattr(pool_contenders, name)(task)() for name in ("fnnet_manual", "fnnet_autodiff", "xla")]
+    assert means[0] > 0.1
+    np.testing.assert_allclose(means, means[0], rtol=1e-6)
+
+
+def test_pooling_command_line(tmp_path, capsys):
+    output = tmp_path / "pool.json"
+    arguments = ["pool", "--setup", "halved", "--rounds", "1", "--repeats", "1", "--only", "fnnet-manual"]
+    assert cli.main("benchmarks", BENCHMARKS, arguments=[*arguments, "--output", str(output)]) == 0
+    assert "halved: 128×24×24×20 by 2×2" in " ".join(capsys.readouterr().out.split())
+    assert json.loads(output.read_text())["setups"]["halved"]["results"]["fnnet-manual"]["ratio"] == 1
+    assert cli.main("benchmarks", BENCHMARKS, arguments=["pool", "--only", "caffe"]) == 1

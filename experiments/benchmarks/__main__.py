@@ -10,6 +10,7 @@ BENCHMARKS = {
     "cnn": "experiments.benchmarks.cnn",
     "optimizers": "experiments.benchmarks.optimizers",
     "agreement": "experiments.benchmarks.agreement",
+    "pool": "experiments.benchmarks.pool",
 }
 
 if __name__ == "__main__":

@@ -1,6 +1,29 @@
 """The rules of the layers, one file for each file of ``fnnet.layers``. Importing this package fills ``RULES``."""
 
-from fnnet.backprop.layers import activation, combinators, convolution, dense, flatten, noise
+from fnnet.backprop.layers import (
+    activation,
+    affine,
+    combinators,
+    convolution,
+    dense,
+    flatten,
+    noise,
+    normalization,
+    pooling,
+    upsampling,
+)
 from fnnet.backprop.rule import RULES
 
-__all__ = ["RULES", "activation", "combinators", "convolution", "dense", "flatten", "noise"]
+__all__ = [
+    "RULES",
+    "activation",
+    "affine",
+    "combinators",
+    "convolution",
+    "dense",
+    "flatten",
+    "noise",
+    "normalization",
+    "pooling",
+    "upsampling",
+]
