@@ -54,7 +54,8 @@ def run(config: Config) -> None:
     if config.epochs < 1:
         raise ExperimentError(f"--epochs is {config.epochs}; expected at least 1")
     split = data.mnist(config.data_dir)
-    (x, y), test = ((images[..., None], labels) for images, labels in split)
+    (train_x, train_y), test = ((images[..., None], labels) for images, labels in split)
+    x, y = jnp.asarray(train_x), jnp.asarray(train_y)
     results = Results("mnist_cnn", config, config.runs)
     model = network(config)
     updates = config.epochs * -(-len(x) // config.batch_size)
@@ -68,7 +69,6 @@ def run(config: Config) -> None:
     def epoch(state: fnnet.TrainState, key: jax.Array, x: jax.Array, y: jax.Array) -> Any:
         return train(state, (shifted(key, x, config.shift) if config.shift else x, y))
 
-    x, y = jnp.asarray(x), jnp.asarray(y)
     start = perf_counter()
     compiled = jax.jit(epoch, donate_argnums=0).lower(state, shift_key, x, y).compile()
     evaluation = jax.jit(fnnet.evaluate(cost, {"accuracy": fnnet.accuracy}))

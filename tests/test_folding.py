@@ -11,6 +11,7 @@ import pytest
 from fnnet import (
     Affine,
     BatchNorm,
+    Conv,
     Dense,
     Dropout,
     Flatten,
@@ -36,6 +37,8 @@ MODELS = [
     ("twice", sequential(Dense(4), BatchNorm(), BatchNorm(0.1), Dense(2)), (20, 3)),
     ("alone", BatchNorm(), (20, 3)),
     ("of images", sequential(BatchNorm(), MaxPool(2), LayerNorm(), BatchNorm(), Flatten(), Dense(2)), (12, 4, 4, 2)),
+    ("after Conv", sequential(Conv(3, 2), BatchNorm(), relu, Conv(4, 2, groups=1), BatchNorm()), (6, 4, 5, 2)),
+    ("after Conv in groups", sequential(Conv(4, 2, groups=2, use_bias=False), BatchNorm()), (6, 4, 5, 2)),
     ("nested", sequential(sequential(Dense(4), BatchNorm()), relu, sequential(BatchNorm())), (20, 3)),
     ("residual", sequential(Residual(BLOCK, sequential(Dense(4), BatchNorm())), relu, Residual(BLOCK)), (20, 3)),
 ]

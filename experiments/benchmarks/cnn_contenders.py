@@ -189,10 +189,11 @@ def pytorch(task: Task, channels_last: bool) -> Work:
     images, labels = task.data()
     x = torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1))).to(device, memory_format=layout)
     y = torch.from_numpy(labels).long().to(device)
-    model = nn.Sequential(
+    model: Any = nn.Sequential(
         *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 40, 5), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Flatten(), nn.Linear(640, 100), nn.ReLU(), nn.Linear(100, CLASSES)),
-    ).to(device, memory_format=layout)
+    )
+    model = model.to(device=device, memory_format=layout)
     loss_fn = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters(), lr=task.learning_rate)
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.layers.affine import Affine
 from fnnet.layers.combinators import Residual, Sequential
+from fnnet.layers.convolution import Conv
 from fnnet.layers.dense import Dense
 from fnnet.layers.normalization import BatchNorm, Moments, moments
 from fnnet.types import Array, Layer, Params
@@ -20,7 +21,7 @@ Folded = tuple[Layer, Params]
 Before = Callable[[Array], Array]  # a batch of data -> the input that a layer gets for it
 
 # Layers with y = w · x + b for each output feature, the last axis of w, and a field use_bias; add your own here.
-LINEAR: set[type] = {Dense}
+LINEAR: set[type] = {Conv, Dense}
 
 
 def fold_batch_norm(model: Layer, params: Params, x: Any, *, batch_size: int | None = None) -> Folded:

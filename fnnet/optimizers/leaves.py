@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnnet.checks import dtype_of, is_float, require
+from fnnet.checks import at_least_float32, dtype_of, is_float, require
 from fnnet.paths import map_named, named_leaves
 from fnnet.types import Array, DType, Params
 
@@ -18,8 +18,7 @@ def moment_dtype(leaf: Any) -> DType:
 
     In bfloat16 a factor of 0.999 rounds to 1 and a moment would never decay.
     """
-    dtype = dtype_of(leaf)
-    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    return at_least_float32(leaf)
 
 
 def full_moments(params: Params, value: float) -> Params:
