@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fnnet.convolution import convolution, convolve, input_gradient, kernel_gradient, patches
@@ -166,13 +167,19 @@ def test_shard_map() -> None:
 
 
 def test_bfloat16_is_summed_in_float32() -> None:
-    """The gradient of a kernel sums over 4096 positions: in bfloat16 it would stop growing at 256."""
-    x, dy = jnp.ones((4, 32, 32, 1), jnp.bfloat16), jnp.ones((4, 32, 32, 1), jnp.bfloat16)
-    geometry = geometry_of("", (32, 32), (1, 1), padding=((0, 0), (0, 0)))
-    for by in ("patches", "xla"):
-        dw = jax.jit(lambda x, dy: kernel_gradient(x, dy, geometry, by))(x, dy)  # noqa: B023
+    """The gradient of a kernel sums over blocks: rounded after each, as bfloat16 is, the sum would be another."""
+    x, dy = jnp.ones((63, 13, 13, 1), jnp.bfloat16), jnp.ones((63, 9, 9, 1), jnp.bfloat16)
+    geometry = geometry_of("", (13, 13), (5, 5))
+    blocks = patches.Blocks.of(geometry, 63, 1, 1, itemsize=2)
+    rounded = jnp.zeros((), jnp.bfloat16)
+    for _ in range(blocks.total):
+        rounded += jnp.asarray(63 * 81 / blocks.total, jnp.bfloat16)
+    expected = jnp.asarray(63 * 81, jnp.bfloat16)
+    assert rounded != expected
+    for method in ("patches", "xla"):
+        dw = kernel_gradient(x, dy, geometry, method)
         assert dw.dtype == jnp.bfloat16
-        assert float(dw.ravel()[0]) == 4096
+        np.testing.assert_array_equal(dw, jnp.full((5, 5, 1, 1), expected))
 
 
 def test_patches_of_all_examples_never_exist_together() -> None:
