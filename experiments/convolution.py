@@ -21,7 +21,7 @@ import fnnet
 from experiments import data
 from experiments.results import Results, console
 from fnnet import plots
-from fnnet.convolution import col2im, convolve, im2col, singular_values, toeplitz
+from fnnet.convolution import circular_singular_values, col2im, convolve, im2col, singular_values, toeplitz
 
 Array = np.ndarray[Any, Any]
 
@@ -111,7 +111,7 @@ def operation(digit: Array, kernels: Array, names: list[str]) -> Figure:
 
 def matrix(kernel: Array, image_shape: tuple[int, int]) -> Figure:
     """The Toeplitz matrix of a kernel ``(A, A, 1, 1)`` whose taps are told apart by their colours."""
-    t = np.asarray(toeplitz(kernel, image_shape))
+    t = np.asarray(toeplitz(kernel, (*image_shape, 1)))
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 4])
     colours = {"cmap": "viridis", "vmin": 1, "vmax": kernel.max()}
@@ -135,8 +135,8 @@ def spectrum(kernels: Array, side: int = 16) -> Figure:
     ax = figure.subplots()
     for i, name in enumerate(KERNELS):
         kernel = kernels[..., i : i + 1]
-        circular = np.sort(np.ravel(singular_values(kernel, (side, side), padding="CIRCULAR")))[::-1]
-        padded = np.sort(np.ravel(singular_values(kernel, (side, side), padding="SAME")))[::-1]
+        circular = circular_singular_values(kernel, (side, side, 1))
+        padded = singular_values(kernel, (side, side, 1), padding="SAME")
         ax.plot(circular, color=plots.COLORS[i], label=f"{name}, circular")
         ax.plot(padded, color=plots.COLORS[i], linestyle="--", label=f"{name}, zeros beside the image")
     ax.set(xlabel=f"index, of {side * side}", ylabel="singular value", title=f"Gain of 3 × 3 kernels, {side} × {side}")
@@ -149,7 +149,7 @@ def agreement(generator: np.random.Generator) -> tuple[Table, float]:
     """Sliding, im2col and Toeplitz, forward and for dx, on random numbers in float64."""
     with jax.enable_x64(True):
         x, w = generator.standard_normal((2, 7, 6, 3)), generator.standard_normal((3, 2, 3, 4))
-        t = toeplitz(w, (7, 6))
+        t = toeplitz(w, (7, 6, 3))
         y, pullback = jax.vjp(lambda x: convolve(x, w), jnp.asarray(x))
         dy = generator.standard_normal(y.shape)
         flat = dy.reshape(2, -1)
