@@ -34,9 +34,9 @@ def of_convolution(geometry: Geometry, examples: int, channels: int, filters: in
     """XLA's cost rises by jumps with the numbers in all patches together, and the sooner the fewer filters there are.
 
     Many:     128 32² 32→64 3²: 85 / 35;  64 16² 64→128 3²: 12 / 6.5;  128 32² 3→32 3²: 8.6 / 5.0;
-              8 112² 3→32 7²: 7.1 / 3.6;  128 12² 20→40 5²: 3.7 / 2.4;  32 32² in depth 3²: 22 / 6.6.
+              8 112² 3→32 7²: 7.1 / 3.6;  128 12² 20→40 5²: 3.7 / 1.7;  32 32² in depth 3²: 22 / 6.6;
+              64 12² 20→40 5²: 1.6 / 1.6 on a busy machine; on an idle one patches have both cores, XLA has one.
     Not many: 64 32² 32→64 3², stride 2: 3.4 / 5.3;  64 28² 1→20 5²: 0.57 / 1.8;  1 32² 32→64 3²: 0.22 / 0.41.
-              64 12² 20→40 5²: 1.6 / 1.6, and patches have both cores where XLA has one.
     Bands:    8 56² 64→64 3²: 8.8 / 15.  Groups: 32 16² 64→64 3² in 4 groups: 4.7 / 6.4.
     """
     numbers = numbers_of_patches(geometry, examples, channels)

@@ -14,6 +14,8 @@ from fnnet import checks
 from fnnet.convolution.geometry import Geometry, Padding, Sizes, geometry_of, per_axis
 from fnnet.types import Array, Shape
 
+FEW_TAPS = 9
+
 
 def im2col(x: Any, kernel_size: Sizes, *, stride: Sizes = 1, padding: Padding = "VALID", dilation: Sizes = 1) -> Array:
     """The patches of images ``x (N, *L, C)`` as rows: ``(N, *P, A · C)``, taps before channels.
@@ -66,9 +68,6 @@ def columns(x: Array, geometry: Geometry) -> Array:
         limit = [low + (out - 1) * step + 1 for low, out, step in sizes]
         shifted.append(lax.slice(x, (0, *start, 0), (len(x), *limit, x.shape[-1]), strides))
     return lax.concatenate(shifted, x.ndim - 1)
-
-
-FEW_TAPS = 9
 
 
 def image(cols: Array, geometry: Geometry) -> Array:

@@ -20,7 +20,7 @@ from fnnet.convolution.im2col import columns, image
 from fnnet.convolution.shards import varying_alike
 from fnnet.types import Array, DType, Shape
 
-BLOCK_BYTES = 2**21  # of patches at a time, the size of two cores' caches
+BLOCK_BYTES = 2**22  # of patches at a time: more leave the cache, fewer are small products of matrices
 
 
 def convolution(x: Array, w: Array, geometry: Geometry) -> Array:
@@ -168,7 +168,7 @@ class Blocks(NamedTuple):
 
 def is_pointwise(geometry: Geometry) -> bool:
     """Whether every patch is one position of the image, and every position one patch."""
-    return geometry.taps == 1 and geometry.image == geometry.output
+    return geometry.taps == max(geometry.stride) == 1 and geometry.image == geometry.output
 
 
 def zeros(shape: Shape, like: Array, dtype: DType) -> Array:
