@@ -10,17 +10,14 @@ Wants an idle machine: see ``mlp``.
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
-
-from experiments.benchmarks import environment, report
+from experiments.benchmarks import report
 from experiments.benchmarks.cnn_contenders import CONTENDERS
 from experiments.benchmarks.cnn_task import Task
 from experiments.benchmarks.harness import compare
-from experiments.cli import ExperimentError
+from experiments.benchmarks.start import start
 
 REFERENCE = "fnnet-manual"
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax", "equinox", "torch")
@@ -43,13 +40,7 @@ class Config:
 
 
 def run(config: Config) -> None:
-    contenders = {name: factory for name, factory in CONTENDERS.items() if name in (config.only or CONTENDERS)}
-    if unknown := set(config.only) - set(contenders):
-        raise ExperimentError(f"no contender is called {', '.join(sorted(unknown))}; known are {', '.join(CONTENDERS)}")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    console = Console()
-    machine = environment.describe(PACKAGES)
-    console.print("\n".join(f"{name:14}{value}" for name, value in machine.items()), highlight=False)
+    contenders, machine, console = start(CONTENDERS, config.only, PACKAGES)
 
     comparisons = {}
     for batch_size in config.batch_sizes:

@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments.benchmarks.cnn_task import Task
 from experiments.benchmarks.harness import Factory, Work
+from experiments.benchmarks.mlp_contenders import equinox_steps
 from experiments.benchmarks.mlp_task import CLASSES, batches, mean_loss
 
 
@@ -136,7 +137,6 @@ def equinox(task: Task) -> Work:
     """equinox and optax: channels first, a step under ``eqx.filter_jit``, called for each batch."""
     import equinox as eqx
     import jax
-    import optax
 
     x, y = task.data()
     x = np.moveaxis(x, -1, 1)
@@ -150,29 +150,7 @@ def equinox(task: Task) -> Work:
             nn.Linear(100, CLASSES, key=keys[3]),
         ]
     )
-    optimizer = optax.adam(task.learning_rate)
-    opt_state = optimizer.init(eqx.filter(model, eqx.is_array))
-    generator = np.random.default_rng(task.seed)
-
-    @eqx.filter_jit
-    def make_step(model: Any, opt_state: Any, x: Any, y: Any) -> Any:
-        def loss(model: Any) -> Any:
-            return optax.softmax_cross_entropy_with_integer_labels(jax.vmap(model)(x), y).mean()
-
-        value, grads = eqx.filter_value_and_grad(loss)(model)
-        updates, opt_state = optimizer.update(grads, opt_state, eqx.filter(model, eqx.is_array))
-        return eqx.apply_updates(model, updates), opt_state, value
-
-    def epoch() -> float:
-        nonlocal model, opt_state
-        losses = []
-        for batch in batches(x, y, task.batch_size, generator):
-            model, opt_state, value = make_step(model, opt_state, *batch)
-            losses.append(value)
-        jax.block_until_ready(eqx.filter((model, opt_state), eqx.is_array))
-        return mean_loss(jax.device_get(losses), task)
-
-    return epoch
+    return equinox_steps(model, x, y, task)
 
 
 def pytorch(task: Task, channels_last: bool) -> Work:

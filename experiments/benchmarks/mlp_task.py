@@ -51,16 +51,20 @@ def batches(x: Array, y: Array, batch_size: int, generator: np.random.Generator)
         yield x[rows], y[rows]
 
 
-class InBatches(Protocol):
-    """A task that is trained on a batch at a time."""
+class Training(Protocol):
+    """A task on which a network is trained, a batch at a time."""
 
     @property
     def examples(self) -> int: ...
     @property
     def batch_size(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
 
 
-def mean_loss(losses: Sequence[Any], task: InBatches) -> float:
+def mean_loss(losses: Sequence[Any], task: Training) -> float:
     """The mean over the examples, from the mean of each batch of an epoch."""
     starts = np.arange(0, task.examples, task.batch_size)
     return float(np.average(losses, weights=np.diff(starts, append=task.examples)))
