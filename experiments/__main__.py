@@ -7,10 +7,17 @@ from experiments.cli import main
 EXPERIMENTS = {
     "digits": "experiments.digits",
     "mnist": "experiments.mnist",
+    "mnist_cnn": "experiments.mnist_cnn",
+    "convolution": "experiments.convolution",
+    "optimizers": "experiments.optimizers",
+    "learning_rate": "experiments.learning_rate",
+    "layerwise_rates": "experiments.layerwise_rates",
     "worked_example": "experiments.worked_example",
     "gradients": "experiments.gradients",
     "mutants": "experiments.mutants",
     "accuracy": "experiments.accuracy",
+    "regularization": "experiments.regularization",
+    "landscape": "experiments.landscape",
 }
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The inputs are a battery of small, large, tied and infinite ones; the derivative
 from jax.grad of the same functions. Errors are in ulps, units in the last place of the float32 nearest to the truth.
 XLA flushes subnormal results to zero on CPU: 0 for a truth below 1.2e-38 counts as right, infinity for one beyond
 3.4e38. Exits with status 1 if a value or a derivative by hand is NaN or has the wrong sign where there is a limit, or
-if a derivative by hand is worse than autodiff's by more than 2 ulps, other than by bad luck (``measure.excess``).
+if a derivative by hand is worse than autodiff's by more than 2 ulps at any input.
 """
 
 from __future__ import annotations

@@ -97,12 +97,37 @@ def subjects(rng: np.random.Generator) -> Iterator[Subject]:
     yield Subject("layer", "Flatten", fnnet.Flatten(), normal(rng, 2, 3, 4))
     yield Subject("layer", "Dropout", fnnet.Dropout(0.4), x, train=True)
     yield Subject("layer", "GaussianNoise", fnnet.GaussianNoise(0.3), x, train=True)
+    yield from layers_of_images(rng)
     for name in losses.__all__:
         yield from loss_subjects(name, x, rng)
     for penalty in (penalties.l1(0.1), penalties.l2(0.1), penalties.elastic_net(0.1, 0.2)):
         cost = fnnet.Cost(fnnet.Dense(3), losses.squared_error, penalty)
         yield Subject("penalty", type(penalty).__name__, cost, (x, normal(rng, 6, 3)))
     yield from models(rng)
+
+
+def layers_of_images(rng: np.random.Generator) -> Iterator[Subject]:
+    """Pooling, upsampling and normalization of images, and residual connections."""
+    overlapping: dict[str, Any] = {"window": 3, "stride": 2, "padding": "SAME"}
+    image = normal(rng, 4, 6, 5, 4)
+    for name, layer in {
+        "MaxPool": fnnet.MaxPool(2),
+        "MaxPool, overlapping": fnnet.MaxPool(**overlapping),
+        "AvgPool": fnnet.AvgPool(2),
+        "AvgPool, overlapping": fnnet.AvgPool(**overlapping),
+        "GlobalMaxPool": fnnet.GlobalMaxPool(),
+        "GlobalAvgPool": fnnet.GlobalAvgPool(),
+        "Upsample": fnnet.Upsample(2),
+        "Upsample, linear": fnnet.Upsample(2, "linear"),
+        "Affine": fnnet.Affine(),
+        "LayerNorm": fnnet.LayerNorm(),
+        "GroupNorm": fnnet.GroupNorm(2),
+        "BatchNorm": fnnet.BatchNorm(),
+    }.items():
+        yield Subject("layer", name, layer, image)
+    block = fnnet.sequential(fnnet.Dense(4, use_bias=False), fnnet.BatchNorm(), fnnet.relu, fnnet.Dense(4))
+    yield Subject("layer", "Residual", fnnet.Residual(block), image)
+    yield Subject("layer", "Residual, projected", fnnet.Residual(fnnet.Dense(3), fnnet.Dense(3)), image)
 
 
 def loss_subjects(name: str, x: Arrays, rng: np.random.Generator) -> Iterator[Subject]:

@@ -20,6 +20,12 @@ def dtype_of(x: Any) -> DType:
     return jax.dtypes.canonicalize_dtype(x.dtype) if hasattr(x, "dtype") else jnp.result_type(x)
 
 
+def at_least_float32(x: Any) -> DType:
+    """The dtype for sums of ``x``: low-precision numbers are summed in float32, to be rounded once."""
+    dtype = dtype_of(x)
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+
+
 def is_float(x: Any) -> bool:
     return bool(jnp.issubdtype(dtype_of(x), jnp.floating))
 

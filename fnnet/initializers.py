@@ -23,6 +23,11 @@ def zeros(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
     return jnp.zeros(shape, dtype)
 
 
+def ones(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
+    """All ones. The key is not used."""
+    return jnp.ones(shape, dtype)
+
+
 def normal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, stddev: float = 0.01) -> Array:
     """Normal with mean 0 and variance ``stddev²``."""
     return jax.random.normal(key, shape, dtype) * stddev
@@ -84,6 +89,6 @@ def fans(shape: Shape) -> tuple[int, int]:
     require(
         len(shape) >= 2 and all(n > 0 for n in shape),
         f"initializers: fan-in and fan-out of shape {shape} are undefined; expected at least two axes, none of "
-        f"them empty (normal, uniform and zeros take any shape)",
+        f"them empty (normal, uniform, ones and zeros take any shape)",
     )
     return math.prod(shape[:-1]), math.prod(shape[:-2]) * shape[-1]

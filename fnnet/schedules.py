@@ -7,6 +7,7 @@ Any other function of the step will do as well, and they combine by arithmetic:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -32,9 +33,12 @@ __all__ = [
     "warmup",
 ]
 
+LAST_STEP = 2**31 - 1  # of the int32 that optimizers count in
+
 
 def constant(value: Scalar) -> Schedule:
     """``α``."""
+    check_not_negative("schedules.constant", value=value)
     return lambda step: jnp.asarray(value).astype(real_dtype())
 
 
@@ -42,6 +46,7 @@ def step_decay(start: Scalar, factor: Scalar, every: int) -> Schedule:
     """``α · factorᵏ`` with ``k = ⌊t / every⌋``."""
     checks.positive_integer("schedules.step_decay", "every", every)
     check_positive("schedules.step_decay", factor=factor)
+    check_not_negative("schedules.step_decay", start=start)
     return lambda step: start * real(factor) ** jnp.floor_divide(jnp.asarray(step), every).astype(real_dtype())
 
 
@@ -56,10 +61,10 @@ def piecewise(boundaries: Sequence[int], values: Sequence[Scalar]) -> Schedule:
         all(a < b for a, b in pairwise(boundaries)) and all(b > 0 for b in boundaries),
         f"{place}: boundaries are {list(boundaries)}; expected them to increase from above 0",
     )
+    check_not_negative(place, **{f"values[{i}]": value for i, value in enumerate(values)})
 
     def schedule(step: Any) -> Array:
-        reached = (jnp.asarray(step)[..., None] >= jnp.asarray(boundaries, int)).sum(-1) if boundaries else 0
-        return jnp.stack([real(value) for value in values])[reached]
+        return jnp.stack([real(value) for value in values])[reached(step, boundaries)]
 
     return schedule
 
@@ -67,12 +72,15 @@ def piecewise(boundaries: Sequence[int], values: Sequence[Scalar]) -> Schedule:
 def exponential(start: Scalar, factor: Scalar, every: Scalar = 1) -> Schedule:
     """``α · factor^(t / every)``: a factor of ``factor`` every ``every`` steps."""
     check_positive("schedules.exponential", factor=factor, every=every)
-    return lambda step: start * real(factor) ** (real(step) / every)
+    check_not_negative("schedules.exponential", start=start)
+    # Not a power of the factor rounded to float32, whose error would grow with every step.
+    rate = math.log(factor) if isinstance(factor, (int, float)) else jnp.log(real(factor))
+    return lambda step: start * jnp.exp(real(step) / every * rate)
 
 
 def inverse_time(start: Scalar, rate: Scalar, power: Scalar = 1.0) -> Schedule:
     """``α / (1 + rate · t)^power``; with powers in (½, 1] the sums that Robbins and Monro (1951) ask for."""
-    check_not_negative("schedules.inverse_time", rate=rate, power=power)
+    check_not_negative("schedules.inverse_time", start=start, rate=rate, power=power)
     return lambda step: start / (1 + rate * real(step)) ** real(power)
 
 
@@ -80,13 +88,15 @@ def polynomial(start: Scalar, end: Scalar, steps: int, power: Scalar = 1.0) -> S
     """``α_end + (α − α_end) (1 − s)^power``,  ``s = min(t / steps, 1)``; linear by default."""
     checks.positive_integer("schedules.polynomial", "steps", steps)
     check_positive("schedules.polynomial", power=power)
-    return lambda step: end + (start - end) * (1 - progress(step, steps)) ** real(power)
+    check_not_negative("schedules.polynomial", start=start, end=end)
+    return lambda step: end + (start - end) * remaining(step, steps) ** real(power)
 
 
 def cosine(start: Scalar, steps: int, end: Scalar = 0.0) -> Schedule:
     """``α_end + (α − α_end) (1 + cos πs) / 2``,  ``s = min(t / steps, 1)`` (Loshchilov and Hutter 2017, eq. 5)."""
     checks.positive_integer("schedules.cosine", "steps", steps)
-    return lambda step: end + (start - end) * half_cosine(progress(step, steps))
+    check_not_negative("schedules.cosine", start=start, end=end)
+    return lambda step: end + (start - end) * half_cosine(remaining(step, steps))
 
 
 def cosine_restarts(start: Scalar, period: int, factor: int = 1, end: Scalar = 0.0) -> Schedule:
@@ -96,23 +106,24 @@ def cosine_restarts(start: Scalar, period: int, factor: int = 1, end: Scalar = 0
     """
     checks.positive_integer("schedules.cosine_restarts", "period", period)
     checks.positive_integer("schedules.cosine_restarts", "factor", factor)
+    check_not_negative("schedules.cosine_restarts", start=start, end=end)
+
+    begins, lengths = [0], [period]
+    while factor > 1 and begins[-1] + lengths[-1] <= LAST_STEP:
+        begins.append(begins[-1] + lengths[-1])
+        lengths.append(lengths[-1] * factor)
 
     def schedule(step: Any) -> Array:
-        t = real(step)
+        t = jnp.asarray(step)
         if factor == 1:
-            return end + (start - end) * half_cosine(jnp.mod(t, period) / period)
-        # After n restarts (factorⁿ − 1) / (factor − 1) periods have passed. The logarithm may be off by its rounding.
-        n = jnp.floor(jnp.log1p(t * (factor - 1) / period) / jnp.log(real(factor)))
-        n = jnp.where(begin(n + 1, period, factor) <= t, n + 1, jnp.where(begin(n, period, factor) > t, n - 1, n))
-        length = period * jnp.round(real(factor) ** n)
-        return end + (start - end) * half_cosine((t - begin(n, period, factor)) / length)
+            left, length = period - jnp.mod(t, period), real(period)
+        else:
+            restarts = reached(t, begins[1:])
+            length = jnp.asarray(lengths, real_dtype())[restarts]
+            left = length - real(t - jnp.asarray(begins, t.dtype)[restarts])
+        return end + (start - end) * half_cosine(real(left) / length)
 
     return schedule
-
-
-def begin(restarts: Array, period: int, factor: int) -> Array:
-    """The step of a restart."""
-    return period * (jnp.round(real(factor) ** restarts) - 1) / (factor - 1)
 
 
 def warmup(schedule: Hyperparameter, steps: int, start: Scalar = 0.0) -> Schedule:
@@ -121,6 +132,7 @@ def warmup(schedule: Hyperparameter, steps: int, start: Scalar = 0.0) -> Schedul
     ``schedule`` may be a number. The first step has ``start`` itself: from 0 it moves nothing.
     """
     checks.positive_integer("schedules.warmup", "steps", steps)
+    check_not_negative("schedules.warmup", start=start)
     follow = schedule if callable(schedule) else constant(schedule)
 
     def joined(step: Any) -> Array:
@@ -143,13 +155,14 @@ def one_cycle(
     place = "schedules.one_cycle"
     checks.positive_integer(place, "steps", steps)
     check_positive(place, start_factor=start_factor, end_factor=end_factor)
+    check_not_negative(place, peak=peak)
     checks.require(0 < rise < 1, f"{place}: rise is {rise}; expected a share of the steps in (0, 1)")
     low, last, top = peak / start_factor, peak / (start_factor * end_factor), rise * steps
 
     def schedule(step: Any) -> Array:
         t = real(step)
-        up = low + (peak - low) * (1 - half_cosine(jnp.clip(t / top, 0, 1)))
-        down = last + (peak - last) * half_cosine(jnp.clip((t - top) / (steps - top), 0, 1))
+        up = low + (peak - low) * half_cosine(jnp.minimum(t / top, 1))
+        down = last + (peak - last) * half_cosine(jnp.clip((steps - t) / (steps - top), 0, 1))
         return jnp.where(t < top, up, down)
 
     return schedule
@@ -214,14 +227,25 @@ def real(value: Any) -> Array:
     return jnp.asarray(value).astype(real_dtype())
 
 
+def reached(step: Any, boundaries: Sequence[int]) -> Array:
+    """How many of the boundaries the step has reached."""
+    t = jnp.asarray(step)
+    return (t[..., None] >= jnp.asarray(boundaries, t.dtype)).sum(-1)
+
+
 def progress(step: Any, steps: int) -> Array:
     """``min(t / steps, 1)``."""
     return jnp.minimum(real(step) / steps, 1)
 
 
-def half_cosine(s: Array) -> Array:
-    """``(1 + cos πs) / 2`` as ``cos²(πs/2)``, which keeps its digits near ``s = 1``: from 1 at 0 to 0 at 1."""
-    return jnp.where(s >= 1, 0, jnp.square(jnp.cos(jnp.pi / 2 * s)))
+def remaining(step: Any, steps: int) -> Array:
+    """``1 − min(t / steps, 1)``, with all its digits near the end."""
+    return real(jnp.maximum(steps - jnp.asarray(step), 0)) / steps
+
+
+def half_cosine(r: Array) -> Array:
+    """``(1 − cos πr) / 2`` as ``sin²(πr/2)``, which keeps its digits near ``r = 0``: from 1 at 1 to 0 at 0."""
+    return jnp.square(jnp.sin(jnp.pi / 2 * r))
 
 
 def check_positive(place: str, **values: Scalar) -> None:

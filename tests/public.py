@@ -46,5 +46,6 @@ def public_layers() -> set[Any]:
 
 
 def public_optimizers() -> set[Any]:
-    """Algorithms: functions that build an ``Optimizer`` out of a learning rate."""
-    return {value for value in functions_of(optimizers) if "learning_rate" in inspect.signature(value).parameters}
+    """Algorithms for any batch: functions that build an ``Optimizer`` out of a learning rate first of all."""
+    functions = functions_of(optimizers)
+    return {value for value in functions if [*inspect.signature(value).parameters][:1] == ["learning_rate"]}

@@ -3,17 +3,20 @@
 import json
 import os
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+import fnnet
 from experiments import cli
-from experiments.benchmarks import mlp, report
+from experiments.benchmarks import conv, conv_contenders, conv_task, mlp, pool, pool_contenders, report
 from experiments.benchmarks.__main__ import BENCHMARKS
 from experiments.benchmarks.harness import Comparison, Result, compare, ratio, rotated
 from experiments.benchmarks.mlp_contenders import fnnet_autodiff, fnnet_manual
 from experiments.benchmarks.mlp_task import Task, batches, mean_loss
+from experiments.benchmarks.pool_task import Task as PoolTask
 
 TINY = Task(hidden=(16,), batch_size=8, examples=100, seed=0)
 
@@ -140,5 +143,67 @@ def test_command_line(capsys):
     assert "mlp" in capsys.readouterr().out
 
 
-def test_the_reference_takes_part():
-    assert mlp.REFERENCE in mlp.CONTENDERS
+def test_the_convolution_baseline_takes_part():
+    assert conv.BASELINE in conv.CONTENDERS
+
+
+@pytest.mark.parametrize("part", ["forward", "both"])
+@pytest.mark.parametrize(
+    "task",
+    [conv_task.Task(2, (6, 5), 4, 6, 3, stride=2, padding=1, groups=2), conv_task.Task(2, (8,), 3, 4, 3, dilation=2)],
+    ids=str,
+)
+def test_convolution_contenders_run(task, part, monkeypatch):
+    monkeypatch.setattr(conv_task.Task, "repeats", 1)
+    task = replace(task, part=part)
+    for contender in (conv_contenders.fnnet_by_hand, conv_contenders.lax_autodiff):
+        assert contender(task)() >= 0
+    x, w, dy = task.arrays()
+    y = fnnet.convolution.convolve(
+        x, w, stride=task.stride, padding=task.padding, dilation=task.dilation, groups=task.groups
+    )
+    assert y.shape == dy.shape
+
+
+def test_convolution_tasks_count_their_operations():
+    task = conv_task.Task(2, (6, 5), 4, 6, 3, part="forward")
+    assert task.operations == 2 * (2 * 4 * 3 * 6) * (3 * 3 * 4)
+    assert replace(task, part="both").operations == 3 * task.operations
+    assert str(task) == "2, 6×5, 4 → 6, 3²"
+    assert len(set(map(str, conv_task.TASKS))) == len(conv_task.TASKS) >= 13
+
+
+def test_convolution_table_with_and_without_pytorch():
+    task = conv_task.Task(2, (6, 5), 4, 6, 3)
+    results = {name: Result(0, (seconds,), value, 0) for name, seconds, value in (
+        ("fnnet", 1.0, 0.5), ("lax", 4.0, 2.0), ("pytorch", 3.0, float("nan")), ("pytorch-channels-last", 2.0, 0.0)
+    )}  # fmt: skip
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(conv.table("both", [(task, Comparison(results, {}))]))
+        console.print(conv.table("both", [(task, Comparison(dict(list(results.items())[:2]), {"pytorch": "no"}))]))
+    first, second = (line for line in capture.get().splitlines() if "4 → 6" in line)
+    assert first.split()[-5:] == [f"{1000 / task.repeats:.3f}", "4.00", "2.00", "0.50", "2.00"]
+    assert second.split()[-4:] == [f"{1000 / task.repeats:.3f}", "4.00", "0.50", "2.00"]
+
+
+@pytest.mark.parametrize("benchmark", [mlp, conv, pool])
+def test_the_reference_takes_part(benchmark):
+    assert benchmark.REFERENCE in benchmark.CONTENDERS
+
+
+@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 2)])
+def test_pooling_contenders_on_xla_agree(window, stride):
+    task = PoolTask(shape=(2, 7, 8, 3), window=window, stride=stride, repeats=2, seed=0)
+    means = [getattr(pool_contenders, name)(task)() for name in ("fnnet_manual", "fnnet_autodiff", "xla")]
+    assert means[0] > 0.1
+    np.testing.assert_allclose(means, means[0], rtol=1e-6)
+
+
+def test_pooling_command_line(tmp_path, capsys):
+    output = tmp_path / "pool.json"
+    arguments = ["pool", "--setup", "halved", "--rounds", "1", "--repeats", "1", "--only", "fnnet-manual"]
+    assert cli.main("benchmarks", BENCHMARKS, arguments=[*arguments, "--output", str(output)]) == 0
+    assert "halved: 128×24×24×20 by 2×2" in " ".join(capsys.readouterr().out.split())
+    assert json.loads(output.read_text())["setups"]["halved"]["results"]["fnnet-manual"]["ratio"] == 1
+    assert cli.main("benchmarks", BENCHMARKS, arguments=["pool", "--only", "caffe"]) == 1

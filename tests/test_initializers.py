@@ -34,7 +34,8 @@ UNIFORM = [
     (initializers.he_uniform, KERNEL, 2 / 180),
     (initializers.lecun_uniform, KERNEL, 1 / 180),
 ]
-EVERY = [initializers.zeros, initializers.orthogonal, *(f for f, shape, _ in NORMAL + UNIFORM if shape == SHAPE)]
+CONSTANT = [initializers.zeros, initializers.ones]
+EVERY = [*CONSTANT, initializers.orthogonal, *(f for f, shape, _ in NORMAL + UNIFORM if shape == SHAPE)]
 
 
 def draw(function: Initializer, shape: tuple[int, ...]) -> np.ndarray:
@@ -64,8 +65,9 @@ def test_uniform(function: Initializer, shape: tuple[int, ...], variance: float)
     assert 0.999 * limit < np.abs(values).max() <= limit * (1 + 1e-6)
 
 
-def test_zeros() -> None:
+def test_zeros_and_ones() -> None:
     np.testing.assert_array_equal(draw(initializers.zeros, (2, 3)), np.zeros((2, 3)))
+    np.testing.assert_array_equal(draw(initializers.ones, (2, 3)), np.ones((2, 3)))
 
 
 @pytest.mark.usefixtures("x64")
@@ -93,7 +95,7 @@ def test_shape_and_dtype(function: Initializer, dtype: str) -> None:
         assert (drawn.shape, drawn.dtype) == ((3, 2), jnp.dtype(dtype))
 
 
-@pytest.mark.parametrize("function", EVERY[1:], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", EVERY[len(CONSTANT) :], ids=lambda f: f.__name__)
 def test_the_key_decides(function: Initializer) -> None:
     one, same, other = (function(jax.random.key(seed), (3, 2), jnp.float32) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)

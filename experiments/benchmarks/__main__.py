@@ -5,8 +5,12 @@ import sys
 from experiments.cli import main
 
 BENCHMARKS = {
+    "conv": "experiments.benchmarks.conv",
     "mlp": "experiments.benchmarks.mlp",
+    "cnn": "experiments.benchmarks.cnn",
     "optimizers": "experiments.benchmarks.optimizers",
+    "agreement": "experiments.benchmarks.agreement",
+    "pool": "experiments.benchmarks.pool",
 }
 
 if __name__ == "__main__":

@@ -11,18 +11,15 @@ become many times slower where another program takes one of the cores. The repor
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
-from experiments.benchmarks import environment, report
+from experiments.benchmarks import report
 from experiments.benchmarks.harness import compare
 from experiments.benchmarks.mlp_contenders import CONTENDERS
 from experiments.benchmarks.mlp_task import Task
-from experiments.cli import ExperimentError
+from experiments.benchmarks.start import start
 
 REFERENCE = "fnnet-manual"
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax", "equinox", "torch", "scikit-learn")
@@ -49,14 +46,7 @@ class Config:
 
 
 def run(config: Config) -> None:
-    contenders = {name: factory for name, factory in CONTENDERS.items() if name in (config.only or CONTENDERS)}
-    if unknown := set(config.only) - set(contenders):
-        raise ExperimentError(f"no contender is called {', '.join(sorted(unknown))}; known are {', '.join(CONTENDERS)}")
-    # By default every JAX process takes most of an accelerator's memory at its start, and there are several.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    console = Console()
-    machine = environment.describe(PACKAGES)
-    console.print("\n".join(f"{name:14}{value}" for name, value in machine.items()), highlight=False)
+    contenders, machine, console = start(CONTENDERS, config.only, PACKAGES)
 
     comparisons = {}
     for name in SETUPS if config.setup == "both" else (config.setup,):

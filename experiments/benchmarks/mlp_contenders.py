@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.harness import Factory, Work
-from experiments.benchmarks.mlp_task import CLASSES, Task, batches, mean_loss
+from experiments.benchmarks.mlp_task import CLASSES, Task, Training, batches, mean_loss
 
 
 def fnnet_manual(task: Task) -> Work:
@@ -127,7 +127,6 @@ def equinox(task: Task) -> Work:
     """equinox and optax: a step under ``eqx.filter_jit``, called for each batch."""
     import equinox as eqx
     import jax
-    import optax
 
     x, y = task.data()
     *hidden, output = (
@@ -136,6 +135,15 @@ def equinox(task: Task) -> Work:
     )
     activation = eqx.nn.Lambda(jax.nn.relu)
     model = eqx.nn.Sequential([*(layer for linear in hidden for layer in (linear, activation)), output])
+    return equinox_steps(model, x, y, task)
+
+
+def equinox_steps(model: Any, x: Any, y: Any, task: Training) -> Work:
+    """A step under ``eqx.filter_jit``, called for each batch."""
+    import equinox as eqx
+    import jax
+    import optax
+
     optimizer = optax.adam(task.learning_rate)
     opt_state = optimizer.init(eqx.filter(model, eqx.is_array))
     generator = np.random.default_rng(task.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -51,7 +51,20 @@ def batches(x: Array, y: Array, batch_size: int, generator: np.random.Generator)
         yield x[rows], y[rows]
 
 
-def mean_loss(losses: Sequence[Any], task: Task) -> float:
+class Training(Protocol):
+    """A task on which a network is trained, a batch at a time."""
+
+    @property
+    def examples(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+
+
+def mean_loss(losses: Sequence[Any], task: Training) -> float:
     """The mean over the examples, from the mean of each batch of an epoch."""
     starts = np.arange(0, task.examples, task.batch_size)
     return float(np.average(losses, weights=np.diff(starts, append=task.examples)))

@@ -13,18 +13,13 @@ faster. ``MB accessed`` is what XLA counts for one update. Wants an idle machine
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-
-from experiments.benchmarks import environment, report
+from experiments.benchmarks import report
 from experiments.benchmarks.harness import compare
 from experiments.benchmarks.optimizers_contenders import ARRAYS_MOVED, CONTENDERS, Task
-from experiments.cli import ExperimentError
+from experiments.benchmarks.start import named, start
 
 REFERENCE = "fnnet"
 PACKAGES = ("jax", "jaxlib", "numpy", "optax", "torch")
@@ -42,7 +37,7 @@ class Config:
     """Optimizers to measure."""
     trees: tuple[str, ...] = tuple(TREES)
     """Trees to measure them on: parameters and whether their leaves are many or few."""
-    rounds: int = 7
+    rounds: int = 15
     """Rounds timed of each contender, after the first one."""
     numbers_per_round: int = 100_000_000
     """Parameters updated in a round, over as many updates as that takes, 200 at most."""
@@ -53,13 +48,9 @@ class Config:
 
 
 def run(config: Config) -> None:
-    contenders = named(CONTENDERS, config.only or tuple(CONTENDERS), "contender")
     trees = named(TREES, config.trees, "tree")
     named(ARRAYS_MOVED, config.optimizers, "optimizer")
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    console = Console()
-    machine = environment.describe(PACKAGES)
-    console.print("\n".join(f"{name:14}{value}" for name, value in machine.items()), highlight=False)
+    contenders, machine, console = start(CONTENDERS, config.only, PACKAGES)
 
     comparisons = {}
     for tree, (parameters, leaves) in trees.items():
@@ -73,9 +64,3 @@ def run(config: Config) -> None:
             comparisons[f"{optimizer} {tree}"] = {"task": asdict(task)} | report.as_json(comparison, REFERENCE)
     report.write_json(config.output, {"environment": machine, "config": asdict(config), "setups": comparisons})
     console.print(f"numbers in {config.output}", highlight=False)
-
-
-def named(table: Mapping[str, Any], names: tuple[str, ...], kind: str) -> dict[str, Any]:
-    if unknown := set(names) - set(table):
-        raise ExperimentError(f"no {kind} is called {', '.join(sorted(unknown))}; known are {', '.join(table)}")
-    return {name: table[name] for name in names}

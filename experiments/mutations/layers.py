@@ -2,7 +2,7 @@
 
 The healthy rules: ``Dense`` has ``dw = xᵀ dy``, ``db = Σ_n dy_n``, ``dx = dy wᵀ``; ``Dropout`` has
 ``dx = m ⊙ dy / (1 − rate)``; ``Flatten`` gives ``dy`` the indices of ``x``; ``GaussianNoise`` has ``dx = dy``;
-``Sequential`` hands each layer's ``dx`` to the layer before it.
+``Sequential`` hands each layer's ``dx`` to the layer before it. The rules of images stand in ``images``.
 """
 
 from __future__ import annotations

@@ -10,9 +10,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jax.lax import erfc
 
 from fnnet import activations as f
+from fnnet.backprop.gated import (
+    gelu_backward,
+    gelu_forward,
+    mish_backward,
+    mish_forward,
+    silu_backward,
+    silu_forward,
+)
 from fnnet.binding import name_of, unbind
 from fnnet.types import ActivationFunction, Array
 
@@ -147,53 +154,6 @@ def softsign_forward(z: Array) -> tuple[Array, Array]:
 def softsign_backward(z: Array, da: Array) -> Array:
     """a = z / (1 + |z|)  ⇒  dz = da / (1 + |z|)²."""
     return da / (1 + jnp.abs(z)) / (1 + jnp.abs(z))
-
-
-def silu_forward(z: Array) -> tuple[Array, Array]:
-    return f.silu(z), z
-
-
-def silu_backward(z: Array, da: Array) -> Array:
-    """a = z σ(z)  ⇒  dz = da ⊙ σ(z) (1 + z σ(−z))."""
-    return da * (f.sigmoid(z) * (1 + f.finite(z) * f.sigmoid(-z)))
-
-
-def gelu_forward(z: Array, *, approximate: bool = False) -> tuple[Array, Array]:
-    return f.gelu(z, approximate=approximate), z
-
-
-def gelu_backward(z: Array, da: Array, *, approximate: bool = False) -> Array:
-    """a = z Φ(z)  ⇒  dz = da ⊙ (Φ(z) + z φ(z)) with φ(z) = exp(−z²/2) / √(2π).
-
-    The tanh form a = z σ(u(z))  ⇒  dz = da ⊙ (σ(u) + z σ(u) σ(−u) u'(z)) with u' = 2 √(2/π) (1 + 3 · 0.044715 z²).
-    """
-    if approximate:
-        inside = jnp.clip(z, -f.GATE_LIMIT, f.GATE_LIMIT)  # outside of it the gate is constant
-        gate, other = f.sigmoid(f.gelu_gate(inside)), f.sigmoid(-f.gelu_gate(inside))
-        slope = 2 * f.SQRT_2_OVER_PI * (1 + 3 * 0.044715 * inside**2)
-        return da * (gate + inside * gate * other * slope)
-    return da * (0.5 * erfc(-z * f.SQRT_HALF) + f.finite(z) * normal_density(z))
-
-
-def normal_density(z: Array) -> Array:
-    """``φ(z) = exp(−z²/2) / √(2π)``, to the last digits also where ``z²`` is large.
-
-    The rounding of ``z²`` would become a relative error ``z² ε`` of the result. With ``h`` the part of ``z`` whose
-    square is exact, ``exp(−z²/2) = exp(−h²/2) exp(−(z − h)(z + h)/2)``.
-    """
-    z = jnp.clip(z, -f.GATE_LIMIT, f.GATE_LIMIT)  # φ(40) is 0 in every precision
-    h = jnp.round(z * 32) / 32
-    return jnp.exp(-0.5 * h * h) * jnp.exp(-0.5 * (z - h) * (z + h)) * (f.SQRT_2_OVER_PI / 2)
-
-
-def mish_forward(z: Array) -> tuple[Array, Array]:
-    return f.mish(z), z
-
-
-def mish_backward(z: Array, da: Array) -> Array:
-    """a = z t with t = tanh(s), s = log(1 + exp(z))  ⇒  dz = da ⊙ (t + z (1 − t²) σ(z))."""
-    t = jnp.tanh(f.softplus(z))
-    return da * (t + f.finite(z) * ((1 - t) * (1 + t) * f.sigmoid(z)))
 
 
 def hard_sigmoid_forward(z: Array) -> tuple[Array, Array]:

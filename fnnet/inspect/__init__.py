@@ -1,6 +1,23 @@
 """What happens inside a network, as pure functions of the model, its parameters and inputs."""
 
 from fnnet.inspect.activations import layer_outputs
+from fnnet.inspect.landscape import (
+    PathDirections,
+    cost_plane,
+    filter_normalized,
+    path_directions,
+    plane_point,
+    project_on,
+)
 from fnnet.inspect.updates import update_ratios
 
-__all__ = ["layer_outputs", "update_ratios"]
+__all__ = [
+    "PathDirections",
+    "cost_plane",
+    "filter_normalized",
+    "layer_outputs",
+    "path_directions",
+    "plane_point",
+    "project_on",
+    "update_ratios",
+]

@@ -8,6 +8,9 @@ from typing import Any
 
 import jax
 
+from fnnet import checks
+from fnnet.activations import identity
+from fnnet.binding import brief
 from fnnet.layers.activation import Activation
 from fnnet.types import Array, Layer, Params, Shaped
 
@@ -29,15 +32,13 @@ class Sequential:
                 f"or use fnnet.sequential(layer, layer, ...)"
             )
         for i, layer in enumerate(self.layers):
-            if isinstance(layer, type) or not isinstance(layer, Layer):
-                mend = f"write {layer.__name__}(...)" if isinstance(layer, type) else "wrap a function in Activation"
-                raise TypeError(f"Sequential: layer {i} is {layer!r}, which has no init and apply; {mend}")
+            require_layer("Sequential", f"layer {i}", layer)
 
     def init(self, key: Array, x: Shaped) -> Params:
         x = jax.ShapeDtypeStruct(x.shape, x.dtype)
         params = []
         for i, layer in enumerate(self.layers):
-            with naming(i, layer):
+            with naming(f"layer {i} of Sequential", layer):
                 params.append(layer.init(jax.random.fold_in(key, i), x))
                 x = jax.eval_shape(layer.apply, params[-1], x)
         return tuple(params)
@@ -45,7 +46,7 @@ class Sequential:
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         self.check(params)
         for i, (layer, p) in enumerate(zip(self.layers, params, strict=True)):
-            with naming(i, layer):
+            with naming(f"layer {i} of Sequential", layer):
                 x = layer.apply(p, x, key=self.key(key, i), train=train)
         return x
 
@@ -67,6 +68,61 @@ class Sequential:
         return None if key is None else jax.random.fold_in(key, i)
 
 
+IDENTITY = Activation(identity)
+
+
+@dataclass(frozen=True, repr=False)
+class Residual:
+    """A layer beside a shortcut, added up: ``y = f(x) + s(x)``, or ``y = f(x) + x`` without a ``shortcut``.
+
+    Where ``f`` changes the shape, ``shortcut`` is a layer that changes it alike, such as a convolution 1×1 of the same
+    stride ("projection shortcut"). The parameters are ``{"layer": ..., "shortcut": ...}``, the latter ``{}`` if there
+    is none. ``layer`` gets the key ``jax.random.fold_in(key, 0)``, ``shortcut`` that of 1. Source: He et al. 2016,
+    "Deep residual learning for image recognition", eq. 1 and 2.
+    """
+
+    layer: Layer
+    shortcut: Layer | None = None
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        require_layer("Residual", "layer", self.layer)
+        require_layer("Residual", "shortcut", self.beside)
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        params = {}
+        for i, (name, layer) in enumerate(self.branches):
+            with naming(f"the {name} of Residual", layer):
+                params[name] = layer.init(jax.random.fold_in(key, i), x)
+        return params
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        outputs = []
+        for i, (name, layer) in enumerate(self.branches):
+            with naming(f"the {name} of Residual", layer):
+                outputs.append(layer.apply(params[name], x, key=Sequential.key(key, i), train=train))
+        return self.sum(*outputs)
+
+    @property
+    def beside(self) -> Layer:
+        return IDENTITY if self.shortcut is None else self.shortcut
+
+    @property
+    def branches(self) -> tuple[tuple[str, Layer], ...]:
+        """Both layers, each with the name of its parameters, in the order of their keys."""
+        return ("layer", self.layer), ("shortcut", self.beside)
+
+    @staticmethod
+    def sum(y: Array, beside: Array) -> Array:
+        checks.require(
+            y.shape == beside.shape,
+            f"Residual: layer gives shape {y.shape} but shortcut {beside.shape}; they are added, nothing is broadcast: "
+            f"give a shortcut that changes the shape of x as layer does",
+        )
+        checks.same_dtype("Residual", "what layer gives", y, "what shortcut gives", beside)
+        return y + beside
+
+
 def sequential(*layers: Layer | Callable[[Array], Array]) -> Sequential:
     """``Sequential`` of the given layers; a bare function such as ``fnnet.relu`` becomes ``Activation(relu)``."""
     return Sequential(tuple(as_layer(layer) for layer in layers))
@@ -79,13 +135,19 @@ def as_layer(layer: Any) -> Any:
 
 
 class naming:
-    """Adds the layer's place in the Sequential to an error that comes out of it."""
+    """Adds the layer's place in the layer that holds it to an error that comes out of it."""
 
-    def __init__(self, i: int, layer: Layer) -> None:
-        self.i, self.layer = i, layer
+    def __init__(self, place: str, layer: Layer) -> None:
+        self.place, self.layer = place, layer
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if error is not None:
-            error.add_note(f"in layer {self.i} of Sequential, {self.layer!r}")
+            error.add_note(f"in {self.place}, {self.layer!r}")
+
+
+def require_layer(place: str, name: str, layer: Any) -> None:
+    if isinstance(layer, type) or not isinstance(layer, Layer):
+        mend = f"write {layer.__name__}(...)" if isinstance(layer, type) else "wrap a function in Activation"
+        raise TypeError(f"{place}: {name} is {layer!r}, which has no init and apply; {mend}")

@@ -21,6 +21,7 @@ from fnnet.optimizers.lion import lion
 from fnnet.optimizers.momentum import momentum, nesterov
 from fnnet.optimizers.muon import muon, orthogonalized
 from fnnet.optimizers.newton import gauss_newton, newton
+from fnnet.optimizers.proximal import proximal_l1, soft_threshold
 from fnnet.optimizers.rmsprop import rmsprop
 from fnnet.optimizers.sgd import sgd
 from fnnet.optimizers.transforms import add_noise, centralize, decay_weights, project
@@ -68,10 +69,12 @@ __all__ = [
     "newton",
     "orthogonalized",
     "project",
+    "proximal_l1",
     "radam",
     "rmsprop",
     "scale",
     "sgd",
     "skip_non_finite",
+    "soft_threshold",
     "unchanged",
 ]

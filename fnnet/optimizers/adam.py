@@ -117,7 +117,7 @@ def adamw(
 
         params = params_given(place, params)
         mask = chosen(place, where, params)
-        updates, m, v = map_leaves(place, leaf, grads, state.m, state.v, params, mask)
+        updates, m, v = map_leaves(place, leaf, grads, state.m, state.v, given=(params, mask))
         return updates, AdamState(step, m, v, power1, power2)
 
     return Optimizer(init, update)

@@ -13,6 +13,7 @@ from fnnet.optimizers.hyperparameters import (
     all_in_dtype,
     check_not_negative,
     in_dtype,
+    log_of,
     next_log_power,
     total_weight,
     value_at,
@@ -20,7 +21,7 @@ from fnnet.optimizers.hyperparameters import (
     zero_log_power,
 )
 from fnnet.optimizers.leaves import map_leaves, zero_moments, zero_step
-from fnnet.types import Array, Hyperparameter, Params, Schedule
+from fnnet.types import Array, Hyperparameter, Params, Scalar, Schedule
 
 
 def nadam(
@@ -34,7 +35,8 @@ def nadam(
     With Adam's ``m``, ``v`` and ``v̂``, and ``Π_t`` the product of the first ``t`` values of ``β₁``:
     ``m̄ = β₁₍ₜ₊₁₎ m / (1 − Π_{t+1}) + (1 − β₁₍ₜ₎) g / (1 − Π_t)``,  ``θ ← θ − α m̄ / (√v̂ + ε)``.
 
-    With a constant ``β₁`` this is optax's; Dozat and PyTorch let it grow: ``beta1=nadam_momentum(0.9)``.
+    With a constant ``β₁`` this is optax's; Dozat lets it grow: ``beta1=nadam_momentum(0.9)``. In PyTorch's it grows,
+    but not in the average ``m``; with ``momentum_decay=1e9`` it is constant there and the two are the same.
     """
     check_adam("optimizers.nadam", learning_rate, beta1, beta2, epsilon)
 
@@ -129,7 +131,8 @@ def radam(
     ``r = √((ρ_t − 4) (ρ_t − 2) ρ∞ / ((ρ∞ − 4) (ρ∞ − 2) ρ_t))``.
 
     ``ρ_t`` is the length of the average in ``v̂``: with few gradients in it, its inverse varies too much to divide by.
-    The paper's threshold is 4, at which ``r`` is 0; PyTorch's and optax's is 5. ``β₂`` is a number.
+    The paper's threshold is 4, at which ``r`` is 0; PyTorch's and optax's is 5. optax's is the same; PyTorch adds ``ε``
+    to ``√v``, before its bias is corrected. ``β₂`` is a number.
     """
     check_adam("optimizers.radam", learning_rate, beta1, beta2, epsilon)
     check_not_negative("optimizers.radam", threshold=threshold)
@@ -148,7 +151,7 @@ def radam(
             m_hat = m / total_weight(beta1, power1, step, m.dtype)
             weight2 = total_weight(beta2, power2, step, m.dtype)
             longest = 2 / (1 - b2) - 1
-            length = longest - 2 * step.astype(m.dtype) * (1 - weight2) / weight2
+            length = average_length(step.astype(m.dtype), log_of(beta2, m.dtype))
             rectified = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
             adaptive = length > max(threshold, 4)
             r = jnp.sqrt(jnp.where(adaptive, rectified, 1))
@@ -159,3 +162,19 @@ def radam(
         return updates, AdamState(step, m, v, power1, power2)
 
     return Optimizer(lambda params: adam_state(params, beta1, beta2), update)
+
+
+def average_length(t: Array, log_beta: Scalar) -> Array:
+    """radam's ``ρ_t``, a small difference of large lengths, without the cancellation.
+
+    With ``L = −log β`` and ``h(y) = coth(y/2) − 2/y`` there is ``ρ∞ = 2/L + h(L)`` and
+    ``2 t βᵗ / (1 − βᵗ) = 2/L + t h(tL) − t``, so ``ρ_t = t + h(L) − t h(tL)``.
+    """
+
+    def h(y: Array) -> Array:
+        square = jnp.square(y)
+        inner = 1 - square / 42 * (1 - square / 40 * (1 - 5 * square / 198))
+        return jnp.where(y < 0.25, y / 6 * (1 - square / 60 * inner), 1 / jnp.tanh(y / 2) - 2 / y)
+
+    rate = jnp.asarray(-log_beta).astype(t.dtype)
+    return t + h(rate) - t * h(t * rate)

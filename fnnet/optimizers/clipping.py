@@ -91,7 +91,7 @@ def adaptive_clip(
             return (scaled(g, shrinking(bound, length)),)
 
         params = params_given(place, params)
-        (updates,) = map_leaves(place, leaf, grads, params, chosen(place, where, params))
+        (updates,) = map_leaves(place, leaf, grads, given=(params, chosen(place, where, params)))
         return updates, ScaleState(state.step + 1)
 
     return Optimizer(init, update)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.optimizers.base import Optimizer
 from fnnet.optimizers.hyperparameters import check_not_negative, in_dtype, value_at
-from fnnet.optimizers.leaves import brief_names, chosen, zero_step
+from fnnet.optimizers.leaves import brief_names, chosen, flattened, moment_dtype, zero_step
 from fnnet.paths import map_named, named_leaves
 from fnnet.types import Array, Hyperparameter, Params, Scalar
 
@@ -23,6 +23,7 @@ def groups(label: Callable[[str], str], optimizers: Mapping[str, Optimizer]) -> 
     state is a dict of the groups' states, each over its own parameters alone. Every group must have a parameter.
     """
     known = sorted(optimizers)
+    checks.require(bool(known), "optimizers.groups: no optimizers; expected one for each label")
 
     def check(params: Params) -> None:
         labels = {name: label(name) for name, _ in named_leaves(params)}
@@ -52,11 +53,15 @@ def masked(optimizer: Optimizer, where: Callable[[str], bool]) -> Optimizer:
 def grouped(label: Callable[[str], str], table: dict[str, Optimizer], check: Callable[[Params], Any]) -> Optimizer:
     """``groups`` whose parameters are looked at by ``check``."""
 
+    def labels(tree: Params) -> list[str]:
+        return [label(name) for name, _ in named_leaves(tree)]
+
     def split(tree: Params) -> dict[str, Params]:
         """For every group the tree with None, which has no leaves, for the parameters of the others."""
+        leaves, structure = flattened(tree)
+        of_leaves = list(zip(leaves, labels(tree), strict=True))
         return {
-            group: map_named(lambda name, leaf: leaf if label(name) == group else None, tree)  # noqa: B023
-            for group in table
+            group: structure.unflatten([leaf if of == group else None for leaf, of in of_leaves]) for group in table
         }
 
     def init(params: Params) -> dict[str, Any]:
@@ -68,8 +73,11 @@ def grouped(label: Callable[[str], str], table: dict[str, Optimizer], check: Cal
         parts = split(grads)
         of_params = dict.fromkeys(table) if params is None else split(params)
         results = {group: table[group].update(parts[group], state[group], of_params[group]) for group in table}
-        updates = {name: leaf for part, _ in results.values() for name, leaf in named_leaves(part)}
-        return map_named(lambda name, g: updates[name], grads), {group: s for group, (_, s) in results.items()}
+        _, structure = flattened(grads)
+        # By the place in the tree, not by the name: {"a.b": ...} and {"a": {"b": ...}} have the same one.
+        columns = {group: structure.flatten_up_to(updates) for group, (updates, _) in results.items()}
+        updates = structure.unflatten([columns[group][i] for i, group in enumerate(labels(grads))])
+        return updates, {group: s for group, (_, s) in results.items()}
 
     return Optimizer(init, update)
 
@@ -112,7 +120,7 @@ def scale(factor: Hyperparameter) -> Optimizer:
 
     def update(grads: Params, state: ScaleState, params: Params | None = None) -> tuple[Params, ScaleState]:
         c = value_at(factor, state.step)
-        return jax.tree.map(lambda g: in_dtype(c, g.dtype) * g, grads), ScaleState(state.step + 1)
+        return jax.tree.map(lambda u: multiplied(u, c), grads), ScaleState(state.step + 1)
 
     return Optimizer(lambda params: ScaleState(zero_step()), update)
 
@@ -134,9 +142,15 @@ def layerwise(multiplier: Callable[[str], Scalar]) -> Optimizer:
         return ()
 
     def update(grads: Params, state: tuple[()], params: Params | None = None) -> tuple[Params, tuple[()]]:
-        return map_named(lambda name, g: in_dtype(checked(name), g.dtype) * g, grads), state
+        return map_named(lambda name, u: multiplied(u, checked(name)), grads), state
 
     return Optimizer(init, update)
+
+
+def multiplied(u: Array, factor: Scalar) -> Array:
+    """``c u``, calculated in at least float32 and rounded once."""
+    wide = moment_dtype(u)
+    return jnp.asarray(in_dtype(factor, wide) * u.astype(wide)).astype(u.dtype)
 
 
 def depth_decay(params: Params, decay: Scalar) -> Callable[[str], Scalar]:

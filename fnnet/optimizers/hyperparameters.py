@@ -13,7 +13,12 @@ from fnnet.types import Array, DType, Hyperparameter, Scalar
 
 def value_at(hyperparameter: Hyperparameter, step: Array) -> Scalar:
     """A hyper-parameter's value at ``step``: of a schedule, its value there; else the number itself."""
-    return hyperparameter(step) if callable(hyperparameter) else hyperparameter
+    if not callable(hyperparameter):
+        return hyperparameter
+    value = hyperparameter(step)
+    if jnp.shape(value) != ():
+        raise ValueError(f"optimizers: a schedule gave an array of shape {jnp.shape(value)}; expected one number")
+    return value
 
 
 def values_at(step: Array, *hyperparameters: Hyperparameter) -> tuple[Scalar, ...]:
@@ -32,18 +37,28 @@ def all_in_dtype(dtype: DType, *values: Scalar) -> tuple[Scalar, ...]:
     return tuple(in_dtype(value, dtype) for value in values)
 
 
+def check_scalar(place: str, name: str, value: Hyperparameter) -> None:
+    """An array of rates would be broadcast over the entries of a parameter."""
+    if not callable(value) and jnp.shape(value) != ():
+        raise ValueError(
+            f"{place}: {name} has shape {jnp.shape(value)}; expected one number: use jax.vmap to try several at once"
+        )
+
+
 def check_rate(place: str, learning_rate: Hyperparameter) -> None:
     check_not_negative(place, learning_rate=learning_rate)
 
 
 def check_not_negative(place: str, **hyperparameters: Hyperparameter) -> None:
     for name, value in hyperparameters.items():
+        check_scalar(place, name, value)
         checks.in_range(place, name, value, 0, float("inf"), open_high=True)
 
 
 def check_decay(place: str, **hyperparameters: Hyperparameter) -> None:
     """Weights of a moving average, in ``[0, 1)``: with 1 it would never move."""
     for name, value in hyperparameters.items():
+        check_scalar(place, name, value)
         checks.in_range(place, name, value, 0, 1, open_high=True)
 
 
@@ -59,7 +74,7 @@ def zero_log_power(beta: Hyperparameter) -> LogPower:
 
 def next_log_power(beta: Hyperparameter, log_power: LogPower, step: Array) -> LogPower:
     """The state after the update number ``step``, counted from 0."""
-    return log_power + jnp.log(beta(step)) if callable(beta) else ()
+    return log_power + log_of(beta(step), log_power.dtype) if callable(beta) else ()
 
 
 def total_weight(beta: Hyperparameter, log_power: LogPower, updates: Array, dtype: DType) -> Array:
@@ -69,7 +84,11 @@ def total_weight(beta: Hyperparameter, log_power: LogPower, updates: Array, dtyp
     """
     if callable(beta):
         return -jnp.expm1(jnp.asarray(log_power).astype(dtype))
-    t = updates.astype(dtype)
+    return -jnp.expm1(updates.astype(dtype) * log_of(beta, dtype))
+
+
+def log_of(beta: Scalar, dtype: DType) -> Scalar:
+    """``log β``, of a Python number to all its digits: rounded to float32, that of 0.999 is wrong in the fifth."""
     if isinstance(beta, (int, float)):
-        return -jnp.expm1(t * math.log(beta)) if beta > 0 else jnp.ones_like(t)
-    return -jnp.expm1(t * jnp.log(jnp.asarray(beta).astype(dtype)))
+        return math.log(beta) if beta > 0 else -math.inf
+    return jnp.log(jnp.asarray(beta).astype(dtype))

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnnet.checks import dtype_of, is_float, require
+from fnnet.checks import at_least_float32, dtype_of, is_float, require
 from fnnet.paths import map_named, named_leaves
 from fnnet.types import Array, DType, Params
 
@@ -18,18 +18,21 @@ def moment_dtype(leaf: Any) -> DType:
 
     In bfloat16 a factor of 0.999 rounds to 1 and a moment would never decay.
     """
-    return leaf.dtype if jnp.finfo(leaf.dtype).bits >= 32 else jnp.float32
+    return at_least_float32(leaf)
 
 
 def full_moments(params: Params, value: float) -> Params:
-    """A new tree of one number with the shapes of ``params`` in ``moment_dtype``. Call it once for each moment."""
+    """A new tree of one number with the shapes and shardings of ``params`` in ``moment_dtype``.
+
+    Call it once for each moment.
+    """
     for name, p in named_leaves(params):
         if not is_float(p):
             raise TypeError(
                 f"optimizers: parameter {name!r} has dtype {dtype_of(p)}; expected floating point: convert it with "
                 f".astype, or keep what is not trained out of the parameters"
             )
-    return jax.tree.map(lambda p: jnp.full(p.shape, value, moment_dtype(p)), params)
+    return jax.tree.map(lambda p: jnp.full_like(p, value, dtype=moment_dtype(p)), params)
 
 
 def zero_moments(params: Params) -> Params:
@@ -40,20 +43,24 @@ def zero_step() -> Array:
     return jnp.zeros((), jnp.int32)
 
 
-def map_leaves(place: str, function: Callable[..., tuple[Any, ...]], grads: Params, *trees: Params) -> Any:
-    """``function(g, ...) -> (update, ...)`` over the leaves; the tree of updates, then a tree for each other result.
+def map_leaves(
+    place: str,
+    function: Callable[..., tuple[Any, ...]],
+    grads: Params,
+    *moments: Params,
+    given: tuple[Params, ...] = (),
+) -> Any:
+    """``function(g, *moments, *given) -> (update, *moments)`` over the leaves, as a tree for each of the results.
 
-    The function's results follow its arguments: an update for the gradient, a new value for each moment; it may return
-    fewer than it was given. ``trees`` must have the structure and shapes of the gradients; a tree of Python booleans
-    is a mask and has no shapes.
+    ``moments`` and ``given`` must have the structure and shapes of the gradients; a tree of Python booleans is a mask
+    and has no shapes.
     """
-    check_same_trees(place, grads, *trees)
+    check_same_trees(place, grads, *moments, *given)
     leaves, structure = flattened(grads)
-    columns = [structure.flatten_up_to(tree) for tree in trees]
+    columns = [structure.flatten_up_to(tree) for tree in (*moments, *given)]
     rows = [function(*row) for row in zip(leaves, *columns, strict=True)]
-    if not rows:
-        return (grads, *trees)
-    return tuple(structure.unflatten(column) for column in zip(*rows, strict=True))
+    # Not zip(*rows), which gives nothing for a tree without leaves.
+    return tuple(structure.unflatten([row[i] for row in rows]) for i in range(1 + len(moments)))
 
 
 def flattened(tree: Params) -> tuple[list[Any], Any]:

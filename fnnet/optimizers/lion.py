@@ -55,7 +55,7 @@ def lion(
             return (-rate * change).astype(g.dtype), b2 * m + (1 - b2) * wide
 
         params = params_given(place, params)
-        updates, m = map_leaves(place, leaf, grads, state.m, params, chosen(place, where, params))
+        updates, m = map_leaves(place, leaf, grads, state.m, given=(params, chosen(place, where, params)))
         return updates, LionState(state.step + 1, m)
 
     return Optimizer(init, update)

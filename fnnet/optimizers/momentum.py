@@ -21,7 +21,8 @@ def momentum(learning_rate: Hyperparameter, beta: Hyperparameter = 0.9, *, avera
     Averaged form (the default):  ``v ← β v + (1 − β) g``,  ``θ ← θ − α v``.
     Heavy ball (``averaged=False``; Polyak 1964, eq. 9; PyTorch's and optax's form):  ``v ← β v + g``,  ``θ ← θ − α v``.
 
-    The velocity starts at 0. The heavy ball with rate ``α (1 − β)`` takes the steps of the averaged form with ``α``.
+    The velocity starts at 0; with PyTorch's ``dampening`` it starts with the whole of the first gradient. The heavy
+    ball with rate ``α (1 − β)`` takes the steps of the averaged form with ``α``.
     """
     check_rate("optimizers.momentum", learning_rate)
     check_decay("optimizers.momentum", beta=beta)

@@ -11,7 +11,7 @@ from fnnet import checks
 from fnnet.optimizers.base import Optimizer
 from fnnet.optimizers.groups import grouped
 from fnnet.optimizers.hyperparameters import all_in_dtype, check_decay, check_not_negative, check_rate, values_at
-from fnnet.optimizers.leaves import chosen, map_leaves, params_given, zero_moments, zero_step
+from fnnet.optimizers.leaves import chosen, map_leaves, norm, params_given, zero_moments, zero_step
 from fnnet.optimizers.momentum import MomentumState
 from fnnet.paths import is_weight, named_leaves
 from fnnet.types import Array, Hyperparameter, Params
@@ -37,7 +37,8 @@ def muon(
     ``where`` chooses the matrices by their names, by default the weights; Jordan leaves the first and the last layer to
     ``others`` as well. A weight with more axes is the matrix of its last axis against all others together, as a kernel
     is of its patches. The state is that of ``groups`` named "matrices" and "others". optax's
-    ``contrib.muon`` has the same steps, its moments averaged and corrected for bias; PyTorch works in bfloat16.
+    ``contrib.muon`` averages the momentum and corrects its bias: without ``nesterov`` the same steps, with it another
+    mixture of ``g`` and ``v`` in the first ones. PyTorch works in bfloat16.
     """
     return grouped(
         lambda name: "matrices" if where(name) else "others",
@@ -79,7 +80,7 @@ def muon_matrices(
             change = longer * orthogonalized(matrix, iterations).reshape(v.shape) + decay * p.astype(v.dtype)
             return (-rate * change).astype(g.dtype), v
 
-        updates, velocity = map_leaves(place, leaf, grads, state.velocity, params_given(place, params))
+        updates, velocity = map_leaves(place, leaf, grads, state.velocity, given=(params_given(place, params),))
         return updates, MomentumState(state.step + 1, velocity)
 
     return Optimizer(init, update)
@@ -89,11 +90,13 @@ def orthogonalized(matrix: Array, iterations: int = 5) -> Array:
     """About ``U Vᵀ`` of a matrix ``U S Vᵀ``: every singular value brought near 1, without a decomposition.
 
     ``X ← a X + (b A + c A²) X`` with ``A = X Xᵀ``, from ``X = M / ‖M‖_F``; ``a, b, c = NEWTON_SCHULZ``.
+    A matrix of zeros stays one. Jordan divides by ``‖M‖_F + 1e-7``, which shrinks the steps of small gradients.
     """
     a, b, c = NEWTON_SCHULZ
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else matrix.T  # the smaller of the two products
-    x = x / (jnp.sqrt(jnp.square(x).sum()) + 1e-7)
+    length = norm(x)
+    x = x / jnp.where(length == 0, 1, length)
 
     def iteration(x: Array, _: None) -> tuple[Array, None]:
         gram = x @ x.T

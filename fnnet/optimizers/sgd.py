@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from fnnet.optimizers.base import Optimizer
 from fnnet.optimizers.hyperparameters import check_rate, in_dtype, value_at
-from fnnet.optimizers.leaves import zero_step
+from fnnet.optimizers.leaves import moment_dtype, zero_step
 from fnnet.types import Array, Hyperparameter, Params
 
 
@@ -29,7 +30,11 @@ def sgd(learning_rate: Hyperparameter) -> Optimizer:
 
     def update(grads: Params, state: SgdState, params: Params | None = None) -> tuple[Params, SgdState]:
         rate = value_at(learning_rate, state.step)
-        updates = jax.tree.map(lambda g: -in_dtype(rate, g.dtype) * g, grads)
-        return updates, SgdState(state.step + 1)
+
+        def leaf(g: Array) -> Array:
+            wide = moment_dtype(g)
+            return jnp.asarray(-in_dtype(rate, wide) * g.astype(wide)).astype(g.dtype)
+
+        return jax.tree.map(leaf, grads), SgdState(state.step + 1)
 
     return Optimizer(init, update)

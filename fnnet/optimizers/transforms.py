@@ -37,7 +37,7 @@ def decay_weights(strength: Hyperparameter, where: Callable[[str], bool] = is_we
             return ((u.astype(wide) - in_dtype(decay, wide) * p.astype(wide)).astype(u.dtype) if decays else u,)
 
         params = params_given(place, params)
-        (updates,) = map_leaves(place, leaf, grads, params, chosen(place, where, params))
+        (updates,) = map_leaves(place, leaf, grads, given=(params, chosen(place, where, params)))
         return updates, ScaleState(state.step + 1)
 
     return Optimizer(init, update)
@@ -56,7 +56,10 @@ def centralize(where: Callable[[str], bool] = is_weight) -> Optimizer:
 
     def update(grads: Params, state: tuple[()], params: Params | None = None) -> tuple[Params, tuple[()]]:
         def leaf(g: Array, centred: bool) -> Array:
-            return g - g.mean(tuple(range(g.ndim - 1)), keepdims=True) if centred and g.ndim > 1 else g
+            if not centred or g.ndim < 2:
+                return g
+            wide = g.astype(moment_dtype(g))
+            return (wide - wide.mean(tuple(range(g.ndim - 1)), keepdims=True)).astype(g.dtype)
 
         return jax.tree.map(leaf, grads, chosen("optimizers.centralize", where, grads)), state
 
@@ -109,7 +112,7 @@ def project(projection: Callable[[Array], Array], where: Callable[[str], bool] =
             return (jnp.asarray(projection(p + u.astype(p.dtype)) - p).astype(u.dtype) if projected else u,)
 
         params = params_given(place, params)
-        (updates,) = map_leaves(place, leaf, grads, params, chosen(place, where, params))
+        (updates,) = map_leaves(place, leaf, grads, given=(params, chosen(place, where, params)))
         return updates, state
 
     return Optimizer(init, update)

@@ -59,7 +59,8 @@ def lars(
             return (-v).astype(g.dtype), v
 
         params = params_given(place, params)
-        updates, velocity = map_leaves(place, leaf, grads, state.velocity, params, chosen(place, where, params))
+        mask = chosen(place, where, params)
+        updates, velocity = map_leaves(place, leaf, grads, state.velocity, given=(params, mask))
         return updates, MomentumState(state.step + 1, velocity)
 
     return Optimizer(init, update)
@@ -107,13 +108,14 @@ def lamb(
             return (-rate * u).astype(g.dtype), m, v
 
         params = params_given(place, params)
-        updates, m, v = map_leaves(place, leaf, grads, state.m, state.v, params, chosen(place, where, params))
+        mask = chosen(place, where, params)
+        updates, m, v = map_leaves(place, leaf, grads, state.m, state.v, given=(params, mask))
         return updates, AdamState(step, m, v, power1, power2)
 
     return Optimizer(init, update)
 
 
 def ratio(factor: Scalar, above: Array, below: Array) -> Array:
-    """``factor · above / below``, 1 where either is 0."""
-    usable = (above > 0) & (below > 0)
-    return jnp.where(usable, factor * above / jnp.where(usable, below, 1), 1)
+    """``factor · above / below``, 1 where either is 0; NaN where either is."""
+    unusable = (above == 0) | (below == 0)
+    return jnp.where(unusable, 1, factor * above / jnp.where(unusable, 1, below))

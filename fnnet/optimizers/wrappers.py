@@ -122,14 +122,15 @@ def average_parameters(optimizer: Optimizer, decay: Hyperparameter | None = None
 class LookaheadState(NamedTuple):
     inner: Any
     slow: Params
-    fast_steps: Array  # since the last slow one
+    step: Array  # of the fast ones
 
 
 def lookahead(optimizer: Optimizer, every: int = 5, rate: Hyperparameter = 0.5) -> Optimizer:
     """Slow weights that follow the fast ones of ``optimizer`` (Zhang et al. 2019, algorithm 1).
 
     After every ``k`` fast steps ``θ``:  ``φ ← φ + α (θ − φ)``,  ``θ ← φ``;  ``k = every``, ``α = rate``. The state of
-    ``optimizer`` goes on. ``state.slow`` is ``φ``, the parameters to evaluate with.
+    ``optimizer`` goes on. ``state.slow`` is ``φ``, the parameters to evaluate with. A schedule of ``α`` is of the fast
+    steps.
     """
     place = "optimizers.lookahead"
     checks.positive_integer(place, "every", every)
@@ -141,16 +142,14 @@ def lookahead(optimizer: Optimizer, every: int = 5, rate: Hyperparameter = 0.5) 
     def update(grads: Params, state: LookaheadState, params: Params | None = None) -> tuple[Params, LookaheadState]:
         params = params_given(place, params)
         fast, inner = optimizer.update(grads, state.inner, params)
-        count = state.fast_steps + 1
-        alpha = value_at(rate, state.fast_steps)
+        alpha, count = value_at(rate, state.step), state.step + 1
+        meets = count % every == 0
 
-        def leaf(u: Array, p: Array, slow: Array) -> tuple[Array, Array]:
-            next_slow = slow + in_dtype(alpha, slow.dtype) * (p + u.astype(p.dtype) - slow)
-            return jnp.where(count == every, (next_slow - p).astype(u.dtype), u), jnp.where(
-                count == every, next_slow, slow
-            )
+        def leaf(u: Array, slow: Array, p: Array) -> tuple[Array, Array]:
+            followed = slow + in_dtype(alpha, slow.dtype) * (p + u.astype(p.dtype) - slow)
+            return jnp.where(meets, (followed - p).astype(u.dtype), u), jnp.where(meets, followed, slow)
 
-        updates, slow = map_leaves(place, leaf, fast, params, state.slow)[:2]
-        return updates, LookaheadState(inner, slow, count % every)
+        updates, slow = map_leaves(place, leaf, fast, state.slow, given=(params,))
+        return updates, LookaheadState(inner, slow, count)
 
     return Optimizer(init, update)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Activation, Dense, Flatten, activations, sequential, tanh
+from fnnet import Activation, Conv, ConvTranspose, Dense, Flatten, activations, sequential, tanh
 from fnnet.backprop import RULES, as_custom_vjp, vjp
 from fnnet.backprop.activations import ACTIVATION_RULES
 from fnnet.backprop.losses import LOSS_GRADIENTS, loss_gradient
@@ -120,13 +120,48 @@ def test_activation_rule_equals_reference(case: LayerCase) -> None:
     assert_close(pullback(cotangent(y))[1], expected.derivative(np.asarray(x), np.asarray(cotangent(y)), **options))
 
 
+def sized(layer: Conv | ConvTranspose, expected: reference.Reference) -> reference.Reference:
+    """The reference with the sizes of the layer."""
+    sizes = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
+    if isinstance(layer, ConvTranspose):
+        sizes["output_padding"] = layer.output_padding
+    return reference.Reference(partial(expected.value, **sizes), partial(expected.derivative, **sizes))
+
+
+# Explicit in every axis, as the reference wants them.
+NONE, ONE = ((0, 0), (0, 0)), (1, 1)
+CONVOLUTIONS = [
+    (Conv(3, 2, ONE, NONE, ONE), (2, 4, 3, 2)),
+    (Conv(1, 1, ONE, NONE, ONE), (1, 2, 2, 1)),
+    (Conv(2, (4, 3), ONE, NONE, ONE), (2, 4, 3, 2)),
+    (Conv(2, 3, (2, 3), NONE, ONE), (2, 5, 7, 1)),
+    (Conv(2, 3, (2, 1), ((1, 1), (0, 2)), ONE), (2, 4, 3, 2)),
+    (Conv(2, (2, 3), ONE, ((0, 1), (2, 2)), (3, 2)), (2, 4, 4, 1)),
+    (Conv(4, 2, ONE, NONE, ONE, 2), (2, 3, 3, 4)),
+    (Conv(6, 2, (1, 2), ((1, 0), (0, 0)), ONE, 3), (2, 3, 4, 3)),
+    (Conv(3, (2,), (1,), ((0, 0),), (1,)), (3, 4, 2)),
+    (Conv(2, (3,), (2,), ((2, 1),), (2,), use_bias=False), (2, 5, 2)),
+    (Conv(2, 2, (1, 2, 1), ((0, 0), (1, 0), (0, 1)), (1, 1, 2)), (2, 2, 3, 3, 1)),
+    (Conv(2, 3, (2, 2), ((1, 1), (1, 1)), ONE, method="xla"), (2, 5, 4, 2)),
+]
+TRANSPOSED = [
+    (ConvTranspose(3, 2, ONE, NONE, ONE), (2, 2, 3, 2)),
+    (ConvTranspose(2, (3, 2), (2, 3), ((1, 0), (0, 1)), ONE, 1, (1, 2)), (2, 2, 3, 1)),
+    (ConvTranspose(4, 2, (1, 2), NONE, (2, 1), 2, (0, 1)), (2, 2, 2, 6)),
+    (ConvTranspose(2, (3,), (2,), ((1, 1),), (1,), use_bias=False), (2, 3, 2)),
+]
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "expected"),
     [
         (Dense(4), (5, 3), reference.DENSE),
         (Dense(2), (2, 3, 3), reference.DENSE),
         (Flatten(), (3, 2, 2), reference.FLATTEN),
+        *((layer, shape, sized(layer, reference.CONV)) for layer, shape in CONVOLUTIONS),
+        *((layer, shape, sized(layer, reference.CONV_TRANSPOSE)) for layer, shape in TRANSPOSED),
     ],
+    ids=lambda value: repr(value) if isinstance(value, Layer) else "",
 )
 def test_layer_rule_equals_reference(layer: Layer, shape: tuple[int, ...], expected: reference.Reference) -> None:
     case = LayerCase("", lambda: layer, shape)

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, Dropout, activations, backprop, bind, losses, penalties, sequential
+from fnnet import Activation, Cost, Dense, Dropout, activations, backprop, bind, losses, penalties, sequential
 from fnnet.backprop import as_custom_vjp
+from fnnet.backprop.losses import loss_gradient
+from fnnet.binding import name_of
 from tests.cases import SEED, random_params
 from tests.compare import assert_close
 
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 X = np.random.default_rng(SEED).standard_normal((3, 2))
 LABELS = np.array([0, 1, 1])
 REAL = np.random.default_rng(SEED + 1).standard_normal((3, 2))
+GELU_TANH = bind(activations.gelu, approximate=True)
 COSTS = [
     (activations.tanh, losses.softmax_cross_entropy, LABELS),
     (activations.relu, losses.softmax_cross_entropy, LABELS),
@@ -67,6 +70,34 @@ def test_hessian_vector_product_of_the_gradient_by_hand() -> None:
         ]
 
     assert_close(*products(params))
+
+
+@pytest.mark.parametrize("f", [activations.silu, activations.gelu, GELU_TANH, activations.mish], ids=name_of)
+def test_of_activations_in_float32(f: Any) -> None:
+    """There the rule has a polynomial around the root of the derivative."""
+    z = jnp.linspace(-3, 1, 41)
+    layer = as_custom_vjp(Activation(f))
+
+    def slope(z: Any) -> Any:
+        return jax.vjp(lambda z: layer.apply({}, z), z)[1](jnp.ones_like(z))[0]
+
+    z32 = z.astype("float32")
+    found = jax.jit(lambda z: jax.jvp(slope, (z,), (jnp.ones_like(z),))[1])(z32)
+    np.testing.assert_allclose(found, jax.vmap(jax.grad(jax.grad(f)))(z32.astype("float64")), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [(losses.softmax_cross_entropy, [0.7, 0.2]), (bind(losses.focal, smoothing=0.1), 1), (losses.cosine, [0.7, 0.2])],
+    ids=name_of,
+)
+def test_of_losses_in_float32(loss: Any, target: Any) -> None:
+    """There the gradient is computed in double length."""
+    target32, target = (jnp.asarray([target], kind if isinstance(target, list) else int) for kind in ("float32", float))
+    x = jnp.asarray([[0.3, -1.2]])
+    found = jax.jit(jax.jacfwd(lambda x: loss_gradient(loss, x, target32)))(x.astype("float32"))
+    expected = jax.hessian(lambda x: loss(x, target).sum())(x)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-6)
 
 
 def test_forward_mode_of_the_layer_itself_is_refused() -> None:

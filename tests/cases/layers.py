@@ -10,15 +10,27 @@ import numpy as np
 
 from fnnet import (
     Activation,
+    Affine,
+    AvgPool,
+    BatchNorm,
     Bidirectional,
+    Conv,
+    ConvTranspose,
     Dense,
     Dropout,
     Flatten,
     GaussianNoise,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    GroupNorm,
     GRUCell,
+    LayerNorm,
     LSTMCell,
+    MaxPool,
     Recurrent,
+    Residual,
     RNNCell,
+    Upsample,
     activations,
     bind,
     relu,
@@ -105,6 +117,16 @@ OTHERS = [
     LayerCase("Dense without bias", lambda: Dense(4, use_bias=False), (5, 3)),
     LayerCase("Dense of a sequence", lambda: Dense(4), (2, 3, 3)),
     LayerCase("Dense of one example", lambda: Dense(1), (1, 1)),
+    LayerCase("Conv", lambda: Conv(3, 2), (2, 4, 5, 2)),
+    LayerCase("Conv of a sequence", lambda: Conv(2, 3, stride=2, padding="SAME", use_bias=False), (3, 6, 2)),
+    LayerCase("Conv with everything", lambda: Conv(4, (3, 2), (2, 1), ((0, 2), 1), (1, 2), 2), (2, 5, 5, 4)),
+    LayerCase("Conv by XLA", lambda: Conv(4, (3, 2), (2, 1), ((0, 2), 1), (1, 2), 2, method="xla"), (2, 5, 5, 4)),
+    LayerCase("Conv by patches", lambda: Conv(4, 2, groups=2, method="patches"), (3, 3, 4, 4)),
+    LayerCase("Conv in depth", lambda: Conv(6, 2, groups=3), (2, 3, 4, 3)),
+    LayerCase("Conv of a volume", lambda: Conv(2, 2), (2, 3, 2, 3, 1)),
+    LayerCase("ConvTranspose", lambda: ConvTranspose(3, 2, stride=2), (2, 2, 3, 2)),
+    LayerCase("ConvTranspose with everything", lambda: ConvTranspose(4, 3, 2, 1, 1, 2, (1, 0)), (2, 2, 3, 6)),
+    LayerCase("ConvTranspose of a sequence", lambda: ConvTranspose(2, 3, 2, "SAME", use_bias=False), (3, 4, 1)),
     LayerCase("Flatten", lambda: Flatten(), (5, 2, 3)),
     LayerCase("Flatten of one axis", lambda: Flatten(), (5,)),
     LayerCase("Dropout", lambda: Dropout(0.4), (5, 3)),
@@ -125,6 +147,52 @@ OTHERS = [
     LayerCase("CustomVJP", lambda: as_custom_vjp(sequential(Dense(4), tanh)), (5, 3)),
 ]
 
+UNEVEN = ((2, 1), (0, 1))  # padding of the two spatial axes
+
+POOLING = [
+    LayerCase("MaxPool", lambda: MaxPool(2), (3, 4, 6, 2)),
+    LayerCase("MaxPool of a sequence", lambda: MaxPool(2), (3, 5, 2)),
+    LayerCase("MaxPool of a volume", lambda: MaxPool((2, 1, 2)), (2, 2, 2, 3, 2)),
+    LayerCase("MaxPool, overlapping", lambda: MaxPool(3, stride=2, padding="SAME"), (2, 5, 6, 2)),
+    LayerCase("MaxPool, stride 1", lambda: MaxPool((2, 3), stride=1), (2, 4, 5, 2)),
+    LayerCase("MaxPool with gaps", lambda: MaxPool((1, 2), stride=(2, 3)), (2, 5, 6, 2)),
+    LayerCase("MaxPool, uneven padding", lambda: MaxPool((3, 2), stride=(1, 2), padding=UNEVEN), (2, 4, 5, 2)),
+    LayerCase("MaxPool of everything", lambda: MaxPool((4, 5)), (2, 4, 5, 2)),
+    LayerCase("AvgPool", lambda: AvgPool(2), (3, 4, 6, 2)),
+    LayerCase("AvgPool of a sequence", lambda: AvgPool(2), (3, 5, 2)),
+    LayerCase("AvgPool, overlapping", lambda: AvgPool(3, stride=2, padding="SAME"), (2, 5, 6, 2)),
+    LayerCase("AvgPool, counting padding", lambda: AvgPool(3, 2, "SAME", count_padding=True), (2, 5, 6, 2)),
+    LayerCase("AvgPool with gaps", lambda: AvgPool((1, 2), stride=(2, 3)), (2, 5, 6, 2)),
+    LayerCase("AvgPool, uneven padding", lambda: AvgPool((3, 2), stride=(1, 2), padding=UNEVEN), (2, 4, 5, 2)),
+    LayerCase("GlobalAvgPool", lambda: GlobalAvgPool(), (3, 4, 5, 2)),
+    LayerCase("GlobalAvgPool of a sequence", lambda: GlobalAvgPool(), (3, 4, 2)),
+    LayerCase("GlobalMaxPool", lambda: GlobalMaxPool(), (3, 4, 5, 2)),
+    LayerCase("GlobalMaxPool of a sequence", lambda: GlobalMaxPool(), (3, 4, 2)),
+    LayerCase("Upsample", lambda: Upsample(2), (3, 2, 3, 2)),
+    LayerCase("Upsample of a sequence", lambda: Upsample(3), (3, 2, 2)),
+    LayerCase("Upsample, linear", lambda: Upsample((2, 3), "linear"), (3, 2, 3, 2)),
+]
+
+NORMALIZATION = [
+    LayerCase("Affine", lambda: Affine(), (5, 3)),
+    LayerCase("Affine of an image", lambda: Affine(), (2, 3, 2, 3)),
+    LayerCase("LayerNorm", lambda: LayerNorm(), (5, 3)),
+    LayerCase("LayerNorm of a sequence", lambda: LayerNorm(epsilon=0.1), (3, 2, 4)),
+    LayerCase("GroupNorm", lambda: GroupNorm(2), (3, 2, 3, 4)),
+    LayerCase("GroupNorm of single features", lambda: GroupNorm(4), (3, 2, 3, 4)),
+    LayerCase("GroupNorm without positions", lambda: GroupNorm(1), (3, 4)),
+    LayerCase("BatchNorm", lambda: BatchNorm(), (5, 3), mixes_examples=True),
+    LayerCase("BatchNorm of an image", lambda: BatchNorm(), (3, 2, 3, 2), mixes_examples=True),
+    LayerCase("BatchNorm in training", lambda: BatchNorm(0.1), (5, 3), train=True, mixes_examples=True),
+]
+
+RESIDUAL = [
+    LayerCase("Residual", lambda: Residual(sequential(Dense(3), tanh)), (5, 3)),
+    LayerCase("Residual, projected", lambda: Residual(sequential(LayerNorm(), Dense(4)), Dense(4)), (5, 3)),
+    LayerCase("Residual in training", lambda: Residual(Dropout(0.4), Dropout(0.4)), (5, 3), train=True),
+    LayerCase("Residual in Sequential", lambda: sequential(Residual(Dense(3)), Residual(Dense(3)), tanh), (5, 3)),
+]
+
 ACTIVATIONS = [*ELEMENTWISE, *ALONG_AXIS]
-NOT_ELEMENTWISE = [*OTHERS, *ALONG_AXIS]  # where axes can be mistaken
+NOT_ELEMENTWISE = [*OTHERS, *POOLING, *NORMALIZATION, *RESIDUAL, *ALONG_AXIS]  # where axes can be mistaken
 LAYERS = [*NOT_ELEMENTWISE, *ELEMENTWISE]

@@ -1,6 +1,31 @@
 """The rules of the layers, one file for each file of ``fnnet.layers``. Importing this package fills ``RULES``."""
 
-from fnnet.backprop.layers import activation, combinators, dense, flatten, noise, recurrent
+from fnnet.backprop.layers import (
+    activation,
+    affine,
+    combinators,
+    convolution,
+    dense,
+    flatten,
+    noise,
+    normalization,
+    pooling,
+    recurrent,
+    upsampling,
+)
 from fnnet.backprop.rule import RULES
 
-__all__ = ["RULES", "activation", "combinators", "dense", "flatten", "noise", "recurrent"]
+__all__ = [
+    "RULES",
+    "activation",
+    "affine",
+    "combinators",
+    "convolution",
+    "dense",
+    "flatten",
+    "noise",
+    "normalization",
+    "pooling",
+    "recurrent",
+    "upsampling",
+]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fnnet.backprop.rule import RULES, Rule, rule_of
-from fnnet.layers import Sequential
+from fnnet.layers import Residual, Sequential
 from fnnet.types import Array, Params
 
 
@@ -31,4 +31,27 @@ def sequential_backward(
     return tuple(reversed(dparams)), dy
 
 
+def residual_forward(
+    layer: Residual, params: Params, x: Array, *, key: Array | None, train: bool
+) -> tuple[Array, tuple[Any, ...]]:
+    outputs, residuals = zip(
+        *(
+            rule_of(inner).forward(inner, params[name], x, key=Sequential.key(key, i), train=train)
+            for i, (name, inner) in enumerate(layer.branches)
+        ),
+        strict=True,
+    )
+    return layer.sum(*outputs), residuals
+
+
+def residual_backward(layer: Residual, params: Params, residuals: tuple[Any, ...], dy: Array) -> tuple[Params, Array]:
+    """y = f(x) + s(x)  ⇒  both receive dy, and dx is the sum of what they hand back."""
+    dparams, dx = {}, []
+    for (name, inner), r in zip(layer.branches, residuals, strict=True):
+        dparams[name], dx_inner = rule_of(inner).backward(inner, params[name], r, dy)
+        dx.append(dx_inner)
+    return dparams, dx[0] + dx[1]
+
+
+RULES[Residual] = Rule(residual_forward, residual_backward)
 RULES[Sequential] = Rule(sequential_forward, sequential_backward)

@@ -1,10 +1,9 @@
-"""Optimizers that are given the objective: against NumPy loops from the formulas, and as fast as theory promises."""
+"""Optimizers that are given the objective, against NumPy loops from the formulas, and what every optimizer keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,78 +11,11 @@ import numpy as np
 import pytest
 
 from fnnet import Cost, Dense, Optimizer, apply_updates, fit, losses, optimizers, sequential, tanh
-from fnnet.optimizers import conjugate_gradient, gauss_newton, lbfgs, momentum, newton, sgd
+from fnnet.optimizers import conjugate_gradient, gauss_newton, lbfgs, newton
 from tests.compare import CountingTraces, assert_close
+from tests.optimizers.problems import Problem, logistic, quadratic, rosenbrock, run
 
 pytestmark = pytest.mark.usefixtures("x64")
-
-Start = dict[str, jax.Array]
-
-
-class Problem(NamedTuple):
-    """An objective of ``{"w": (n,)}`` for JAX, and its value, gradient and Hessian for NumPy."""
-
-    objective: Callable[[Any], jax.Array]
-    value: Callable[[np.ndarray], float]
-    gradient: Callable[[np.ndarray], np.ndarray]
-    hessian: Callable[[np.ndarray], np.ndarray]
-    start: np.ndarray
-
-
-def quadratic(eigenvalues: Any) -> Problem:
-    """½ θᵀ H θ with the given spectrum, from a random point."""
-    generator = np.random.default_rng(1)
-    basis = np.linalg.qr(generator.standard_normal((len(eigenvalues),) * 2))[0]
-    matrix = basis @ np.diag(eigenvalues) @ basis.T
-    constant = jnp.asarray(matrix)
-    return Problem(
-        lambda params: 0.5 * params["w"] @ constant @ params["w"],
-        lambda w: 0.5 * w @ matrix @ w,
-        lambda w: matrix @ w,
-        lambda w: matrix,
-        generator.standard_normal(len(eigenvalues)),
-    )
-
-
-def logistic() -> Problem:
-    """Logistic regression with an L2 penalty of 0.01: smooth, strictly convex, not a quadratic."""
-    generator = np.random.default_rng(2)
-    x = generator.standard_normal((40, 4)) * [1, 2, 0.5, 1]
-    sign = np.where(x @ [1, -1, 2, 0.5] + generator.standard_normal(40) > 0, 1.0, -1.0)
-
-    def probabilities(w: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(sign * (x @ w)))
-
-    def hessian(w: np.ndarray) -> np.ndarray:
-        p = probabilities(w)
-        return (x.T * (p * (1 - p))) @ x / 40 + 0.01 * np.eye(4)
-
-    return Problem(
-        lambda params: jnp.logaddexp(0, -sign * (x @ params["w"])).mean() + 0.005 * params["w"] @ params["w"],
-        lambda w: np.logaddexp(0, -sign * (x @ w)).mean() + 0.005 * w @ w,
-        lambda w: -(x.T @ (sign * probabilities(w))) / 40 + 0.01 * w,
-        hessian,
-        np.array([1.0, 1.0, -1.0, 1.0]),
-    )
-
-
-def run(optimizer: Optimizer, problem: Problem, steps: int) -> np.ndarray:
-    """The parameters at the start and after every step, ``(steps + 1, n)``."""
-
-    def step(carry: Any, _: None) -> Any:
-        params, state = carry
-        updates, state = optimizer.update(jax.grad(problem.objective)(params), state, params)
-        params = apply_updates(params, updates)
-        return (params, state), params["w"]
-
-    params = {"w": jnp.asarray(problem.start)}
-    program = jax.jit(lambda params: jax.lax.scan(step, (params, optimizer.init(params)), None, length=steps)[1])
-    return np.concatenate([problem.start[None], program(params)])
-
-
-def lengths(gradient: Callable[[np.ndarray], np.ndarray], path: np.ndarray) -> np.ndarray:
-    return np.array([np.linalg.norm(gradient(w)) for w in path])
-
 
 # The references
 
@@ -158,75 +90,6 @@ def test_steps_equal_the_references(name: str) -> None:
     assert_close(run(damped, problem, 50), reference_newton(problem, 50, 0.7, 0.3), 1e-11)
 
 
-def test_gradient_descent_contracts_at_its_best_rate() -> None:
-    """By (κ − 1) / (κ + 1) in every step with α = 2 / (λ₁ + λₙ): Polyak 1964."""
-    problem = quadratic([1.0, 2.0, 5.0, 20.0])
-    size = np.linalg.norm(run(sgd(2 / 21), problem, 400), axis=1)
-    np.testing.assert_allclose(size[200:] / size[199:-1], 19 / 21, rtol=1e-6)
-
-
-def test_the_heavy_ball_contracts_by_the_root_of_the_condition() -> None:
-    """By (√κ − 1) / (√κ + 1) with α = 4 / (√λ₁ + √λₙ)², β the square of that: Polyak 1964, theorem 9.
-
-    At the best β the double root adds a factor t, whose part in the rate over steps 100 to 200 is 2^(1/100).
-    """
-    problem = quadratic([1.0, 4.0, 30.0, 100.0])
-    best = (10 - 1) / (10 + 1)
-    size = np.linalg.norm(run(momentum(4 / 11**2, best**2, averaged=False), problem, 200), axis=1)
-    assert (size[200] / size[100]) ** 0.01 == pytest.approx(best * 2**0.01, rel=2e-3)
-
-
-def test_newton_solves_a_quadratic_in_one_step() -> None:
-    problem = quadratic([1.0, 10.0, 1e4])
-    assert np.abs(run(newton(problem.objective), problem, 1)[1]).max() < 1e-11
-
-
-def test_newton_converges_quadratically() -> None:
-    """Near the solution the error is squared in every step, to a constant."""
-    problem = logistic()._replace(start=np.zeros(4))
-    path = run(newton(problem.objective), problem, 12)
-    error = np.linalg.norm(path - path[-1], axis=1)
-    near = [k for k in range(11) if 1e-7 < error[k] < 0.3]
-    assert len(near) >= 2
-    assert all(error[k + 1] < error[k] ** 2 for k in near)
-
-
-def test_conjugate_gradients_solve_a_quadratic_in_n_steps() -> None:
-    problem = quadratic(np.linspace(1, 100, 10))
-    gradients = lengths(problem.gradient, run(conjugate_gradient(problem.objective), problem, 10))
-    assert gradients[9] > 1e-4 * gradients[0]
-    assert gradients[10] < 1e-11 * gradients[0]
-
-
-def test_conjugate_gradients_need_a_step_for_each_distinct_eigenvalue() -> None:
-    problem = quadratic([1.0] * 4 + [50.0] * 4)
-    gradients = lengths(problem.gradient, run(conjugate_gradient(problem.objective), problem, 2))
-    assert gradients[2] < 1e-12 * gradients[0]
-
-
-def test_lbfgs_converges_superlinearly() -> None:
-    """The ratio of successive errors goes to 0; gradient descent's stays where it is."""
-    problem = logistic()
-    gradients = lengths(problem.gradient, run(lbfgs(problem.objective), problem, 30))
-    falling = gradients[gradients > 1e-14]
-    ratios = falling[1:] / falling[:-1]
-    assert falling[-1] < 1e-12
-    assert ratios[-5:].prod() ** 0.2 < 0.1
-    slow = lengths(problem.gradient, run(sgd(1.0), problem, 30))
-    assert (slow[30] / slow[25]) ** 0.2 > 0.5
-
-
-def rosenbrock(params: Any) -> jax.Array:
-    x, y = params["w"]
-    return 100 * (y - x**2) ** 2 + (1 - x) ** 2
-
-
-@pytest.mark.parametrize("make", [lbfgs, conjugate_gradient, newton])
-def test_the_valley_of_rosenbrock(make: Any) -> None:
-    problem = Problem(rosenbrock, *[None] * 3, start=np.array([-1.2, 1.0]))  # type: ignore[arg-type]
-    np.testing.assert_allclose(run(make(rosenbrock), problem, 60)[-1], [1, 1], rtol=1e-10)
-
-
 def test_gauss_newton_solves_linear_least_squares_in_one_step() -> None:
     generator = np.random.default_rng(3)
     a, b = generator.standard_normal((7, 3)), generator.standard_normal(7)
@@ -250,28 +113,6 @@ def test_gauss_newton_with_damping_on_a_curve() -> None:
         normal = jacobian.T @ jacobian + damping * np.eye(2)
         path.append(path[-1] - np.linalg.inv(normal) @ jacobian.T @ (a * np.exp(b * x) - y))
     assert_close(run(optimizer, problem, 8), np.stack(path))
-
-
-def test_a_saddle_is_left_only_saddle_free() -> None:
-    def saddle(params: Any) -> jax.Array:
-        x, y = params["w"]
-        return x**2 - y**2 + y**4 / 4
-
-    problem = Problem(saddle, *[None] * 3, start=np.array([0.5, 0.1]))  # type: ignore[arg-type]
-    np.testing.assert_allclose(run(newton(saddle), problem, 20)[-1], [0, 0], atol=1e-12)
-    left = run(newton(saddle, saddle_free=True, damping=0.1), problem, 60)[-1]
-    np.testing.assert_allclose(left, [0, 2**0.5], atol=1e-8)
-
-
-@pytest.mark.parametrize("make", [lbfgs, conjugate_gradient])
-def test_never_uphill_even_from_rounding_on(make: Any) -> None:
-    problem = logistic()
-    values = [problem.value(w) for w in run(make(problem.objective), problem, 60)]
-    assert all(b <= a + 1e-15 for a, b in pairwise(values))
-    still = {"w": jnp.zeros(2)}
-    flat = make(lambda params: 0.0 * params["w"].sum())
-    updates, _ = flat.update(still, flat.init(still), still)
-    np.testing.assert_array_equal(updates["w"], [0, 0])
 
 
 def distances(params: Any) -> jax.Array:

@@ -1,8 +1,4 @@
-"""Pictures of training, with matplotlib (the extra ``experiments``).
-
-Each function returns a ``Figure`` to save or show. Colours are those of Okabe and Ito, told apart also by the
-colour-blind. No global state of pyplot is touched.
-"""
+"""Curves of training, activations, images."""
 
 from __future__ import annotations
 
@@ -11,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+from fnnet.plots.look import COLORS, tidy
 
 
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
@@ -78,6 +73,17 @@ def image_grid(images: Any, titles: Sequence[str], columns: int = 8, most: int =
     return figure
 
 
-def tidy(ax: Axes) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(alpha=0.25, linewidth=0.6)
+def filter_grid(filters: Any, columns: int = 10) -> Figure:
+    """Kernels ``(F, height, width)`` in rows, all on one scale: 0 is white, negative taps orange, positive violet."""
+    filters = np.asarray(filters, np.float64)
+    rows = max(1, math.ceil(len(filters) / columns))
+    columns = max(1, math.ceil(len(filters) / rows))
+    figure = Figure(figsize=(0.8 * columns + 0.8, 0.8 * rows + 0.2), layout="constrained")
+    axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    most = np.abs(filters).max(initial=0) or 1
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, kernel in zip(axes, filters, strict=False):
+        shown = ax.imshow(kernel, cmap="PuOr", vmin=-most, vmax=most, interpolation="nearest")
+    figure.colorbar(shown, ax=list(axes), label="tap", aspect=30)
+    return figure

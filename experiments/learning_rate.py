@@ -1,0 +1,269 @@
+"""Gradient descent at forty learning rates in one program: too low, right, at the edge, diverging.
+
+Twice: on a quadratic, where the edge is known, 2 / λ_max, and is measured by narrowing the sweep around it; and on
+scikit-learn's digits with a network 64-32-10. The whole batch is taken at every step, so that a rising cost is the
+rate's doing and not the batch's. Exits with status 1 if the quadratic's measured edge is not where it must be.
+
+A rate is
+- diverging, if the cost at the end is not finite or not below that at the start;
+- right, if it gains at least --share of the decades that the best rate gains: log(start / end) against the best's;
+- too low, if it gains less and is below the best rate;
+- at the edge, if it gains less and is above the best rate, or if the cost rose in more than --rising of its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from matplotlib.figure import Figure
+
+import fnnet
+from experiments import data, tuning
+from experiments.results import Results, console
+from experiments.tables import markdown_table, rich_table
+from experiments.tuning import Numbers
+from fnnet import plots
+from fnnet.types import Array, Params, Scalar
+
+REGIMES = ("too low", "right", "at the edge", "diverging")
+
+
+@dataclass(frozen=True)
+class Config:
+    rates: int = 40
+    """Rates of a sweep, evenly spaced in their logarithm."""
+    lowest_rate: float = 1e-3
+    """Lowest rate on the digits."""
+    highest_rate: float = 1e2
+    """Highest rate on the digits."""
+    hidden: int = 32
+    """Neurons of the hidden layer."""
+    steps: int = 200
+    """Updates on the digits."""
+    quadratic_steps: int = 50
+    """Updates on the quadratic."""
+    largest_eigenvalue: float = 4.0
+    """λ_max of the quadratic; the smallest is 1."""
+    dimensions: int = 8
+    """Eigenvalues of the quadratic, evenly spaced in their logarithm."""
+    narrowings: int = 2
+    """Times that the sweep over the quadratic is narrowed around its edge."""
+    rising: float = 0.02
+    """Share of the steps with a rising cost from which a rate is at the edge."""
+    share: float = 0.5
+    """Share of the best rate's fall in cost, in decades, from which a rate is right."""
+    agreement: float = 1e-3
+    """Largest relative difference of the measured edge from 2 / λ_max."""
+    seed: int = 0
+    """Seed of the first parameters."""
+    runs: Path = Path("runs")
+    """Folder for the results."""
+
+
+class Swept(NamedTuple):
+    """What a sweep over ``R`` rates measured."""
+
+    rates: Numbers  # (R,)
+    costs: Numbers  # (R, steps + 1), before each update and after the last
+    rising: Numbers  # (R,), share of the steps in which the cost rose
+    regimes: list[str]  # (R,)
+
+    def of(self, regime: str) -> Numbers:
+        """The places of the rates in a regime."""
+        return np.array([i for i, each in enumerate(self.regimes) if each == regime], int)
+
+    def representative(self, regime: str) -> int | None:
+        """The middle rate of a regime; of the right ones the best; None if it has none."""
+        places = self.of(regime)
+        if not len(places):
+            return None
+        return int(places[np.argmin(self.costs[places, -1])] if regime == "right" else places[len(places) // 2])
+
+
+def run(config: Config) -> int:
+    results = Results("learning_rate", config, config.runs)
+    descents = Quadratic(config), Digits(config)
+    swept = {descent.name: classify(*descent.sweep(descent.rates), config) for descent in descents}
+    quadratic, digits = descents
+    digits_swept = swept[digits.name]
+    edge, low, high = narrowed_edge(quadratic, swept[quadratic.name], config)
+    error = abs(edge / quadratic.edge - 1)
+    agrees = error <= config.agreement
+    first = int(digits_swept.of("diverging")[0]) if len(digits_swept.of("diverging")) else None
+    said = (
+        f"Quadratic: edge 2 / λ_max = {quadratic.edge:.6f}; measured between {low:.6f} and {high:.6f}, off by "
+        f"{error:.1e} relative: {'they agree' if agrees else 'THEY DISAGREE'}.\n"
+        f"Digits: 2 / λ_max = {digits.edge:.3f} at the start, where λ_max = {2 / digits.edge:.2f}; the lowest "
+        f"rate that diverged is {'none' if first is None else f'{digits_swept.rates[first]:.3g}'}."
+    )
+    for name, each in swept.items():
+        for i, regime in enumerate(each.regimes):
+            numbers = {"final_cost": float(each.costs[i, -1]), "rising": float(each.rising[i])}
+            results.record(function=name, rate=float(each.rates[i]), regime=regime, **numbers)
+        console.print(rich_table(COLUMNS, [regime_row(each, regime) for regime in REGIMES], title=name))
+    console.print(said, highlight=False)
+    bound = r"$2\,/\,\lambda_{max}$"
+    edges = {
+        quadratic.name: {f"{bound} = {quadratic.edge:g}": quadratic.edge, f"measured {edge:.5f}": edge},
+        digits.name: {f"{bound} = {digits.edge:.2g}\nat the start": digits.edge},
+    }
+    for name, each in swept.items():
+        results.figure(name, regime_picture(each, edges[name]))
+    rows = [(name, *regime_row(each, regime)) for name, each in swept.items() for regime in REGIMES]
+    results.summary(f"{said}\n\n{markdown_table(('on', *COLUMNS), rows)}")
+    return 0 if agrees else 1
+
+
+def descend(objective: Callable[[Params], Array], start: Params, steps: int) -> Callable[[Array], Array]:
+    """``costs(rates)``: of gradient descent at every rate the costs before each update and after the last."""
+
+    def at_rate(rate: Scalar) -> Array:
+        optimizer = fnnet.optimizers.sgd(rate)
+
+        def step(carry: tuple[Params, Any], _: None) -> tuple[tuple[Params, Any], Array]:
+            params, state = carry
+            value, grads = jax.value_and_grad(objective)(params)
+            updates, state = optimizer.update(grads, state, params)
+            return (fnnet.apply_updates(params, updates), state), value
+
+        (params, _), costs = jax.lax.scan(step, (start, optimizer.init(start)), length=steps)
+        return jnp.append(costs, objective(params))
+
+    return jax.jit(jax.vmap(at_rate))
+
+
+class Quadratic:
+    """``½ Σ λᵢ θᵢ²`` from ``θ = 1``: component i is multiplied by ``1 − α λᵢ`` in every step."""
+
+    name = "quadratic"
+
+    def __init__(self, config: Config) -> None:
+        eigenvalues = tuning.log_spaced(1.0, config.largest_eigenvalue, config.dimensions)
+        self.edge = 2 / config.largest_eigenvalue
+        self.rates = tuning.log_spaced(self.edge / 30, self.edge * 2, config.rates)
+        start = jnp.ones_like(eigenvalues)
+        self.costs = descend(lambda theta: 0.5 * (eigenvalues * jnp.square(theta)).sum(), start, config.quadratic_steps)
+
+    def sweep(self, rates: Array) -> tuple[Numbers, Numbers]:
+        return np.asarray(rates), np.asarray(self.costs(rates), np.float64)
+
+
+class Digits:
+    """The cost of a network over all training digits."""
+
+    name = "digits"
+
+    def __init__(self, config: Config) -> None:
+        x, y = (jnp.asarray(array) for array in data.digits().train)
+        model = fnnet.sequential(fnnet.Flatten(), fnnet.Dense(config.hidden), fnnet.tanh, fnnet.Dense(10))
+        cost = fnnet.Cost(model, fnnet.losses.softmax_cross_entropy)
+        start = model.init(jax.random.key(config.seed), x)
+
+        def objective(params: Params) -> Array:
+            return cost(params, (x, y))
+
+        self.edge = 2 / largest_eigenvalue(objective, start)
+        self.rates = tuning.log_spaced(config.lowest_rate, config.highest_rate, config.rates)
+        self.costs = descend(objective, start, config.steps)
+
+    def sweep(self, rates: Array) -> tuple[Numbers, Numbers]:
+        return np.asarray(rates), np.asarray(self.costs(rates), np.float64)
+
+
+def largest_eigenvalue(objective: Callable[[Params], Array], params: Params, iterations: int = 100) -> float:
+    """Of the Hessian, by power iteration: the one of largest size, with its sign."""
+    theta, back = ravel_pytree(params)
+
+    def iteration(direction: Array, _: None) -> tuple[Array, Array]:
+        image = jax.jvp(jax.grad(lambda vector: objective(back(vector))), (theta,), (direction,))[1]
+        return image / jnp.linalg.norm(image), direction @ image
+
+    start = jax.random.normal(jax.random.key(0), theta.shape, theta.dtype)
+    program = jax.jit(lambda v: jax.lax.scan(iteration, v / jnp.linalg.norm(v), length=iterations)[1][-1])
+    return float(program(start))
+
+
+def classify(rates: Numbers, costs: Numbers, config: Config) -> Swept:
+    """The regime of every rate, as the head of this page defines them."""
+    start, final = costs[:, 0], costs[:, -1]
+    with np.errstate(invalid="ignore"):
+        rising = (~(np.diff(costs) <= 0)).mean(1)  # a step to infinity or NaN among them
+    diverging = ~(np.isfinite(costs).all(1) & (final < start))
+    gained = np.where(diverging, 0, np.log(start / np.where(diverging, start, final)))
+    best = int(np.argmax(gained))
+    enough = gained >= config.share * gained[best]
+    edge = (rising > config.rising) | (~enough & (rates > rates[best]))
+    regimes = np.select([diverging, edge, enough], ["diverging", "at the edge", "right"], "too low")
+    return Swept(rates, costs, rising, regimes.tolist())
+
+
+def narrowed_edge(quadratic: Quadratic, swept: Swept, config: Config) -> tuple[float, float, float]:
+    """The rate from which descent diverges, and the two rates of the last sweep that it lies between.
+
+    Each sweep by the same program spans the last step between two rates of the one before. There a rate diverges if its
+    cost rises in the second half of the steps, when every component but that of λ_max is gone.
+    """
+
+    def around(rates: Numbers, costs: Numbers) -> tuple[float, float]:
+        converges = costs[:, -1] < costs[:, costs.shape[1] // 2]  # NaN does not
+        first = int(np.argmin(converges))
+        return float(rates[first - 1]), float(rates[first])
+
+    low, high = around(swept.rates, swept.costs)
+    for _ in range(config.narrowings):
+        low, high = around(*quadratic.sweep(tuning.log_spaced(low, high, config.rates)))
+    return (low * high) ** 0.5, low, high
+
+
+COLUMNS = ("regime", "rates", "final cost", "steps with rising cost")
+
+
+def regime_row(swept: Swept, regime: str) -> tuple[str, ...]:
+    places = swept.of(regime)
+    if not len(places):
+        return regime, "none", "", ""
+    final, rising = swept.costs[places, -1], swept.rising[places]
+    return (
+        regime,
+        f"{swept.rates[places[0]]:.2g} to {swept.rates[places[-1]]:.2g} ({len(places)})",
+        f"{final.min():.1e} to {final.max():.1e}",
+        f"{rising.min():.0%} to {rising.max():.0%}",
+    )
+
+
+def regime_picture(swept: Swept, edges: dict[str, float]) -> Figure:
+    """Final cost by rate, each marked by its regime, beyond the frame at its top; and the costs of one rate of each.
+
+    ``edges`` are rates to draw, by the text beside them.
+    """
+    figure = Figure(figsize=(plots.WIDTH, 3.9), layout="constrained")
+    by_rate, by_step = figure.subplots(1, 2)
+    top, bottom = 10 * swept.costs[0, 0], np.nanmin(swept.costs) / 3
+    for i, regime in enumerate(REGIMES):
+        places = swept.of(regime)
+        look = plots.style(i, markers=True) | {"linestyle": ""}
+        shown = np.nan_to_num(swept.costs[places, -1], nan=np.inf).clip(None, top)
+        by_rate.plot(swept.rates[places], shown, label=regime, markersize=4.5, clip_on=False, **look)
+        representative = swept.representative(regime)
+        if representative is not None:
+            label = f"{regime}: {swept.rates[representative]:.2g}"
+            by_step.plot(swept.costs[representative], label=label, **plots.style(i))
+    for edge, dashes in zip(edges.values(), ("-", ":"), strict=False):
+        by_rate.axvline(edge, color="black" if dashes == ":" else "0.6", linestyle=dashes, linewidth=1.6, zorder=1)
+    place: dict[str, Any] = {"xytext": (-6, 0), "textcoords": "offset points", "ha": "right", "va": "top"}
+    first = min(edges.values())
+    by_rate.annotate("\n".join(edges), (first, 0.93), xycoords=("data", "axes fraction"), fontsize=plots.SMALL, **place)
+    by_rate.set(xscale="log", xlabel="learning rate", ylabel="cost after the last step")
+    by_step.set(xlabel="step", ylabel="cost")
+    for ax in (by_rate, by_step):
+        ax.set(yscale="log", ylim=(bottom, top))
+        plots.tidy(ax)
+        ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.02), ncols=2, frameon=False, fontsize=plots.SMALL)
+    return figure

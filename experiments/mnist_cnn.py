@@ -1,0 +1,127 @@
+"""MNIST by a convolutional network: 20 filters 5×5, pool, 40 filters 5×5, pool, dense 100, softmax.
+
+The 60,000 and 10,000 digits come from IDX files in --data-dir or the folder named by FNNET_DATA, else from OpenML.
+``--dropout 0.4 --shift 2 --epochs 20`` adds dropout and trains every epoch on newly shifted images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fnnet
+from experiments import data
+from experiments.cli import ExperimentError
+from experiments.results import Results, console, epoch_progress
+from fnnet import plots
+
+ENGINES: dict[str, Any] = {"autodiff": jax.value_and_grad, "hand": fnnet.backprop.value_and_grad}
+
+
+@dataclass(frozen=True)
+class Config:
+    data_dir: Path | None = None
+    """Folder with MNIST's four IDX files."""
+    filters: tuple[int, int] = (20, 40)
+    """Filters of the two convolutions."""
+    hidden: int = 100
+    """Neurons of the dense layer."""
+    dropout: float = 0.0
+    """Share of the dense layer's inputs and outputs that are dropped in training."""
+    shift: int = 0
+    """Images are moved by up to that many pixels in each direction, anew in every epoch."""
+    engine: Literal["autodiff", "hand"] = "hand"
+    """Gradients by jax.grad or by hand-written backpropagation."""
+    epochs: int = 5
+    """Passes over the training digits."""
+    batch_size: int = 64
+    """Digits per update."""
+    learning_rate: float = 2e-3
+    """Adam's learning rate at the first update; it falls to 0 along a half cosine."""
+    seed: int = 0
+    """Seed of the first parameters, of the order of the digits, of dropout and of the shifts."""
+    runs: Path = Path("runs")
+    """Folder for the results."""
+
+
+def run(config: Config) -> None:
+    if config.epochs < 1:
+        raise ExperimentError(f"--epochs is {config.epochs}; expected at least 1")
+    split = data.mnist(config.data_dir)
+    (train_x, train_y), test = ((images[..., None], labels) for images, labels in split)
+    x, y = jnp.asarray(train_x), jnp.asarray(train_y)
+    results = Results("mnist_cnn", config, config.runs)
+    model = network(config)
+    updates = config.epochs * -(-len(x) // config.batch_size)
+    cost = fnnet.Cost(model, fnnet.losses.softmax_cross_entropy)
+    optimizer = fnnet.optimizers.adam(fnnet.schedules.cosine(config.learning_rate, updates))
+    init_key, train_key, shift_key = jax.random.split(jax.random.key(config.seed), 3)
+    state = fnnet.TrainState.create(model.init(init_key, x), optimizer, train_key)
+
+    train = fnnet.train_epoch(cost, optimizer, batch_size=config.batch_size, value_and_grad=ENGINES[config.engine])
+
+    def epoch(state: fnnet.TrainState, key: jax.Array, x: jax.Array, y: jax.Array) -> Any:
+        return train(state, (shifted(key, x, config.shift) if config.shift else x, y))
+
+    start = perf_counter()
+    compiled = jax.jit(epoch, donate_argnums=0).lower(state, shift_key, x, y).compile()
+    evaluation = jax.jit(fnnet.evaluate(cost, {"accuracy": fnnet.accuracy}))
+    compile_seconds = perf_counter() - start
+    history: dict[str, list[float]] = {}
+    with epoch_progress(config.engine, config.epochs) as progress:
+        for number in range(1, config.epochs + 1):
+            start = perf_counter()
+            state, metrics = jax.block_until_ready(compiled(state, jax.random.fold_in(shift_key, number), x, y))
+            record = {"epoch": number, "cost": float(metrics["cost"]), "seconds": perf_counter() - start}
+            record |= {f"validation_{name}": float(v) for name, v in evaluation(state.params, test).items()}
+            progress(state, record)
+            results.record(**record)
+            for name, value in record.items():
+                history.setdefault(name, []).append(value)
+
+    line = (
+        f"test accuracy {history['validation_accuracy'][-1]:.4f} after {config.epochs} epochs, "
+        f"{sum(history['seconds']):.1f} s of training and {compile_seconds:.1f} s of compiling"
+    )
+    console.print(line, highlight=False)
+    guesses = np.asarray(guesses_of(model, state.params, test[0]))
+    wrong = np.flatnonzero(guesses != test[1])
+    titles = [f"{test[1][i]} read as {guesses[i]}" for i in wrong]
+    filters = np.moveaxis(np.asarray(state.params[0]["w"])[:, :, 0], -1, 0)
+    results.figure("curves", plots.training_curves({config.engine: history}))
+    results.figure("mistakes", plots.image_grid(test[0][wrong, :, :, 0], titles))
+    results.figure("filters", plots.filter_grid(filters))
+    results.summary(line)
+
+
+def network(config: Config) -> fnnet.Sequential:
+    """Inputs ``(N, 28, 28, 1)``, outputs ``(N, 10)``: scores before the softmax."""
+    dropout = (fnnet.Dropout(config.dropout),) if config.dropout else ()
+    first, second = config.filters
+    return fnnet.sequential(
+        *(fnnet.Conv(first, 5), fnnet.relu, fnnet.MaxPool(2)),
+        *(fnnet.Conv(second, 5), fnnet.relu, fnnet.MaxPool(2)),
+        *(fnnet.Flatten(), *dropout, fnnet.Dense(config.hidden), fnnet.relu, *dropout, fnnet.Dense(10)),
+    )
+
+
+def shifted(key: jax.Array, images: jax.Array, most: int) -> jax.Array:
+    """Every image ``(N, H, W, C)`` moved by its own random number of pixels, at most ``most`` along each axis.
+
+    What comes in from outside is 0.
+    """
+    starts = jax.random.randint(key, (len(images), 2), 0, 2 * most + 1)
+    padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+    return jax.vmap(lambda image, start: jax.lax.dynamic_slice(image, (*start, 0), images.shape[1:]))(padded, starts)
+
+
+def guesses_of(model: fnnet.Sequential, params: Any, images: Any, batch_size: int = 1000) -> np.ndarray[Any, Any]:
+    """The class of the highest score of each image, a batch at a time."""
+    classify = jax.jit(lambda images: model.apply(params, images).argmax(-1))
+    return np.concatenate([np.asarray(classify(images[i : i + batch_size])) for i in range(0, len(images), batch_size)])

@@ -1,0 +1,45 @@
+"""The rule of the normalizations, one for all: they differ only in which numbers are normalized together."""
+
+from __future__ import annotations
+
+import jax
+
+from fnnet.backprop.layers.affine import scale_and_shift_gradients
+from fnnet.backprop.rule import RULES, Rule
+from fnnet.layers import BatchNorm, GroupNorm, LayerNorm
+from fnnet.layers.normalization import Moments, standardized, with_moments
+from fnnet.types import Array, Params
+
+Normalization = LayerNorm | GroupNorm | BatchNorm
+Residuals = tuple[Array, Moments]  # x̂ is worked out again: x is at hand in its own dtype, its moments are few
+
+
+def normalization_forward(
+    layer: Normalization, params: Params, x: Array, *, key: Array | None, train: bool
+) -> tuple[Array, Residuals]:
+    y, at = with_moments(layer, params, x)
+    return y, (x, at)
+
+
+def normalization_backward(
+    layer: Normalization, params: Params, residuals: Residuals, dy: Array
+) -> tuple[Params, Array]:
+    """x̂ = (x − μ) r with r = 1 / √(σ² + ε), y = x̂ ⊙ scale + shift  ⇒  dscale = Σ x̂ ⊙ dy,  dshift = Σ dy and, with
+    dx̂ = dy ⊙ scale,  dx = r (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂)), the means over the numbers normalized together.
+
+    The two means are what μ and σ hand back: ∂μ/∂x = 1/n, and ∂r/∂x = −r² x̂ / n. dx is orthogonal to 1 and, but for
+    ε, to x̂: no step along it changes what normalization takes away.
+    """
+    x, at = residuals
+    groups = layer.groups_of(x.shape)
+    x_hat = standardized(x.reshape(groups.shape), at, layer.epsilon)
+    dx_hat = (dy * params["scale"]).reshape(groups.shape).astype(x_hat.dtype)
+    mean = dx_hat.mean(groups.axes, keepdims=True)
+    along = (dx_hat * x_hat).mean(groups.axes, keepdims=True)
+    dx = jax.lax.rsqrt(at.variance + layer.epsilon) * (dx_hat - mean - x_hat * along)
+    dparams = scale_and_shift_gradients(x_hat.reshape(x.shape).astype(x.dtype), dy)
+    return dparams, dx.reshape(x.shape).astype(x.dtype)
+
+
+for _normalization in (LayerNorm, GroupNorm, BatchNorm):
+    RULES[_normalization] = Rule(normalization_forward, normalization_backward)

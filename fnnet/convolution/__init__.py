@@ -1,0 +1,25 @@
+"""Convolution: the sliding dot product, its two transposes, and the matrices that it is.
+
+``convolve`` is the plain function; ``convolution``, ``input_gradient`` and ``kernel_gradient`` are the three operations
+underneath, closed under differentiation; ``im2col``, ``col2im`` and ``toeplitz`` show them as products of matrices.
+"""
+
+from fnnet.convolution.convolve import convolve
+from fnnet.convolution.geometry import Geometry, geometry_of
+from fnnet.convolution.im2col import col2im, im2col
+from fnnet.convolution.operators import convolution, input_gradient, kernel_gradient
+from fnnet.convolution.toeplitz import circular_singular_values, singular_values, toeplitz
+
+__all__ = [
+    "Geometry",
+    "circular_singular_values",
+    "col2im",
+    "convolution",
+    "convolve",
+    "geometry_of",
+    "im2col",
+    "input_gradient",
+    "kernel_gradient",
+    "singular_values",
+    "toeplitz",
+]

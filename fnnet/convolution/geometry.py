@@ -1,0 +1,199 @@
+"""The sizes of a convolution along its spatial axes: stride, padding, dilation, and the shapes that follow.
+
+Index letters of this package: ``n`` of ``N`` examples; ``i`` of ``L`` image positions, ``p`` of ``P`` output positions
+and ``a`` of ``A`` taps of the kernel, each a tuple over the spatial axes; ``c`` of ``C`` input channels, ``o`` of ``O``
+filters, ``g`` of ``G`` groups. Images are ``x (N, *L, C)``, kernels ``w (*A, C/G, O)``, outputs ``y (N, *P, O)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fnnet import checks
+from fnnet.types import Shape, Shaped
+
+Pairs: TypeAlias = tuple[tuple[int, int], ...]
+Sizes: TypeAlias = int | Sequence[int]  # one number for every spatial axis, or one for each
+Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which image position meets which tap: tap ``a`` of output ``p`` reads ``i = p · stride + a · dilation − low``.
+
+    Every field has one entry per spatial axis; ``padding`` has the pairs ``(low, high)`` of zeros beside the image.
+    """
+
+    image: Shape
+    kernel: Shape
+    stride: Shape
+    padding: Pairs
+    dilation: Shape
+    groups: int = 1
+
+    @property
+    def rank(self) -> int:
+        """The number of spatial axes."""
+        return len(self.image)
+
+    @property
+    def span(self) -> Shape:
+        """What the dilated kernel covers of the image, ``(A − 1) · dilation + 1``."""
+        return tuple((a - 1) * d + 1 for a, d in zip(self.kernel, self.dilation, strict=True))
+
+    @property
+    def output(self) -> Shape:
+        """``P = ⌊(low + L + high − span) / stride⌋ + 1``."""
+        sizes = zip(self.image, self.padding, self.span, self.stride, strict=True)
+        return tuple((sum(pair) + length - span) // stride + 1 for length, pair, span, stride in sizes)
+
+    @property
+    def taps(self) -> int:
+        return math.prod(self.kernel)
+
+
+def geometry_of(
+    place: str,
+    image: Shape,
+    kernel: Shape,
+    *,
+    stride: Sizes = 1,
+    padding: Padding = "VALID",
+    dilation: Sizes = 1,
+    groups: int = 1,
+) -> Geometry:
+    """The geometry of a convolution of images of spatial shape ``image`` with kernels of spatial shape ``kernel``.
+
+    ``padding`` is ``"VALID"`` (none), ``"SAME"`` (``P = ⌈L / stride⌉``, the odd zero at the high end), a number for
+    all sides, or for each axis a number or a pair ``(low, high)``. A kernel that does not fit is refused.
+    """
+    stride, dilation = per_axis(place, "stride", stride, len(image)), per_axis(place, "dilation", dilation, len(image))
+    span = tuple((a - 1) * d + 1 for a, d in zip(kernel, dilation, strict=True))
+    pairs = same_padding(image, span, stride) if padding == "SAME" else explicit_padding(place, padding, len(image))
+    geometry = Geometry(image, kernel, stride, pairs, dilation, groups)
+    padded = tuple(length + sum(pair) for length, pair in zip(image, pairs, strict=True))
+    checks.require(
+        all(length > 0 for length in image) and all(s <= length for s, length in zip(span, padded, strict=True)),
+        f"{place}: the kernel {kernel}{f' with dilation {dilation} covers {span}, which' if span != kernel else ''} "
+        f"is larger than the padded image {padded} (image {image}, padding {pairs}); the output would be empty: use a "
+        f"smaller kernel or more padding",
+    )
+    return geometry
+
+
+def transposed_geometry(
+    place: str,
+    output: Shape,
+    kernel: Shape,
+    *,
+    stride: Sizes = 1,
+    padding: Padding = "VALID",
+    dilation: Sizes = 1,
+    groups: int = 1,
+    output_padding: int | Sequence[int] = 0,
+) -> Geometry:
+    """The geometry of the convolution *to* the spatial shape ``output``, from an image of the size that the transposed
+    convolution makes: ``L = P · stride`` for ``"SAME"``, else the least that gives ``P``, plus ``output_padding``."""
+    stride, dilation = (
+        per_axis(place, "stride", stride, len(output)),
+        per_axis(place, "dilation", dilation, len(output)),
+    )
+    extra = entries(output_padding, len(output))
+    checks.require(
+        len(extra) == len(stride) and all(is_natural(e) and e < s for e, s in zip(extra, stride, strict=True)),
+        f"{place}: output_padding is {output_padding!r} but stride is {stride}; expected integers of at least 0 and "
+        f"less than the stride, one for all axes or one for each",
+    )
+    span = tuple((a - 1) * d + 1 for a, d in zip(kernel, dilation, strict=True))
+    if padding == "SAME":
+        checks.require(not any(extra), f"{place}: output_padding is {output_padding!r}; with 'SAME' it must be 0")
+        image = tuple(p * s for p, s in zip(output, stride, strict=True))
+        pairs = same_padding(image, span, stride)
+    else:
+        pairs = explicit_padding(place, padding, len(output))
+        sizes = zip(output, stride, span, pairs, extra, strict=True)
+        image = tuple((p - 1) * s + covered - sum(pair) + e for p, s, covered, pair, e in sizes)
+    checks.require(
+        all(p > 0 for p in output) and all(length > 0 for length in image),
+        f"{place}: an image of shape {output} would become one of shape {image} with padding {pairs}; use less padding",
+    )
+    return Geometry(image, kernel, stride, pairs, dilation, groups)
+
+
+def per_axis(place: str, name: str, value: Any, rank: int | None = None) -> Shape:
+    """``value`` as a tuple of positive integers, a single one repeated ``rank`` times."""
+    numbers = entries(value, rank)
+    for number in numbers:
+        checks.positive_integer(place, name, number)
+    checks.require(
+        rank is None or len(numbers) == rank,
+        f"{place}: {name} is {value!r}, of {len(numbers)} entries, but there are {rank} spatial axes; give one entry "
+        f"per axis, or a single integer for all",
+    )
+    return tuple(int(number) for number in numbers)
+
+
+def entries(value: Any, rank: int | None) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * (1 if rank is None else rank)
+
+
+def same_padding(image: Shape, span: Shape, stride: Shape) -> Pairs:
+    """Zeros such that ``P = ⌈L / stride⌉``; where their number is odd, the one more stands at the high end."""
+
+    def pair(length: int, covered: int, step: int) -> tuple[int, int]:
+        total = max((-(-length // step) - 1) * step + covered - length, 0)
+        return total // 2, total - total // 2
+
+    return tuple(map(pair, image, span, stride))
+
+
+def explicit_padding(place: str, padding: Any, rank: int | None = None) -> Pairs:
+    """``padding`` as one pair per axis; checked only, and given for one axis, where ``rank`` is not known yet."""
+    if padding == "VALID":
+        return ((0, 0),) * (1 if rank is None else rank)
+    pairs = tuple(entries(entry, 2) for entry in entries(padding, rank))
+    checks.require(
+        (rank is None or len(pairs) == rank)
+        and all(len(pair) == 2 and all(is_natural(number) for number in pair) for pair in pairs),
+        f"{place}: padding is {padding!r}; expected 'VALID', 'SAME', an integer of at least 0, or for each of the "
+        f"{'' if rank is None else f'{rank} '}spatial axes an integer or a pair (low, high)",
+    )
+    return tuple((int(low), int(high)) for low, high in pairs)
+
+
+def is_natural(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 0)
+
+
+def check_operands(place: str, x: Shaped, w: Shaped, groups: int) -> None:
+    """``x (N, *L, C)`` and ``w (*A, C/G, O)``, ``G`` dividing ``C`` and ``O``; else an error that says what to do."""
+    checks.floating(place, "x", x)
+    checks.same_dtype(place, "x", x, "w", w)
+    checks.positive_integer(place, "groups", groups)
+    checks.require(
+        len(x.shape) == len(w.shape) >= 3,
+        f"{place}: x has shape {x.shape} but w has shape {w.shape}; expected x (N, *image, C) and w (*kernel, "
+        f"C / groups, filters) with the same number of spatial axes, at least one",
+    )
+    check_channels(place, x.shape[-1], groups)
+    checks.require(
+        w.shape[-1] > 0 and w.shape[-1] % groups == 0,
+        f"{place}: groups is {groups}, which must divide the {w.shape[-1]} filters of w, at least one",
+    )
+    checks.require(
+        x.shape[-1] == groups * w.shape[-2],
+        f"{place}: x has shape {x.shape} but w has shape {w.shape}{f' and groups is {groups}' if groups > 1 else ''}; "
+        f"expected {groups * w.shape[-2]} channels on the last axis of x",
+    )
+
+
+def check_channels(place: str, channels: int, groups: int) -> None:
+    checks.require(
+        channels > 0 and channels % groups == 0,
+        f"{place}: groups is {groups}, which must divide the {channels} channels of x, at least one",
+    )

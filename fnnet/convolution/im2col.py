@@ -1,0 +1,96 @@
+"""Patches as the rows of a matrix, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fnnet import checks
+from fnnet.convolution.geometry import Geometry, Padding, Sizes, geometry_of, per_axis
+from fnnet.types import Array, Shape
+
+FEW_TAPS = 9
+
+
+def im2col(x: Any, kernel_size: Sizes, *, stride: Sizes = 1, padding: Padding = "VALID", dilation: Sizes = 1) -> Array:
+    """The patches of images ``x (N, *L, C)`` as rows: ``(N, *P, A · C)``, taps before channels.
+
+    ``im2col(x, ...)[n, p, (a, c)] = x[n, p · stride + a · dilation − low, c]``, 0 beside the image. With it, a
+    convolution is one product of matrices: ``im2col(x, w.shape[:-2], ...) @ w.reshape(-1, O)``.
+    """
+    x = jnp.asarray(x)
+    checks.require(
+        x.ndim >= 3, f"im2col: x has shape {x.shape}; expected (N, *image, C) with at least one spatial axis"
+    )
+    kernel = per_axis("im2col", "kernel_size", kernel_size, x.ndim - 2)
+    geometry = geometry_of("im2col", x.shape[1:-1], kernel, stride=stride, padding=padding, dilation=dilation)
+    return columns(x, geometry)
+
+
+def col2im(
+    cols: Any,
+    image_shape: Shape,
+    kernel_size: Sizes,
+    *,
+    stride: Sizes = 1,
+    padding: Padding = "VALID",
+    dilation: Sizes = 1,
+) -> Array:
+    """The transpose of ``im2col``: every entry added to the position of the image that it was read from.
+
+    ``cols (N, *P, A · C)``, ``image_shape`` the spatial axes ``L`` alone; gives ``(N, *L, C)``. What was read from the
+    padding is dropped. ``Σ col2im(v) ⊙ x = Σ v ⊙ im2col(x)``; it is no inverse: where patches overlap, it adds.
+    """
+    cols, image_shape = jnp.asarray(cols), per_axis("col2im", "image_shape", image_shape)
+    kernel = per_axis("col2im", "kernel_size", kernel_size, len(image_shape))
+    geometry = geometry_of("col2im", image_shape, kernel, stride=stride, padding=padding, dilation=dilation)
+    checks.require(
+        cols.ndim == geometry.rank + 2 and cols.shape[1:-1] == geometry.output and cols.shape[-1] % geometry.taps == 0,
+        f"col2im: cols has shape {cols.shape}; expected (N, {', '.join(map(str, geometry.output))}, "
+        f"{geometry.taps} · C), as im2col makes it of images of shape {image_shape}",
+    )
+    return image(cols, geometry)
+
+
+def columns(x: Array, geometry: Geometry) -> Array:
+    """``im2col``: the image shifted to every tap, side by side."""
+    zero = jnp.zeros((), x.dtype)
+    x = lax.pad(x, zero, [(0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0)])
+    strides, shifted = (1, *geometry.stride, 1), []
+    for tap in np.ndindex(*geometry.kernel):
+        start = [a * d for a, d in zip(tap, geometry.dilation, strict=True)]
+        sizes = zip(start, geometry.output, geometry.stride, strict=True)
+        limit = [low + (out - 1) * step + 1 for low, out, step in sizes]
+        shifted.append(lax.slice(x, (0, *start, 0), (len(x), *limit, x.shape[-1]), strides))
+    return lax.concatenate(shifted, x.ndim - 1)
+
+
+def image(cols: Array, geometry: Geometry) -> Array:
+    """``col2im``: the products of every tap, shifted back and added up.
+
+    At once for few taps; else one axis after the other, so that there are fewer numbers after each. Measured on CPU:
+    3 × 3 taps at once 26 ms, by axis 30; 5 × 5 taps at once 4.2 ms, by axis 2.9.
+    """
+    axes = range(geometry.rank)
+    for stage in [axes] if geometry.taps <= FEW_TAPS else [[axis] for axis in axes]:
+        cols = added_up(cols, geometry, stage)
+    return cols
+
+
+def added_up(cols: Array, geometry: Geometry, stage: Sequence[int]) -> Array:
+    """The pieces of ``cols`` for each tap of the axes of ``stage``, added up along these axes."""
+    taps = list(np.ndindex(*(geometry.kernel[axis] for axis in stage)))
+    shifted = []
+    for tap, piece in zip(taps, jnp.split(cols, len(taps), -1), strict=True):
+        config = [(0, 0, 0)] * cols.ndim
+        for a, axis in zip(tap, stage, strict=True):
+            step, start = geometry.stride[axis], a * geometry.dilation[axis] - geometry.padding[axis][0]
+            reach = (geometry.output[axis] - 1) * step + 1
+            config[axis + 1] = (start, geometry.image[axis] - start - reach, step - 1)
+        shifted.append(lax.pad(piece, jnp.zeros((), cols.dtype), config))
+    return reduce(jnp.add, shifted)

@@ -1,0 +1,12 @@
+"""The layout of kernels, ``w (*A, C / groups, O)``."""
+
+from __future__ import annotations
+
+from fnnet.types import Array
+
+
+def exchanged(w: Array, groups: int) -> Array:
+    """Channels and filters in each other's place, within each group: ``(*A, C/G, O) -> (*A, O/G, C)``."""
+    *taps, channels, filters = w.shape
+    split = w.reshape(*taps, channels, groups, filters // groups)
+    return split.swapaxes(-3, -1).reshape(*taps, filters // groups, groups * channels)

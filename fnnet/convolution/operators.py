@@ -1,0 +1,132 @@
+"""The convolution and its two transposes as operations of JAX, computed as the platform and the shapes ask for.
+
+All three come from one form, linear in each of its three arguments,
+
+    F(x, w, dy) = Σ_npaco dy[n, p, o] · w[a, c, o] · x[n, p · stride + a · dilation − low, c],
+
+with ``c`` and ``o`` of the same group: the ``convolution`` is its derivative with respect to ``dy``, the
+``input_gradient`` that with respect to ``x``, the ``kernel_gradient`` that with respect to ``w``. So the derivative of
+each with respect to either argument is one of the other two: derivatives of every order, forward and reverse, stay
+among the three, and each is computed the quickest way known for it and not by transposing another's loops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from fnnet.convolution import patches, xla, xla_cpu
+from fnnet.convolution.choice import on_cpu
+from fnnet.convolution.geometry import Geometry
+from fnnet.convolution.shards import varying_alike
+from fnnet.types import Array
+
+Method: TypeAlias = Literal["auto", "patches", "xla"]
+
+
+def convolution(x: Array, w: Array, geometry: Geometry, method: Method = "auto") -> Array:
+    """``y (N, *P, O)``, the derivative of ``F`` with respect to ``dy``."""
+    return convolution_p.bind(*varying_alike(x, w), geometry=geometry, method=method)
+
+
+def input_gradient(dy: Array, w: Array, geometry: Geometry, method: Method = "auto") -> Array:
+    """``dx (N, *L, C)``, the derivative of ``F`` with respect to ``x``."""
+    return input_gradient_p.bind(*varying_alike(dy, w), geometry=geometry, method=method)
+
+
+def kernel_gradient(x: Array, dy: Array, geometry: Geometry, method: Method = "auto") -> Array:
+    """``dw (*A, C/G, O)``, the derivative of ``F`` with respect to ``w``."""
+    return kernel_gradient_p.bind(*varying_alike(x, dy), geometry=geometry, method=method)
+
+
+# Which array is which of the three in the form F, by operation: its first and its second argument, and its result.
+ROLES = {"convolution": "xwy", "input_gradient": "ywx", "kernel_gradient": "xyw"}
+
+
+def operation(name: str) -> Primitive:
+    """The operation that computes what ``patches`` and ``xla`` have under this name."""
+    primitive = Primitive(name)
+    by_xla, by_xla_cpu, by_patches = (getattr(module, name) for module in (xla, xla_cpu, patches))
+
+    def abstract(a: Any, b: Any, *, geometry: Geometry, method: Method) -> Any:
+        """As XLA's: its shape, and its rules of sharding."""
+        return jax.make_jaxpr(partial(by_xla, geometry=geometry))(a, b).out_avals[0]
+
+    def lower(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
+        return (by_patches if method == "patches" else by_xla)(a, b, geometry)
+
+    def lower_on_cpu(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
+        chosen = on_cpu(name, a.shape, b.shape, geometry) if method == "auto" else method
+        return (by_patches if chosen == "patches" else by_xla_cpu)(a, b, geometry)
+
+    def run(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
+        return primitive.bind(a, b, geometry=geometry, method=method)
+
+    primitive.def_impl(jax.jit(run, static_argnames=("geometry", "method")))
+    primitive.def_abstract_eval(abstract)
+    batching.primitive_batchers[primitive] = partial(batched, primitive, ROLES[name])
+    mlir.register_lowering(primitive, mlir.lower_fun(lower, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(lower_on_cpu, multiple_results=False), platform="cpu")
+    return primitive
+
+
+def batched(primitive: Primitive, roles: str, operands: Any, axes: Any, *, geometry: Geometry, method: Method) -> Any:
+    """``B`` at once as one: more examples where ``w`` has no batch axis, more filters where ``x`` has none, more
+    channels where ``y`` has none, more groups where all three have one."""
+    size = next(a.shape[axis] for a, axis in zip(operands, axes, strict=True) if axis is not None)
+    lacking = next((role for role, axis in zip(roles, axes, strict=False) if axis is None), "")
+    folded = [
+        a if axis is None else fold(jnp.moveaxis(a, axis, 0), role, lacking, geometry.groups)
+        for a, axis, role in zip(operands, axes, roles, strict=False)
+    ]
+    whole = geometry if lacking else replace(geometry, groups=size * geometry.groups)
+    result = primitive.bind(*folded, geometry=whole, method=method)
+    return unfold(result, roles[2], lacking, geometry.groups, size), 0
+
+
+def fold(a: Array, role: str, lacking: str, groups: int) -> Array:
+    """The leading axis of ``a`` joined to the one that takes it: examples, channels or filters within each group, or
+    groups, which stand before channels and filters on the last axis."""
+    if lacking == "w":
+        return a.reshape(-1, *a.shape[2:])
+    if lacking == "y" and role == "w":
+        return jnp.moveaxis(a, 0, -3).reshape(*a.shape[1:-2], -1, a.shape[-1])
+    inner = a.shape[-1] // groups if lacking else a.shape[-1]
+    split = jnp.moveaxis(a.reshape(*a.shape[:-1], -1, inner), 0, -2)
+    return split.reshape(*a.shape[1:-1], -1)
+
+
+def unfold(a: Array, role: str, lacking: str, groups: int, size: int) -> Array:
+    """The inverse of ``fold``."""
+    if lacking == "w":
+        return a.reshape(size, -1, *a.shape[1:])
+    if lacking == "y" and role == "w":
+        return jnp.moveaxis(a.reshape(*a.shape[:-2], size, -1, a.shape[-1]), -3, 0)
+    outer = groups if lacking else 1
+    split = jnp.moveaxis(a.reshape(*a.shape[:-1], outer, size, -1), -2, 0)
+    return split.reshape(size, *a.shape[:-1], -1)
+
+
+convolution_p, input_gradient_p, kernel_gradient_p = map(operation, ROLES)
+
+ad.defbilinear(
+    convolution_p,
+    lambda dy, x, w, **options: input_gradient(dy, w, **options),
+    lambda dy, x, w, **options: kernel_gradient(x, dy, **options),
+)
+ad.defbilinear(
+    input_gradient_p,
+    lambda x, dy, w, **options: convolution(x, w, **options),
+    lambda x, dy, w, **options: kernel_gradient(x, dy, **options),
+)
+ad.defbilinear(
+    kernel_gradient_p,
+    lambda w, x, dy, **options: input_gradient(dy, w, **options),
+    lambda w, x, dy, **options: convolution(x, w, **options),
+)

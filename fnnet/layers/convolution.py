@@ -1,0 +1,199 @@
+"""The convolution and its transpose as layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from fnnet import checks
+from fnnet.binding import brief
+from fnnet.convolution import operators
+from fnnet.convolution.convolve import check_method
+from fnnet.convolution.geometry import (
+    Geometry,
+    Padding,
+    Sizes,
+    check_channels,
+    check_operands,
+    explicit_padding,
+    geometry_of,
+    per_axis,
+    transposed_geometry,
+)
+from fnnet.convolution.kernel import exchanged
+from fnnet.convolution.operators import Method
+from fnnet.initializers import he_normal, zeros
+from fnnet.types import Array, DType, Initializer, Params, Shape, Shaped
+
+
+@dataclass(frozen=True, repr=False)
+class Conv:
+    """Convolution, ``y[n, p, o] = b[o] + Σ_ac x[n, p · stride + a · dilation − low, c] w[a, c, o]``.
+
+    A sliding dot product: at every output position ``p`` the same ``w`` meets the patch of the image below it. (It is
+    what the field calls convolution; the kernel is not flipped.)
+
+    Shapes: ``x (N, *L, C)``, ``w (*A, C / groups, features)``, ``b (features,)``, ``y (N, *P, features)`` with
+    ``P = ⌊(low + L + high − (A − 1) dilation − 1) / stride⌋ + 1`` along every spatial axis. There are as many spatial
+    axes as ``x`` has, ``(N, H, W, C)`` for images; ``kernel_size``, ``stride`` and ``dilation`` are one integer for all
+    of them or a tuple with one for each.
+
+    ``padding``, zeros beside the image: ``"VALID"`` (none), ``"SAME"`` (``P = ⌈L / stride⌉``), a number for all sides,
+    or for each axis a number or a pair ``(low, high)``. ``groups`` splits channels and filters into parts that see only
+    each other; ``groups = C`` is the depthwise convolution. ``method`` says how all is computed, the derivatives too:
+    ``"patches"``, ``"xla"``, or what is quicker, ``"auto"`` (see ``fnnet.convolution.convolve``).
+
+    ``w`` starts He-normal with variance ``2 / (A C / groups)``, ``A`` the kernel's taps (He et al. 2015, eq. 10), ``b``
+    at zero; ``use_bias=False`` leaves ``b`` out. Cost: ``2 N P A C features / groups`` operations forward, twice that
+    back.
+    """
+
+    features: int
+    kernel_size: Sizes
+    stride: Sizes = 1
+    padding: Padding = "VALID"
+    dilation: Sizes = 1
+    groups: int = 1
+    use_bias: bool = True
+    method: Method = "auto"
+    w_init: Initializer = he_normal
+    b_init: Initializer = zeros
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        check_configuration(self)
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        shape = kernel_shape(self, x)
+        self.geometry(x.shape, shape)
+        return kernel_and_bias(self, key, shape, checks.dtype_of(x))
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        w = params["w"]
+        check_operands(self.place, x, w, self.groups)
+        y = operators.convolution(x, w, self.geometry(x.shape, w.shape), self.method)
+        return y + params["b"] if self.use_bias else y
+
+    def geometry(self, x: Shape, w: Shape) -> Geometry:
+        """What the shapes of ``x`` and ``w`` make of the sizes given."""
+        return geometry_of(
+            self.place,
+            x[1:-1],
+            w[:-2],
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+    @property
+    def place(self) -> str:
+        return f"Conv(features={self.features}, kernel_size={self.kernel_size})"
+
+
+@dataclass(frozen=True, repr=False)
+class ConvTranspose:
+    """Transposed convolution, ``y[n, i, o] = b[o] + Σ_ac x[n, p, c] w[a, c, o]`` over ``p · stride = i + low − a ·
+    dilation``: every entry of ``x`` lays the kernel, times itself, onto the output.
+
+    It is the transpose, as a matrix, of the convolution with the same sizes from the output to the input, and so what
+    that convolution's backward pass does to ``dy``; its stride enlarges the image.
+
+    Shapes: ``x (N, *P, C)``, ``w (*A, C / groups, features)``, ``y (N, *L, features)`` with
+    ``L = (P − 1) stride + (A − 1) dilation + 1 − low − high + output_padding``, and ``L = P · stride`` for ``"SAME"``.
+    ``output_padding``, less than ``stride``, chooses among the ``L`` that a convolution makes into the same ``P``.
+    The rest is as in ``Conv``.
+    """
+
+    features: int
+    kernel_size: Sizes
+    stride: Sizes = 1
+    padding: Padding = "VALID"
+    dilation: Sizes = 1
+    groups: int = 1
+    output_padding: int | tuple[int, ...] = 0
+    use_bias: bool = True
+    method: Method = "auto"
+    w_init: Initializer = he_normal
+    b_init: Initializer = zeros
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        check_configuration(self)
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        shape = kernel_shape(self, x)
+        self.geometry(x.shape, shape)
+        return kernel_and_bias(self, key, shape, checks.dtype_of(x))
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        w = params["w"]
+        check_operands(self.place, x, w, self.groups)
+        geometry = self.geometry(x.shape, w.shape)
+        y = operators.input_gradient(x, exchanged(w, self.groups), geometry, self.method)
+        return y + params["b"] if self.use_bias else y
+
+    def geometry(self, x: Shape, w: Shape) -> Geometry:
+        """That of the convolution from the output of this layer to its input."""
+        return transposed_geometry(
+            self.place,
+            x[1:-1],
+            w[:-2],
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            output_padding=self.output_padding,
+        )
+
+    @property
+    def place(self) -> str:
+        return f"ConvTranspose(features={self.features}, kernel_size={self.kernel_size})"
+
+
+def check_configuration(layer: Conv | ConvTranspose) -> None:
+    """What can be checked before an input is seen; lists become tuples, so that the layer is hashable."""
+    place = type(layer).__name__
+    for name in ("features", "groups"):
+        checks.positive_integer(place, name, getattr(layer, name))
+    for name in ("kernel_size", "stride", "dilation", "padding", "output_padding"):
+        value = getattr(layer, name, None)
+        if isinstance(value, list):
+            value = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
+        if isinstance(value, np.integer):
+            value = int(value)
+        if value is not None:
+            object.__setattr__(layer, name, value)
+        if name in ("kernel_size", "stride", "dilation"):
+            per_axis(place, name, value)
+    if layer.padding != "SAME":
+        explicit_padding(place, layer.padding)
+    checks.require(
+        layer.features % layer.groups == 0,
+        f"{place}: groups is {layer.groups}, which must divide the {layer.features} features",
+    )
+    check_method(place, layer.method)
+
+
+def kernel_shape(layer: Conv | ConvTranspose, x: Shaped) -> Shape:
+    """``(*A, C / groups, features)`` for inputs like ``x``."""
+    checks.floating(layer.place, "x", x)
+    sizes = layer.kernel_size
+    axes = f"{1 if isinstance(sizes, int) else len(sizes)}{' or more' if isinstance(sizes, int) else ''}"
+    checks.require(
+        len(x.shape) >= 3 and (isinstance(sizes, int) or len(x.shape) == len(sizes) + 2),
+        f"{layer.place}: x has shape {x.shape}; expected {axes} spatial axes between the batch axis and the channels",
+    )
+    check_channels(layer.place, x.shape[-1], layer.groups)
+    kernel = per_axis(layer.place, "kernel_size", sizes, len(x.shape) - 2)
+    return (*kernel, x.shape[-1] // layer.groups, layer.features)
+
+
+def kernel_and_bias(layer: Conv | ConvTranspose, key: Array, shape: Shape, dtype: DType) -> Params:
+    if not layer.use_bias:
+        return {"w": layer.w_init(key, shape, dtype)}
+    w_key, b_key = jax.random.split(key)
+    return {"w": layer.w_init(w_key, shape, dtype), "b": layer.b_init(b_key, (layer.features,), dtype)}

@@ -1,0 +1,71 @@
+"""Making images larger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnnet import checks
+from fnnet.binding import brief
+from fnnet.layers.windows import Extent, check_extent, each_axis
+from fnnet.types import Array, Params, Shape, Shaped
+
+
+@dataclass(frozen=True, repr=False)
+class Upsample:
+    """Every spatial axis ``factor`` times as long: ``(N, H, W, C) -> (N, factor H, factor W, C)``. No parameters.
+
+    ``factor`` is one number or a tuple with one for each spatial axis. "nearest" repeats every entry, ``y_i =
+    x_{⌊i / factor⌋}``; "linear" interpolates between the centres of the entries, axis by axis (bilinear on images):
+    ``y_i`` is taken at ``(i + ½) / factor − ½``, and beyond the outermost centres stays constant (PyTorch's
+    ``align_corners=False``).
+    """
+
+    factor: Extent
+    method: Literal["nearest", "linear"] = "nearest"
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        check_extent("Upsample", "factor", self.factor)
+        checks.require(
+            self.method in ("nearest", "linear"),
+            f"Upsample: method is {self.method!r}; expected 'nearest' or 'linear'",
+        )
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        return {}
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        checks.floating(repr(self), "x", x)
+        x = jnp.asarray(x)
+        for axis, factor in enumerate(self.factors(x.shape), 1):
+            x = repeated(x, axis, factor) if self.method == "nearest" else interpolated(x, axis, factor)
+        return x
+
+    def factors(self, shape: Shape) -> tuple[int, ...]:
+        """One for each spatial axis of an ``x`` of this shape."""
+        checks.require(
+            len(shape) >= 3 and 0 not in shape[1:-1],
+            f"{self!r}: x has shape {shape}; expected (N, L, C) or (N, H, W, C) with at least one position",
+        )
+        return each_axis(repr(self), "factor", self.factor, shape)
+
+
+def repeated(x: Array, axis: int, factor: int) -> Array:
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    many = jnp.broadcast_to(jnp.expand_dims(x, axis + 1), (*before, x.shape[axis], factor, *after))
+    return many.reshape(*before, factor * x.shape[axis], *after)
+
+
+def interpolated(x: Array, axis: int, factor: int) -> Array:
+    weights = jnp.asarray(interpolation(x.shape[axis], factor), x.dtype)
+    return jnp.moveaxis(jnp.tensordot(weights, x, axes=(1, axis)), 0, axis)
+
+
+def interpolation(length: int, factor: int) -> np.ndarray[Any, Any]:
+    """The matrix ``A`` of linear interpolation along one axis, ``y = A x``, of shape ``(factor · length, length)``."""
+    position = np.clip((np.arange(factor * length) + 0.5) / factor - 0.5, 0, length - 1)
+    return np.maximum(1 - np.abs(position[:, None] - np.arange(length)), 0)

@@ -1,0 +1,151 @@
+"""The geometry of windows that slide over the spatial axes of ``x (N, L, C)`` or ``x (N, H, W, C)``.
+
+Along an axis of ``length`` entries, padded by ``low`` and ``high``, output ``o`` sees the padded positions
+``stride o + k`` for the offsets ``k = 0 .. size − 1``; there are ``⌊(low + length + high − size) / stride⌋ + 1``
+outputs. Everything here is known while tracing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnnet import checks
+from fnnet.types import Array, Shape, Shaped
+
+Extent: TypeAlias = int | tuple[int, ...]  # one number for every spatial axis, or one for each
+Padding: TypeAlias = Literal["VALID", "SAME"] | tuple[tuple[int, int], ...]  # pairs: (low, high) per axis
+
+
+class Windows(NamedTuple):
+    """The windows along one axis of an array."""
+
+    axis: int
+    length: int
+    size: int
+    stride: int
+    low: int
+    high: int
+
+    @property
+    def outputs(self) -> int:
+        """How many windows there are: the length of the output."""
+        return (self.low + self.length + self.high - self.size) // self.stride + 1
+
+    @property
+    def steps(self) -> int:
+        """How many strides the padded axis is long, from its start to the end of ``x``, rounded up."""
+        return -(-(self.low + self.length) // self.stride)
+
+    @property
+    def reach(self) -> int:
+        """How many windows, at most, see the same position."""
+        return -(-self.size // self.stride)
+
+    @property
+    def first(self) -> np.ndarray[Any, Any]:
+        """For each window, the first offset that is not in the padding."""
+        return np.maximum(self.low - self.stride * np.arange(self.outputs), 0)
+
+    @property
+    def covered(self) -> np.ndarray[Any, Any]:
+        """For each window, how many of its offsets are not in the padding."""
+        start = self.stride * np.arange(self.outputs) - self.low
+        return np.minimum(start + self.size, self.length) - np.maximum(start, 0)
+
+    def slices(self, x: Array, fill: float) -> Iterator[Array]:
+        """For each offset in turn, the entry that every window has there; ``fill`` in the padding."""
+        if self.low or self.high:
+            x = jax.lax.pad(x, jnp.asarray(fill, x.dtype), self.on_axis(x.ndim, (0, 0, 0), (self.low, self.high, 0)))
+        span = self.stride * (self.outputs - 1) + 1
+        for offset in range(self.size):
+            yield jax.lax.slice_in_dim(x, offset, offset + span, self.stride, self.axis)
+
+    def on_axis(self, rank: int, others: Any, here: Any) -> list[Any]:
+        """A list of one entry per axis of an array: ``here`` for this axis, ``others`` for all others."""
+        return [here if axis == self.axis else others for axis in range(rank)]
+
+
+def spatial_windows(
+    place: str, x: Shaped, window: Extent, stride: Extent | None, padding: Padding
+) -> tuple[Windows, ...]:
+    """The windows along every axis of ``x`` between the first and the last; a ``stride`` of None is the window's size.
+
+    "VALID" pads nothing; "SAME" pads so that there are ``⌈length / stride⌉`` windows, an odd entry at the end.
+    Refuses what does not fit, and padding so wide that a window would see nothing else.
+    """
+    rank = len(x.shape) - 2
+    checks.require(rank >= 1, f"{place}: x has shape {x.shape}; expected (N, L, C) or (N, H, W, C)")
+    sizes = each_axis(place, "window", window, x.shape)
+    strides = sizes if stride is None else each_axis(place, "stride", stride, x.shape)
+    windows = []
+    for i, (length, size, step) in enumerate(zip(x.shape[1:-1], sizes, strides, strict=True)):
+        low, high = padding_of_axis(place, i, x.shape, size, step, padding)
+        checks.require(
+            length > 0 and size <= low + length + high,
+            f"{place}: x has shape {x.shape} and padding {(low, high)} on axis {i + 1}, where a window of {size} does "
+            f"not fit; expected at least {max(size - low - high, 1)} entries: use a smaller window or more padding",
+        )
+        checks.require(
+            low < size and high < size,
+            f"{place}: padding {(low, high)} on axis {i + 1} is not less than the window of {size}: a window would see "
+            f"nothing but padding; use less",
+        )
+        windows.append(Windows(i + 1, length, size, step, low, high))
+    return tuple(windows)
+
+
+def padding_of_axis(place: str, i: int, shape: Shape, size: int, stride: int, padding: Padding) -> tuple[int, int]:
+    """``(low, high)`` of spatial axis ``i``."""
+    if padding == "VALID":
+        return 0, 0
+    if padding == "SAME":
+        length = shape[i + 1]
+        total = max((-(-length // stride) - 1) * stride + size - length, 0)
+        return total // 2, total - total // 2
+    checks.require(
+        len(padding) == len(shape) - 2,
+        f"{place}: padding {padding} is for {len(padding)} spatial axes but x has shape {shape}; expected a pair for "
+        f"each of its {len(shape) - 2}",
+    )
+    low, high = padding[i]
+    return int(low), int(high)
+
+
+def each_axis(place: str, name: str, value: Extent, shape: Shape) -> tuple[int, ...]:
+    if not isinstance(value, tuple):
+        return (int(value),) * (len(shape) - 2)
+    checks.require(
+        len(value) == len(shape) - 2,
+        f"{place}: {name} {value} is for {len(value)} spatial axes but x has shape {shape}; expected one number for "
+        f"each of its {len(shape) - 2}, or one for all",
+    )
+    return tuple(int(v) for v in value)
+
+
+def check_extent(place: str, name: str, value: Any) -> None:
+    """A positive integer, or a tuple of them."""
+    for v in value if isinstance(value, tuple) and value else (value,):
+        checks.positive_integer(place, name if v is value else f"an entry of {name}", v)
+
+
+def check_padding(place: str, padding: Any) -> None:
+    """ "VALID", "SAME" or a tuple of pairs of integers, none negative."""
+    if isinstance(padding, str) and padding in ("VALID", "SAME"):
+        return
+    fits = isinstance(padding, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and all(is_count(entry) for entry in pair) for pair in padding
+    )
+    checks.require(
+        fits and len(padding) > 0,
+        f"{place}: padding is {padding!r}; expected 'VALID', 'SAME' or a tuple with (low, high) for each spatial axis, "
+        f"such as ((1, 1), (1, 1))",
+    )
+
+
+def is_count(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 0)

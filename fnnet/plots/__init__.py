@@ -1,0 +1,30 @@
+"""Pictures of training, with matplotlib (the extra ``experiments``).
+
+Each function returns a ``Figure`` to save or show. Colours are those of Okabe and Ito, told apart also by the
+colour-blind. No global state of pyplot is touched.
+"""
+
+from fnnet.plots.comparison import line_panels, radar_charts
+from fnnet.plots.descent import descent_paths
+from fnnet.plots.landscape import Landscape, landscape_contours, landscape_surface, round_numbers
+from fnnet.plots.look import COLORS, SMALL, WIDTH, style, tidy
+from fnnet.plots.training import activation_histograms, filter_grid, image_grid, training_curves
+
+__all__ = [
+    "COLORS",
+    "SMALL",
+    "WIDTH",
+    "Landscape",
+    "activation_histograms",
+    "descent_paths",
+    "filter_grid",
+    "image_grid",
+    "landscape_contours",
+    "landscape_surface",
+    "line_panels",
+    "radar_charts",
+    "round_numbers",
+    "style",
+    "tidy",
+    "training_curves",
+]

@@ -1,0 +1,64 @@
+"""What the pictures have in common: colours that the colour-blind tell apart, line styles, panels, legends."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # of Okabe and Ito
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D")
+WIDTH = 8.0  # inches: at 800 pixels a letter of 9 points is 12 pixels high
+SMALL = 9  # points
+
+
+def style(i: int, markers: bool = False) -> dict[str, Any]:
+    """The look of line ``i``: told apart by colour, by dashes and, if wanted, by markers."""
+    marker = MARKERS[i % len(MARKERS)] if markers else ""
+    return {
+        "color": COLORS[i % len(COLORS)],
+        "linestyle": DASHES[i % len(DASHES)],
+        "marker": marker,
+        "linewidth": 1.4,
+        "zorder": 3,
+    }
+
+
+def tidy(ax: Axes) -> None:
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25, linewidth=0.6)
+
+
+def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Axes in rows of ``columns`` that share their scales, each ``height`` inches high."""
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(WIDTH, height * rows + 0.4), layout="constrained")
+    axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)))
+    for i, ax in enumerate(axes):
+        ax.xaxis.set_tick_params(labelbottom=i + columns >= count)  # where no panel is below
+        if i >= count:
+            ax.remove()
+    return figure, axes[:count]
+
+
+def legend_above(ax: Axes, title: str) -> None:
+    """The legend between the title and the frame, where it covers nothing."""
+    ax.legend(
+        *ax.get_legend_handles_labels(),
+        title=title,
+        title_fontproperties={"weight": "bold", "size": SMALL},
+        alignment="left",
+        loc="lower left",
+        bbox_to_anchor=(-0.03, 1.02),
+        ncols=2,
+        fontsize=SMALL,
+        frameon=False,
+        borderpad=0.2,
+        borderaxespad=0.0,
+        columnspacing=1.0,
+        handlelength=2.2,
+    )

@@ -1,0 +1,83 @@
+"""The experiments with convolutions: what they compute, and what they leave behind."""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import convolution, mnist_cnn
+from experiments.benchmarks import cnn
+from experiments.cli import ExperimentError
+from tests.test_experiments import write_idx
+
+
+def write_digits(folder: Path) -> None:
+    """60 and 20 images that a network can tell apart: a bright block whose place is the label."""
+    for prefix, count in (("train", 60), ("t10k", 20)):
+        labels = np.arange(count) % 10
+        images = np.zeros((count, 28, 28))
+        for image, label in zip(images, labels, strict=True):
+            row, column = divmod(int(label), 4)
+            image[8 * row + 2 : 8 * row + 8, 7 * column + 1 : 7 * column + 6] = 255
+        write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
+        write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels)
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.3, "shift": 2}], ids=["plain", "augmented"])
+def test_mnist_cnn_leaves_curves_mistakes_and_filters(tmp_path: Path, options: dict[str, float]) -> None:
+    write_digits(tmp_path)
+    config = mnist_cnn.Config(data_dir=tmp_path, filters=(3, 4), hidden=8, epochs=2, batch_size=16, runs=tmp_path)
+    mnist_cnn.run(mnist_cnn.Config(**(vars(config) | options)))
+    (folder,) = (tmp_path / "mnist_cnn").iterdir()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert all(np.isfinite(line["validation_cost"]) for line in lines)
+    assert {path.name for path in folder.glob("*.png")} == {"curves.png", "mistakes.png", "filters.png"}
+
+
+@pytest.mark.skipif("FNNET_DATA" not in os.environ, reason="FNNET_DATA is not set: no real MNIST")
+def test_mnist_cnn_learns_the_real_digits(tmp_path: Path) -> None:
+    mnist_cnn.run(mnist_cnn.Config(epochs=1, runs=tmp_path))
+    (folder,) = (tmp_path / "mnist_cnn").iterdir()
+    assert json.loads((folder / "metrics.jsonl").read_text())["validation_accuracy"] >= 0.975
+
+
+def test_no_epochs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match="--epochs is 0; expected at least 1"):
+        mnist_cnn.run(mnist_cnn.Config(epochs=0, runs=tmp_path))
+
+
+def test_shifts_move_each_image_by_whole_pixels() -> None:
+    images = jnp.asarray(np.random.default_rng(0).random((30, 5, 6, 1)), "float32")
+    moved = np.asarray(mnist_cnn.shifted(jax.random.key(0), images, 1))
+    found = set()
+    for before, after in zip(np.asarray(images), moved, strict=True):
+        padded = np.pad(before, ((1, 1), (1, 1), (0, 0)))
+        matches = [(i, j) for i in range(3) for j in range(3) if (padded[i : i + 5, j : j + 6] == after).all()]
+        assert len(matches) == 1
+        found.add(matches[0])
+    assert len(found) > 5
+
+
+def test_convolution_draws_and_agrees(tmp_path: Path) -> None:
+    convolution.run(convolution.Config(filters=3, epochs=1, runs=tmp_path))
+    (folder,) = (tmp_path / "convolution").iterdir()
+    assert json.loads((folder / "metrics.jsonl").read_text())["worst_difference"] < 1e-12
+    pictures = {path.name for path in folder.glob("*.png")}
+    assert pictures == {"operation.png", "learned.png", "toeplitz.png", "singular_values.png"}
+
+
+def test_the_benchmark_compares_both_engines(tmp_path: Path) -> None:
+    path = tmp_path / "cnn.json"
+    cnn.run(cnn.Config(batch_sizes=(4,), rounds=1, updates=2, only=("fnnet-manual", "fnnet-autodiff"), output=path))
+    results = json.loads(path.read_text())["setups"]["4"]["results"]
+    assert results["fnnet-manual"]["value"] == pytest.approx(results["fnnet-autodiff"]["value"], rel=1e-4)
+
+
+def test_an_unknown_contender_is_refused() -> None:
+    with pytest.raises(ExperimentError, match="no contender is called flaks"):
+        cnn.run(cnn.Config(only=("flaks",)))
