@@ -72,7 +72,7 @@ FLOORS = [
     ["binding", "paths"],
     ["checks"],
     ["activations", "initializers", "penalties", "projections"],
-    ["losses", "convolution"],
+    ["losses", "convolution", "cells"],
     ["layers"],
     ["cost"],
     ["backprop"],

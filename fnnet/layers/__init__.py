@@ -8,10 +8,9 @@ from fnnet.layers.dense import Dense
 from fnnet.layers.flatten import Flatten
 from fnnet.layers.folding import fold_batch_norm
 from fnnet.layers.noise import Dropout, GaussianNoise
-from fnnet.layers.recurrent import Bidirectional, Recurrent
-    "Bidirectional",
 from fnnet.layers.normalization import BatchNorm, GroupNorm, LayerNorm
 from fnnet.layers.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from fnnet.layers.recurrent import Bidirectional, Recurrent
 from fnnet.layers.upsampling import Upsample
 
 __all__ = [
@@ -19,6 +18,7 @@ __all__ = [
     "Affine",
     "AvgPool",
     "BatchNorm",
+    "Bidirectional",
     "Conv",
     "ConvTranspose",
     "Dense",
