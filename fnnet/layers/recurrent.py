@@ -50,7 +50,8 @@ class Recurrent:
         """
         x = jnp.asarray(x)
         carry = self.checked(params, x, carry, mask)
-        z = self.cell.project(params, jnp.swapaxes(x, 0, 1))
+        x_by_time, exists_by_time = by_time(x, mask)
+        z = self.cell.project(params, x_by_time)
 
         def step(state: tuple[Carry, Array], inputs: tuple[Array, Array | None]) -> Any:
             carry, last = state
@@ -60,8 +61,7 @@ class Recurrent:
             return (after, last), shown if self.return_sequences else None
 
         start = (carry, jnp.zeros((x.shape[0], self.cell.features), x.dtype))
-        steps = (z, None if mask is None else jnp.swapaxes(mask, 0, 1))
-        (carry, last), ys = jax.lax.scan(step, start, steps, reverse=self.reverse)
+        (carry, last), ys = jax.lax.scan(step, start, (z, exists_by_time), reverse=self.reverse)
         return (jnp.swapaxes(ys, 0, 1) if self.return_sequences else last), carry
 
     def checked(self, params: Params, x: Array, carry: Carry | None, mask: Array | None) -> Carry:
@@ -78,6 +78,13 @@ class Recurrent:
             f"{x.shape[0]} examples",
         )
         return carry
+
+
+def by_time(x: Array, mask: Array | None) -> tuple[Array, Array | None]:
+    """``x (T, N, D)`` and ``mask (T, N)``; 0 for inputs of steps that do not exist: NaN times 0 would stay NaN."""
+    if mask is None:
+        return jnp.swapaxes(x, 0, 1), None
+    return jnp.swapaxes(jnp.where(mask[..., None], x, 0), 0, 1), jnp.swapaxes(mask, 0, 1)
 
 
 def masked_step(exists: Array | None, before: Carry, after: Carry, y: Array, last: Array) -> tuple[Carry, Array, Array]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from fnnet.backprop.cells import cell_rule, outer_sum
 from fnnet.backprop.rule import RULES, Rule
 from fnnet.cells import Carry
-from fnnet.layers.recurrent import Bidirectional, Recurrent, masked_step
+from fnnet.layers.recurrent import Bidirectional, Recurrent, by_time, masked_step
 from fnnet.types import Array, Params
 
 
@@ -32,8 +32,7 @@ def scan_forward(
 ) -> tuple[Array, Carry, Any]:
     """``(y, carry, residuals)``."""
     forward = cell_rule(layer.cell).forward
-    x_by_time = jnp.swapaxes(x, 0, 1)
-    exists = None if mask is None else jnp.swapaxes(mask, 0, 1)
+    x_by_time, exists = by_time(x, mask)
     z = layer.cell.project(params, x_by_time)
 
     def step(state: tuple[Carry, Array], inputs: tuple[Array, Array | None]) -> Any:
