@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
+from fnnet.convolution.geometry import is_natural, same_padding
 from fnnet.types import Array, Shape, Shaped
 
 Extent: TypeAlias = int | tuple[int, ...]  # one number for every spatial axis, or one for each
@@ -104,9 +105,7 @@ def padding_of_axis(place: str, i: int, shape: Shape, size: int, stride: int, pa
     if padding == "VALID":
         return 0, 0
     if padding == "SAME":
-        length = shape[i + 1]
-        total = max((-(-length // stride) - 1) * stride + size - length, 0)
-        return total // 2, total - total // 2
+        return same_padding(shape[i + 1 : i + 2], (size,), (stride,))[0]
     checks.require(
         len(padding) == len(shape) - 2,
         f"{place}: padding {padding} is for {len(padding)} spatial axes but x has shape {shape}; expected a pair for "
@@ -138,14 +137,10 @@ def check_padding(place: str, padding: Any) -> None:
     if isinstance(padding, str) and padding in ("VALID", "SAME"):
         return
     fits = isinstance(padding, tuple) and all(
-        isinstance(pair, tuple) and len(pair) == 2 and all(is_count(entry) for entry in pair) for pair in padding
+        isinstance(pair, tuple) and len(pair) == 2 and all(is_natural(entry) for entry in pair) for pair in padding
     )
     checks.require(
         fits and len(padding) > 0,
         f"{place}: padding is {padding!r}; expected 'VALID', 'SAME' or a tuple with (low, high) for each spatial axis, "
         f"such as ((1, 1), (1, 1))",
     )
-
-
-def is_count(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 0)
