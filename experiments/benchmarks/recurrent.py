@@ -12,6 +12,7 @@ medians are over the rounds of all. Wants an idle machine, as ``conv`` does.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isnan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +21,7 @@ from rich import box
 from rich.table import Table
 
 from experiments.benchmarks import report
-from experiments.benchmarks.harness import Comparison, Result, compare, ratio
+from experiments.benchmarks.harness import Comparison, compare, ratio
 from experiments.benchmarks.recurrent_contenders import CONTENDERS
 from experiments.benchmarks.recurrent_task import GATES, SHAPES, Kind, Task
 from experiments.benchmarks.start import start
@@ -35,10 +36,10 @@ class Config:
     """Which cells; all, if none is named."""
     shapes: tuple[int, ...] = ()
     """Numbers of the shapes, from 0; all, if none is named."""
-    rounds: int = 5
-    """Rounds timed of each contender in each process, after the first one."""
+    rounds: int = 3
+    """Rounds timed of each contender and shape in a process, after the first one."""
     processes: int = 3
-    """Processes started for each contender, one after the other."""
+    """Fresh processes of each contender and shape, one after the other."""
     only: tuple[str, ...] = ()
     """Contenders that take part; all, if none is named."""
     output: Path = Path("runs/benchmarks/recurrent.json")
@@ -54,44 +55,29 @@ def run(config: Config) -> None:
         comparisons = []
         for task in (Task(cell, *shape) for shape in shapes):
             with console.status("") as status:
-                runs = [compare(contenders, task, config.rounds, status.update) for _ in range(config.processes)]
-            comparisons.append((task, joined(runs)))
+                taken = compare(contenders, task, config.rounds, status.update, processes=config.processes)
+            comparisons.append((task, taken))
         console.print(table(cell, comparisons))
         kept += [{"task": asdict(task)} | report.as_json(c, REFERENCE) for task, c in comparisons]
         report.write_json(config.output, {"environment": machine, "config": asdict(config), "tasks": kept})
     console.print(f"numbers in {config.output}", highlight=False)
 
 
-def joined(runs: list[Comparison]) -> Comparison:
-    """All rounds of all processes as one comparison."""
-
-    def of(name: str) -> Result:
-        results = [run.results[name] for run in runs]
-        return Result(
-            first_seconds=median(result.first_seconds for result in results),
-            seconds=tuple(seconds for result in results for seconds in result.seconds),
-            value=results[-1].value,
-            peak_mib=max(result.peak_mib for result in results),
-        )
-
-    return Comparison({name: of(name) for name in runs[0].results}, runs[0].skipped)
-
-
 def table(cell: str, comparisons: list[tuple[Task, Comparison]]) -> Table:
-    """One row per shape: milliseconds of fnnet by hand, or of whoever is first, the others' ratios, MiB of each."""
+    """Per shape the milliseconds of fnnet by hand, or of whoever is first, the others' ratios to it, and all their MiB."""
     names = list(comparisons[0][1].results)
     reference = REFERENCE if REFERENCE in names else names[0]
-    others = [name for name in names if name != reference]
-    columns = ("T, N, D, H", f"{reference} ms", *(f"× {name}" for name in others), *(f"MiB {name}" for name in names))
-    rows = Table(*columns, title=f"\n{cell}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in rows.columns[1:]:
-        column.justify = "right"
+    rows = Table("T, N, D, H", title=f"\n{cell}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    rows.columns[0].no_wrap = True
+    for name in names:
+        rows.add_column(f"{name}\n{'ms' if name == reference else 'ratio'}, MiB", justify="right")
     for task, comparison in comparisons:
         results = comparison.results
-        rows.add_row(
-            ", ".join(map(str, (task.steps, task.examples, task.inputs, task.features))),
-            f"{1000 * median(results[reference].seconds) / task.repeats:.2f}",
-            *(f"{ratio(results[name], results[reference]):.2f}" for name in others),
-            *(f"{results[name].value:.1f}" for name in names),
+        milliseconds = f"{1000 * median(results[reference].seconds) / task.repeats:.2f}"
+        ratios = (
+            milliseconds if name == reference else f"{ratio(results[name], results[reference]):.2f}" for name in names
         )
+        memory = ("" if isnan(results[name].value) else f", {results[name].value:.1f}" for name in names)
+        shape = ", ".join(map(str, (task.steps, task.examples, task.inputs, task.features)))
+        rows.add_row(shape, *(a + b for a, b in zip(ratios, memory, strict=True)))
     return rows
