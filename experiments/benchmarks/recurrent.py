@@ -64,7 +64,7 @@ def run(config: Config) -> None:
 
 
 def table(cell: str, comparisons: list[tuple[Task, Comparison]]) -> Table:
-    """Per shape the milliseconds of fnnet by hand, or of whoever is first, the others' ratios to it, and all their MiB."""
+    """Per shape the milliseconds of fnnet by hand, or of whoever is first, the others' ratios to it, and the MiB."""
     names = list(comparisons[0][1].results)
     reference = REFERENCE if REFERENCE in names else names[0]
     rows = Table("T, N, D, H", title=f"\n{cell}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -73,11 +73,9 @@ def table(cell: str, comparisons: list[tuple[Task, Comparison]]) -> Table:
         rows.add_column(f"{name}\n{'ms' if name == reference else 'ratio'}, MiB", justify="right")
     for task, comparison in comparisons:
         results = comparison.results
-        milliseconds = f"{1000 * median(results[reference].seconds) / task.repeats:.2f}"
-        ratios = (
-            milliseconds if name == reference else f"{ratio(results[name], results[reference]):.2f}" for name in names
-        )
-        memory = ("" if isnan(results[name].value) else f", {results[name].value:.1f}" for name in names)
+        times = {name: f"{ratio(results[name], results[reference]):.2f}" for name in names}
+        times[reference] = f"{1000 * median(results[reference].seconds) / task.repeats:.2f}"
+        memory = {name: "" if isnan(results[name].value) else f", {results[name].value:.1f}" for name in names}
         shape = ", ".join(map(str, (task.steps, task.examples, task.inputs, task.features)))
-        rows.add_row(shape, *(a + b for a, b in zip(ratios, memory, strict=True)))
+        rows.add_row(shape, *(times[name] + memory[name] for name in names))
     return rows

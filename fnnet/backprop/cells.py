@@ -1,13 +1,13 @@
 """One step of each recurrent cell and its derivative, by hand: what backpropagation through time is made of.
 
 Of a step from ``carry`` to ``after``, with the inputs' part ``z`` given: ``forward`` leaves ``gates``, which have the
-shape of ``z`` and take its place in memory, and what else is ``kept``; ``backward`` takes the gradients at ``after`` and
-``y`` back to ``carry`` and to ``z``: ``delta``, which takes the place of the gates. No weight gradients in the loop:
-``weights`` takes them for all steps at once from what the steps left, as products of matrices over ``T N`` rows. The
-letters are those of ``fnnet.cells``.
+shape of ``z`` and take its place in memory, and what else is ``kept``; ``backward`` takes the gradients at ``after``
+and ``y`` back to ``carry`` and to ``z``: that is ``delta``, which takes the place of the gates. No weight gradients in
+the loop: ``weights`` takes them for all steps at once from what the steps left, as products of matrices over ``T N``
+rows. The letters are those of ``fnnet.cells``.
 
-One array of gates instead of seven, and ``tanh(c)`` computed again: memory is time here, as every page of it must first
-be had from the system.
+Whatever is cheap is computed again, such as ``tanh(c)``: on a CPU memory is time too, as a program gets its arrays from
+the system page by page.
 """
 
 from __future__ import annotations

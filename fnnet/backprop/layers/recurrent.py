@@ -31,11 +31,7 @@ def scan_vjp(
 def scan_forward(
     layer: Recurrent, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry, Any]:
-    """``(y, carry, residuals)``.
-
-    The gates of a step take the place of its ``z``, in the array that goes through the loop: at the big end of a layer's
-    memory are so many fewer arrays of ``T N G H`` numbers.
-    """
+    """``(y, carry, residuals)``. The array of ``z`` goes through the loop, which leaves a step's gates in its place."""
     forward = cell_rule(layer.cell).forward
     x_by_time, exists = by_time(x, mask)
 
