@@ -18,6 +18,9 @@ EXPERIMENTS = {
     "accuracy": "experiments.accuracy",
     "regularization": "experiments.regularization",
     "landscape": "experiments.landscape",
+    "sequence_digits": "experiments.sequence_digits",
+    "adding_problem": "experiments.adding_problem",
+    "characters": "experiments.characters",
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,198 @@
+"""A model of text, character by character: what comes next? RNN, GRU, LSTM or transformer, on any UTF-8 file.
+
+The text is cut into streams that are read side by side, piece by piece; the state goes on from piece to piece, gradients
+end where a piece begins (truncated backpropagation through time). An epoch is one compiled program. The last part of
+the text is held out: what the model needs for a character of it, in nats and in bits. Samples are printed on the way.
+
+Without ``--text`` it learns Tiny Shakespeare where FNNET_DATA names its folder, else the topics of Python's ``help()``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+import fnnet
+from experiments import character_model, text
+from experiments.character_model import Cell
+from experiments.cli import ExperimentError
+from experiments.results import Results, console
+from experiments.streaming import Engine
+from fnnet import optimizers, plots
+from fnnet.types import Array
+
+ROWS = 8  # in which the held-out text is read: each starts from nothing, which a few characters feel
+
+
+@dataclass(frozen=True)
+class Config:
+    text: Path | None = None
+    """The text, a UTF-8 file."""
+    cell: Cell = "lstm"
+    """What the layers are made of."""
+    layers: int = 2
+    """Layers between the embedding and the scores."""
+    features: int = 128
+    """Neurons of a layer, and numbers that stand for a character."""
+    heads: int = 4
+    """Heads of the transformer's attention."""
+    length: int = 50
+    """Characters of a piece: so far go gradients, and the transformer's sight."""
+    dropout: float = 0.1
+    """Share of every layer's outputs that is dropped in training."""
+    epochs: int = 20
+    """Passes over the training text."""
+    batch_size: int = 32
+    """Streams, as many as there are pieces in an update; fewer for a short text."""
+    learning_rate: float = 4e-3
+    """Adam's highest learning rate, reached after the first twentieth; then it falls to 0 along a half cosine."""
+    clip: float = 1.0
+    """Longest gradient; longer ones are shortened to it."""
+    engine: Engine = "hand"
+    """Gradients by hand or by jax.grad."""
+    validation_share: float = 0.1
+    """Share of the text, at its end, that is held out."""
+    samples: int = 5
+    """How often a sample is printed."""
+    sample_length: int = 300
+    """Characters of a sample."""
+    temperature: float = 0.8
+    """The scores are divided by it before a character is drawn: lower is safer."""
+    prompt: str = "\n"
+    """What a sample goes on from."""
+    seed: int = 0
+    """Seed of the first parameters, of dropout and of the samples."""
+    runs: Path = Path("runs")
+    """Folder for the results."""
+
+
+def run(config: Config) -> None:
+    check(config)
+    content, source = text.find(config.text)
+    corpus = text.corpus(content, config.validation_share, config.length)
+    prompt = text.encode(config.prompt, corpus.alphabet)
+    streams = min(config.batch_size, (len(corpus.train) - 1) // config.length)
+    model = network(config, len(corpus.alphabet))
+    results = Results("characters", config, config.runs)
+
+    updates = config.epochs * character_model.pieces_in(len(corpus.train), streams, config.length)
+    warm = max(1, updates // 20)
+    rate = fnnet.schedules.warmup(fnnet.schedules.cosine(config.learning_rate, max(1, updates - warm)), warm)
+    optimizer = fnnet.chain(optimizers.clip_by_global_norm(config.clip), optimizers.adam(rate))
+    init_key, train_key, sample_key = jax.random.split(jax.random.key(config.seed), 3)
+    params = model.init(init_key, jax.ShapeDtypeStruct((streams, config.length), jnp.int32))
+    console.print(
+        f"{source}: {len(content):,} characters, {len(corpus.alphabet)} different; {len(corpus.train):,} to learn, "
+        f"{len(corpus.validation):,} held out\n{describe(config)}, {count(params):,} parameters; {streams} streams in "
+        f"pieces of {config.length}, {updates:,} updates\n",
+        highlight=False,
+    )
+
+    def sample(params: Any, number: int) -> str:
+        key = jax.random.fold_in(sample_key, number)
+        options = {"temperature": config.temperature, "window": config.length}
+        return text.decode(
+            character_model.sample(model, params, key, jnp.asarray(prompt), config.sample_length, **options),
+            corpus.alphabet,
+        )
+
+    state = fnnet.TrainState.create(params, optimizer, train_key)
+    tokens = jnp.asarray(corpus.train)
+    options: dict[str, Any] = {"streams": streams, "length": config.length, "engine": config.engine}
+    start = perf_counter()
+    epoch = jax.jit(character_model.train_epoch(model, optimizer, **options), donate_argnums=0)
+    epoch = epoch.lower(state, tokens).compile()
+    compile_seconds = perf_counter() - start
+    held_out = jax.jit(character_model.held_out_loss(model))
+    rows = tuple(jnp.asarray(a) for a in text.in_rows(corpus.validation, ROWS, config.length))
+    history: dict[str, list[float]] = {}
+    with epoch_bar(describe(config), config.epochs) as progress:
+        for number in range(1, config.epochs + 1):
+            start = perf_counter()
+            state, cost = jax.block_until_ready(epoch(state, tokens))
+            record = {"epoch": number, "cost": float(cost), "seconds": perf_counter() - start}
+            record |= in_bits(float(held_out(state.params, rows)))
+            numbers = f"epoch {number}/{config.epochs}  training {record['cost']:.4f}  held out {record['nats']:.4f}"
+            progress.update(progress.task_ids[0], advance=1, numbers=f"{numbers} nats, {record['bits']:.3f} bits")
+            results.record(**record)
+            for name, value in record.items():
+                history.setdefault(name, []).append(value)
+            if number * config.samples // config.epochs > (number - 1) * config.samples // config.epochs:
+                shown = sample(state.params, number)
+                results.record(epoch=number, sample=shown)
+                progress.console.print(Panel(Text(shown), title=numbers, title_align="left"))
+
+    line = (
+        f"{history['nats'][-1]:.4f} nats = {history['bits'][-1]:.3f} bits per held-out character after "
+        f"{config.epochs} epochs; {sum(history['seconds']):.0f} s of training, {compile_seconds:.0f} s of compiling"
+    )
+    console.print(line, highlight=False)
+    results.figure("curve", curve(history, text.pair_losses(corpus), describe(config)))
+    results.summary(f"{describe(config)}; {source}.\n\n{line}\n\n```text\n{sample(state.params, 0).strip()}\n```")
+
+
+def check(config: Config) -> None:
+    for name in ("layers", "features", "heads", "length", "epochs", "batch_size", "sample_length"):
+        if getattr(config, name) < 1:
+            raise ExperimentError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least 1")
+    if not 0 < config.validation_share < 1:
+        raise ExperimentError(f"--validation-share is {config.validation_share}; expected a share in (0, 1)")
+    if not config.temperature > 0:
+        raise ExperimentError(f"--temperature is {config.temperature}; expected a number above 0")
+    if not config.prompt:
+        raise ExperimentError("--prompt is empty; expected at least one character of the text")
+
+
+def network(config: Config, characters: int) -> fnnet.Sequential:
+    return character_model.network(config.cell, characters, config.features, config.layers, config.dropout)
+
+
+def describe(config: Config) -> str:
+    return f"{config.cell} {' × '.join(map(str, (config.layers, config.features)))}"
+
+
+def count(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def in_bits(nats: float) -> dict[str, float]:
+    return {"nats": nats, "bits": nats / math.log(2)}
+
+
+def epoch_bar(label: str, epochs: int) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}"), TimeElapsedColumn())
+    progress = Progress(*columns, console=console)
+    progress.add_task(label, total=epochs, numbers="")
+    return progress
+
+
+def curve(history: Mapping[str, Sequence[float]], counted: Mapping[str, float], title: str) -> Figure:
+    """Training and held-out loss by epoch, in nats on the left and bits on the right, and those of counting."""
+    figure = Figure(figsize=(plots.WIDTH, 4.2), layout="constrained")
+    ax = figure.subplots()
+    for i, (name, label) in enumerate((("cost", "training"), ("nats", "held out"))):
+        look: dict[str, Any] = plots.style(i)
+        ax.plot(history["epoch"], history[name], label=label, **look)
+    last = history["nats"][-1]
+    ax.annotate(f"{last:.3f}", (history["epoch"][-1], last), (4, 0), textcoords="offset points", va="center")
+    for name, loss in counted.items():
+        ax.axhline(loss, color="0.5", linewidth=1, linestyle=":")
+        ax.annotate(f"counting {name}: {loss:.2f}", (1, loss), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", color="0.35")
+    ax.set(xlabel="epoch", ylabel="nats per character", title=title)
+    bits = ax.secondary_yaxis("right", functions=(lambda n: n / np.log(2), lambda b: b * np.log(2)))
+    bits.set_ylabel("bits per character")
+    plots.tidy(ax)
+    ax.legend(frameon=False)
+    return figure
