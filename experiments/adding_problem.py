@@ -1,9 +1,10 @@
 """The adding problem: which recurrence can carry two numbers over 50, 200, 400 steps, and from which start?
 
-Every step of a sequence has a number uniform in [0, 1] and a mark; one step of the first half is marked and one of the
-second. The target is the sum of the two marked numbers (Hochreiter and Schmidhuber 1997, section 5.4). Whoever always
-says 1, their mean, has the sum's variance, 2 · 1/12 = 1/6, as mean squared error: what is not below has learned nothing.
-A training is one compiled program, which makes its sequences from the key as it goes: none comes twice.
+Every step of a sequence has a number, uniform in [0, 1], and a mark: 1 at one step of the first half and at one of the
+second, else 0. The target is the sum of the two marked numbers (Hochreiter and Schmidhuber 1997, section 5.4; Le, Jaitly
+and Hinton 2015, section 4.1). The best constant is 1, and its mean squared error the variance of the sum, 2 · 1/12 =
+1/6: who is not below has learned nothing. A training is one compiled program, which draws its sequences from the key as
+it goes: none comes twice.
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ CONSTANT = 1 / 6  # mean squared error of the best constant
 LEARNED = 0.01
 SMOOTHED = 50  # updates that a point of a curve is the mean of
 
-Name = Literal[
-    "RNN, Glorot", "RNN, orthogonal", "IRNN", "GRU", "LSTM, forget bias 0", "LSTM, forget bias 1"
-]
+Name = Literal["RNN, Glorot", "RNN, orthogonal", "IRNN", "GRU", "LSTM, forget bias 0", "LSTM, forget bias 1"]
 
 
 def identity(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
@@ -103,8 +102,8 @@ def run(config: Config) -> None:
     check(config)
     results = Results("adding_problem", config, config.runs)
     console.print(
-        f"{config.steps} updates with {config.batch_size} new sequences each; {config.features} neurons; the constant's "
-        f"mean squared error is 1/6 = {CONSTANT:.4f}\n",
+        f"{config.steps} updates with {config.batch_size} new sequences each; {config.features} neurons; mean squared "
+        f"error of the best constant: 1/6 = {CONSTANT:.4f}\n",
         highlight=False,
     )
     # The longest first, so that no worker is left with one at the end.

@@ -24,16 +24,24 @@ CELLS: dict[str, Callable[[int], fnnet.cells.Cell]] = {
 
 
 from dataclasses import dataclass  # STOPGAP until fnnet.Embedding
+
+
 @dataclass(frozen=True)
 class Embedding:
     entries: int
     features: int
+
     def init(self, key, x):
         return {"w": jax.random.normal(key, (self.entries, self.features))}
+
     def apply(self, params, x, *, key=None, train=False):
         return params["w"][x]
-fnnet.backprop.RULES[Embedding] = fnnet.backprop.Rule(lambda l, p, x, *, key, train: (p["w"][x], x),
-    lambda l, p, x, dy: ({"w": jnp.zeros_like(p["w"]).at[x].add(dy)}, None))
+
+
+fnnet.backprop.RULES[Embedding] = fnnet.backprop.Rule(
+    lambda l, p, x, *, key, train: (p["w"][x], x),
+    lambda l, p, x, dy: ({"w": jnp.zeros_like(p["w"]).at[x].add(dy)}, None),
+)
 
 
 def network(cell: Cell, characters: int, features: int, layers: int, dropout: float = 0.0) -> fnnet.Sequential:

@@ -1,8 +1,8 @@
 """A model of text, character by character: what comes next? RNN, GRU, LSTM or transformer, on any UTF-8 file.
 
-The text is cut into streams that are read side by side, piece by piece; the state goes on from piece to piece, gradients
-end where a piece begins (truncated backpropagation through time). An epoch is one compiled program. The last part of
-the text is held out: what the model needs for a character of it, in nats and in bits. Samples are printed on the way.
+The text is cut into streams that are read side by side, piece by piece; the state goes on from piece to piece, while
+gradients end where a piece begins (truncated backpropagation through time). An epoch is one compiled program. The last
+part of the text is held out: the loss per character of it is told in nats and in bits. Samples are printed on the way.
 
 Without ``--text`` it learns Tiny Shakespeare where FNNET_DATA names its folder, else the topics of Python's ``help()``.
 """
@@ -31,7 +31,6 @@ from experiments.cli import ExperimentError
 from experiments.results import Results, console
 from experiments.streaming import Engine
 from fnnet import optimizers, plots
-from fnnet.types import Array
 
 ROWS = 8  # in which the held-out text is read: each starts from nothing, which a few characters feel
 
@@ -189,7 +188,15 @@ def curve(history: Mapping[str, Sequence[float]], counted: Mapping[str, float], 
     ax.annotate(f"{last:.3f}", (history["epoch"][-1], last), (4, 0), textcoords="offset points", va="center")
     for name, loss in counted.items():
         ax.axhline(loss, color="0.5", linewidth=1, linestyle=":")
-        ax.annotate(f"counting {name}: {loss:.2f}", (1, loss), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", color="0.35")
+        ax.annotate(
+            f"counting {name}: {loss:.2f}",
+            (1, loss),
+            (-2, 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            color="0.35",
+        )
     ax.set(xlabel="epoch", ylabel="nats per character", title=title)
     bits = ax.secondary_yaxis("right", functions=(lambda n: n / np.log(2), lambda b: b * np.log(2)))
     bits.set_ylabel("bits per character")

@@ -23,7 +23,7 @@ class Corpus(NamedTuple):
 
 
 def find(path: Path | None) -> tuple[str, str]:
-    """``(text, where it is from)``: a file; else FNNET_DATA's Tiny Shakespeare; else what ``help()`` of Python knows."""
+    """``(text, where it is from)``: a file; else FNNET_DATA's Tiny Shakespeare; else topics of ``help()``."""
     if path is None and os.environ.get("FNNET_DATA"):
         path = Path(os.environ["FNNET_DATA"]) / SHAKESPEARE
         if not path.is_file():
