@@ -7,9 +7,9 @@ block of queries, the blocks of keys are seen one after the other, and what is s
 largest score so far, ``m`` (the "online softmax" of Milakov and Gimelshein 2018; Rabe and Staats 2021, "Self-attention
 does not need O(n²) memory"; Dao et al. 2022, "FlashAttention", algorithm 1):
 
-    m' = max(m, max_j s_j),   l' = e^{m − m'} l + Σ_j e^{s_j − m'},   o' = e^{m − m'} o + Σ_j e^{s_j − m'} v_j
+    m' = max(m, max_j s_j),   z' = e^{m − m'} z + Σ_j e^{s_j − m'},   o' = e^{m − m'} o + Σ_j e^{s_j − m'} v_j
 
-and at the end ``o / l`` is the result and ``m + ln l`` the logarithm of the softmax's denominator.
+and at the end ``o / z`` is the result and ``m + ln z`` the logarithm of the softmax's denominator.
 
 Letters: ``n`` examples, ``h`` heads, ``q`` and ``k`` steps of a block of queries and of keys, ``d`` features of a head.
 """
@@ -53,17 +53,11 @@ def dot_product_attention(
     checks.floating(place, "q", q)
     checks.same_dtype(place, "k", k, "q", q)
     checks.same_dtype(place, "v", v, "q", q)
-    check_mask(place, mask, q.shape[:2])
+    checks.require(
+        mask is None or (mask.shape == q.shape[:2] and mask.dtype == bool),
+        f"{place}: mask is {mask}; expected booleans of shape {q.shape[:2]}, True at the keys that exist",
+    )
     return attention(q, k, v, mask, Blocks.of(q.shape[1], block, causal))[0]
-
-
-def check_mask(place: str, mask: Any, shape: tuple[int, ...]) -> None:
-    if mask is not None:
-        checks.require(
-            jnp.shape(mask) == shape and jnp.result_type(mask) == bool,
-            f"{place}: mask has shape {jnp.shape(mask)} and dtype {jnp.result_type(mask)}; expected {shape}, boolean, "
-            f"True at the steps that exist",
-        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +100,7 @@ class Blocks:
         return self.cut(whole[:, :, None])[:, :, 0]
 
     def scores(self, q: Array, k: Array, i: Array, j: Array, exists: Array | None) -> Array:
-        """``s (n, h, q, k)`` between block ``i`` of the queries and block ``j`` of the keys; −∞ for what is not seen."""
+        """``s (n, h, q, k)`` of block ``i`` of the queries and block ``j`` of the keys; −∞ for what is not seen."""
         s = product("nhqd,nhkd->nhqk", q, k) / math.sqrt(q.shape[-1])
         if self.causal:
             within = jnp.arange(self.size)
@@ -144,23 +138,22 @@ def attention(q: Array, k: Array, v: Array, mask: Array | None, blocks: Blocks) 
             k, v, exists, j = block
 
             def update(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-                o, l, m = state
+                o, z, m = state
                 s = blocks.scores(q, k, i, j, exists)
                 m, before = jax.lax.stop_gradient(jnp.maximum(m, s.max(-1))), m
                 kept, p = jnp.exp(before - m), jnp.exp(s - m[..., None])
                 o = kept[..., None] * o + product("nhqk,nhkd->nhqd", p.astype(v.dtype), v)
-                return o, kept * l + p.sum(-1), m
+                return o, kept * z + p.sum(-1), m
 
             return blocks.unless_later(i, j, update, state), None
 
         nothing = jnp.zeros(q.shape, sum_dtype(q))
         lowest = jnp.full(q.shape[:-1], jnp.finfo(nothing.dtype).min)  # −∞ less −∞ would be NaN
         *start, _ = varying_alike(nothing, nothing[..., 0], lowest.astype(nothing.dtype), q)
-        (o, l, m), _ = jax.lax.scan(see, tuple(start), keys)
-        some = l > 0
-        l = jnp.where(some, l, 1)
-        o = jnp.where(some[..., None], o / l[..., None], 0).astype(q.dtype)
-        return o, jnp.where(some, m + jnp.log(l), jnp.inf)
+        (o, z, m), _ = jax.lax.scan(see, tuple(start), keys)
+        nothing_seen = z == 0
+        z = jnp.where(nothing_seen, 1, z)
+        return (o / z[..., None]).astype(q.dtype), jnp.where(nothing_seen, jnp.inf, m + jnp.log(z))
 
     o, log_sums = jax.lax.map(of_queries, (blocks.cut(q), blocks.numbers))
     return blocks.join(o), log_sums

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.attention import Blocks, attention, check_mask
+from fnnet.attention import Blocks, attention
 from fnnet.binding import brief
 from fnnet.initializers import glorot_uniform, zeros
 from fnnet.layers.positions import rotate
-from fnnet.layers.recurrent import check_sequence
+from fnnet.layers.recurrent import check_mask, check_sequence
 from fnnet.types import Array, Initializer, Params, Shaped
 
 
@@ -21,9 +21,9 @@ from fnnet.types import Array, Initializer, Params, Shaped
 class MultiHeadAttention:
     """Every step of a sequence as a mean over the steps, weighted by how well its query fits their keys.
 
-    For each head ``q = x w_q + b_q``, ``k = x w_k``, ``v = x w_v + b_v`` and ``o_i = Σ_j softmax_j(q_i · k_j / √d) v_j``,
-    then ``y = o w_o + b_o`` from all heads side by side (Vaswani et al. 2017, section 3.2). Keys have no bias: it would
-    add the same to all scores of a query, which the softmax takes away.
+    For each head ``q = x w_q + b_q``, ``k = x w_k``, ``v = x w_v + b_v``, ``o_i = Σ_j softmax_j(q_i · k_j / √d) v_j``;
+    then ``y = o w_o + b_o`` of all heads side by side (Vaswani et al. 2017, section 3.2). Keys have no bias: it would
+    add the same to all scores of a query, which the softmax takes away. ``use_bias=False`` leaves out the others too.
 
     Shapes: ``x (N, T, D)``; ``w_q``, ``w_k`` and ``w_v (D, heads · d)``, ``w_o (heads · d, D)``; ``y (N, T, D)``. ``d``
     is ``head_features``, or ``D / heads`` where that is not given. Weights start Glorot-uniform, biases at zero.
@@ -89,7 +89,7 @@ class MultiHeadAttention:
         """``x``, 0 at the steps that do not exist: NaN times 0 would stay NaN."""
         x = jnp.asarray(x)
         check_sequence(repr(self), x)
-        check_mask(repr(self), mask, x.shape[:2])
+        check_mask(repr(self), x, mask)
         expected = (x.shape[-1], self.heads * self.features_of_head(x.shape[-1]))
         checks.require(
             params["w_q"].shape == expected,

@@ -13,6 +13,7 @@ from fnnet.binding import bind, brief
 from fnnet.initializers import normal
 from fnnet.types import Array, DType, Initializer, Params, Shaped
 
+FLOAT32 = np.dtype(np.float32)
 STANDARD_NORMAL = bind(normal, stddev=1.0)
 
 
@@ -29,7 +30,7 @@ class Embedding:
 
     entries: int
     features: int
-    dtype: DType = np.dtype("float32")
+    dtype: DType = FLOAT32
     table_init: Initializer = STANDARD_NORMAL
     __repr__ = brief
 
@@ -58,7 +59,8 @@ class Embedding:
         """``x`` in a dtype that holds every entry; refused where it is known to be out of range."""
         self.check_kind(x)
         if checks.is_concrete(x) and np.size(x) > 0:
-            low, high = int(np.min(x)), int(np.max(x))
+            values = np.asarray(x)  # with NumPy: within a trace jax's own functions would stage even what is known
+            low, high = int(values.min()), int(values.max())
             bad = low if low < 0 else high
             checks.require(
                 low >= 0 and high < self.entries,

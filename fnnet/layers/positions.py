@@ -101,7 +101,7 @@ def rotate(x: Array, *, back: bool = False) -> Array:
 
 @cache
 def waves(steps: int, features: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """``sin(t ω_i)`` and ``cos(t ω_i)``, ``(T, ⌈D/2⌉)``, in float64: in float32 the angles of late steps are rounded."""
+    """``sin(t ω_i)`` and ``cos(t ω_i)``, ``(T, ⌈D/2⌉)``, in float64: rounded to float32, late angles would be off."""
     frequencies = LONGEST ** (-np.arange(0, features, 2) / features)
     angles = np.arange(steps)[:, None] * frequencies
     return np.sin(angles), np.cos(angles)
