@@ -72,7 +72,7 @@ FLOORS = [
     ["binding", "paths"],
     ["checks"],
     ["activations", "initializers", "penalties", "projections"],
-    ["losses", "convolution", "cells"],
+    ["losses", "convolution", "cells", "attention"],
     ["layers"],
     ["cost"],
     ["backprop"],
