@@ -1,10 +1,10 @@
 """The adding problem: which recurrence can carry two numbers over 50, 200, 400 steps, and from which start?
 
 Every step of a sequence has a number, uniform in [0, 1], and a mark: 1 at one step of the first half and at one of the
-second, else 0. The target is the sum of the two marked numbers (Hochreiter and Schmidhuber 1997, section 5.4; Le, Jaitly
-and Hinton 2015, section 4.1). The best constant is 1, and its mean squared error the variance of the sum, 2 · 1/12 =
-1/6: who is not below has learned nothing. A training is one compiled program, which draws its sequences from the key as
-it goes: none comes twice.
+second, else 0. The target is the sum of the two marked numbers (Hochreiter and Schmidhuber 1997, section 5.4; Le,
+Jaitly and Hinton 2015, section 4.1). The best constant is 1, and its mean squared error the variance of the sum,
+2 · 1/12 = 1/6: who is not below has learned nothing. A training is one compiled program, which draws its sequences
+from the key as it goes: none comes twice.
 """
 
 from __future__ import annotations

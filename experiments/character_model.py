@@ -23,34 +23,21 @@ CELLS: dict[str, Callable[[int], fnnet.cells.Cell]] = {
 }
 
 
-from dataclasses import dataclass  # STOPGAP until fnnet.Embedding
+def network(
+    cell: Cell, characters: int, features: int, layers: int, *, heads: int = 1, dropout: float = 0.0
+) -> fnnet.Sequential:
+    """Inputs ``(N, T)``, places in the alphabet; outputs ``(N, T, characters)``: scores before the softmax.
 
-
-@dataclass(frozen=True)
-class Embedding:
-    entries: int
-    features: int
-
-    def init(self, key, x):
-        return {"w": jax.random.normal(key, (self.entries, self.features))}
-
-    def apply(self, params, x, *, key=None, train=False):
-        return params["w"][x]
-
-
-fnnet.backprop.RULES[Embedding] = fnnet.backprop.Rule(
-    lambda l, p, x, *, key, train: (p["w"][x], x),
-    lambda l, p, x, dy: ({"w": jnp.zeros_like(p["w"]).at[x].add(dy)}, None),
-)
-
-
-def network(cell: Cell, characters: int, features: int, layers: int, dropout: float = 0.0) -> fnnet.Sequential:
-    """Inputs ``(N, T)``, places in the alphabet; outputs ``(N, T, characters)``: scores before the softmax."""
-    drop = (fnnet.Dropout(dropout),) if dropout else ()
+    ``heads`` are those of the transformer, whose positions are rotations (``rotary``).
+    """
     stack: list[Layer] = []
-    for _ in range(layers):
-        stack += [fnnet.Recurrent(CELLS[cell](features)), *drop]
-    return fnnet.sequential(Embedding(characters, features), *stack, fnnet.Dense(characters))
+    if cell == "transformer":
+        options: dict[str, Any] = {"causal": True, "rotary": True, "dropout": dropout}
+        stack = [*(fnnet.transformer_block(heads, features, **options) for _ in range(layers)), fnnet.LayerNorm()]
+    else:
+        for _ in range(layers):
+            stack += [fnnet.Recurrent(CELLS[cell](features)), *((fnnet.Dropout(dropout),) if dropout else ())]
+    return fnnet.sequential(fnnet.Embedding(characters, features), *stack, fnnet.Dense(characters))
 
 
 def train_epoch(
@@ -110,7 +97,8 @@ def held_out_loss(model: fnnet.Sequential) -> Callable[[Params, tuple[Array, Arr
             return carries, jnp.where(counts, LOSS(scores, y), 0).sum()
 
         _, sums = jax.lax.scan(piece, streaming.initial_carries(model, rows[0].shape[1]), rows)
-        return sums.sum() / rows[2].sum()
+        total = sums.sum()
+        return total / rows[2].sum().astype(total.dtype)
 
     return loss
 

@@ -150,12 +150,18 @@ def check(config: Config) -> None:
         raise ExperimentError(f"--validation-share is {config.validation_share}; expected a share in (0, 1)")
     if not config.temperature > 0:
         raise ExperimentError(f"--temperature is {config.temperature}; expected a number above 0")
+    if config.cell == "transformer" and config.features % (2 * config.heads):
+        raise ExperimentError(
+            f"--features is {config.features} and --heads {config.heads}; expected an even number of features per head"
+        )
     if not config.prompt:
         raise ExperimentError("--prompt is empty; expected at least one character of the text")
 
 
 def network(config: Config, characters: int) -> fnnet.Sequential:
-    return character_model.network(config.cell, characters, config.features, config.layers, config.dropout)
+    return character_model.network(
+        config.cell, characters, config.features, config.layers, heads=config.heads, dropout=config.dropout
+    )
 
 
 def describe(config: Config) -> str:

@@ -33,7 +33,7 @@ def lines_of(folder: Path) -> list[dict[str, object]]:
 
 class TestStreaming:
     model = fnnet.sequential(
-        fnnet.Recurrent(fnnet.LSTMCell(3)), fnnet.Dropout(0.3), fnnet.Recurrent(fnnet.GRUCell(4)), fnnet.Dense(5)
+        fnnet.Recurrent(fnnet.LSTMCell(3)), fnnet.Dropout(0.3), fnnet.Recurrent(fnnet.RNNCell(4)), fnnet.Dense(5)
     )
 
     def data(self, steps: int = 6) -> tuple[object, jax.Array, jax.Array]:
@@ -148,8 +148,11 @@ class TestCharacterModel:
         np.testing.assert_array_equal(tokens, expected)
 
     def test_higher_temperature_spreads_the_samples(self) -> None:
-        params, prompt, key = self.params(), jnp.array([1], jnp.int32), jax.random.key(2)
-        cold, hot = (character_model.sample(self.model, params, key, prompt, 400, t, window=3) for t in (0.1, 100.0))
+        params, prompt = self.params(), jnp.array([1], jnp.int32)
+        cold, hot = (
+            character_model.sample(self.model, params, jax.random.key(2), prompt, 400, temperature, window=3)
+            for temperature in (0.1, 100.0)
+        )
         counts = np.bincount(hot, minlength=7)
         assert counts.min() > 30  # nearly uniform: 57 expected of each
         assert np.bincount(cold, minlength=7).max() > counts.max()
