@@ -69,8 +69,8 @@ class Config:
     """Characters of a sample."""
     temperature: float = 0.8
     """The scores are divided by it before a character is drawn: lower is safer."""
-    prompt: str = "\n"
-    """What a sample goes on from."""
+    prompt: str | None = None
+    """What a sample goes on from; by default a line break, or the text's first character where it has none."""
     seed: int = 0
     """Seed of the first parameters, of dropout and of the samples."""
     runs: Path = Path("runs")
@@ -81,7 +81,7 @@ def run(config: Config) -> None:
     check(config)
     content, source = text.find(config.text)
     corpus = text.corpus(content, config.validation_share, config.length)
-    prompt = text.encode(config.prompt, corpus.alphabet)
+    prompt = text.encode(prompt_of(config, content), corpus.alphabet)
     streams = min(config.batch_size, (len(corpus.train) - 1) // config.length)
     model = network(config, len(corpus.alphabet))
     results = Results("characters", config, config.runs)
@@ -154,8 +154,12 @@ def check(config: Config) -> None:
         raise ExperimentError(
             f"--features is {config.features} and --heads {config.heads}; expected an even number of features per head"
         )
-    if not config.prompt:
+    if config.prompt == "":
         raise ExperimentError("--prompt is empty; expected at least one character of the text")
+
+
+def prompt_of(config: Config, content: str) -> str:
+    return config.prompt or ("\n" if "\n" in content else content[0])
 
 
 def network(config: Config, characters: int) -> fnnet.Sequential:

@@ -44,20 +44,20 @@ class TestStreaming:
     def test_pieces_give_what_the_whole_gives(self, x64: None) -> None:
         params, x, _ = self.data()
         carries = streaming.initial_carries(self.model, 2, x.dtype)
-        first, carries = streaming.scan(self.model, params, x[:, :4], carries)
-        second, _ = streaming.scan(self.model, params, x[:, 4:], carries)
-        whole = self.model.apply(params, x)
+        scan = jax.jit(streaming.scan, static_argnums=0)
+        first, carries = scan(self.model, params, x[:, :3], carries)
+        second, _ = scan(self.model, params, x[:, 3:], carries)
+        whole = jax.jit(self.model.apply)(params, x)
         np.testing.assert_allclose(jnp.concatenate([first, second], 1), whole, atol=1e-13)
 
     def test_engines_agree_from_a_given_carry(self, x64: None) -> None:
         params, x, y = self.data()
-        _, carries = streaming.scan(self.model, params, x, streaming.initial_carries(self.model, 2, x.dtype))
-        key = jax.random.key(5)
-        (a, after_a), by_hand = streaming.value_and_grad(self.model, LOSS, "hand")(params, (x, y), carries, key)
-        (b, after_b), autodiff = streaming.value_and_grad(self.model, LOSS, "autodiff")(params, (x, y), carries, key)
-        for one, other in zip(
-            jax.tree.leaves((a, after_a, by_hand)), jax.tree.leaves((b, after_b, autodiff)), strict=True
-        ):
+        carries = jax.tree.map(lambda a: a + 0.3, streaming.initial_carries(self.model, 2, x.dtype))
+        by_hand, autodiff = (
+            jax.jit(streaming.value_and_grad(self.model, LOSS, engine))(params, (x, y), carries, jax.random.key(5))
+            for engine in ("hand", "autodiff")
+        )
+        for one, other in zip(jax.tree.leaves(by_hand), jax.tree.leaves(autodiff), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
 
 
@@ -90,6 +90,11 @@ class TestText:
         content, source = text.find(None)
         assert len(content) > 100_000
         assert "help()" in source
+
+    def test_prompt_is_a_line_break_or_how_the_text_begins(self) -> None:
+        assert characters.prompt_of(characters.Config(), "one\ntwo") == "\n"
+        assert characters.prompt_of(characters.Config(), "one two") == "o"
+        assert characters.prompt_of(characters.Config(prompt="two"), "one two") == "two"
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -221,12 +226,14 @@ class TestAddingProblem:
 
 class TestSequenceDigits:
     def test_rows_are_the_steps(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        sequence_digits.run(sequence_digits.Config(digits="small", features=16, epochs=6, runs=tmp_path))
+        sequence_digits.run(
+            sequence_digits.Config(digits="small", features=16, epochs=2, learning_rate=1e-2, runs=tmp_path)
+        )
         folder = only_folder(tmp_path / "sequence_digits")
         assert {file.name for file in folder.iterdir()} == {"config.json", "metrics.jsonl", "summary.md", "curves.png"}
         last = {line["cell"]: line["validation_accuracy"] for line in lines_of(folder)}
         assert set(last) == {"RNN", "GRU", "LSTM"}
-        assert min(last.values()) > 0.6
+        assert min(last.values()) > 0.3  # a tenth would be chance
         assert "8 rows of 8 pixels" in " ".join(capsys.readouterr().out.split())
 
     def test_mnist_is_read_where_its_folder_is_named(
