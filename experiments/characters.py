@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from experiments.cli import ExperimentError
 from experiments.results import Results, console
 from experiments.streaming import Engine
 from fnnet import optimizers, plots
+from fnnet.types import Params
 
 ROWS = 8  # in which the held-out text is read: each starts from nothing, which a few characters feel
 
@@ -77,69 +78,102 @@ class Config:
     """Folder for the results."""
 
 
+class Task(NamedTuple):
+    """What is trained, on what."""
+
+    corpus: text.Corpus
+    prompt: str
+    streams: int
+    updates: int
+    model: fnnet.Sequential
+    optimizer: fnnet.Optimizer
+    state: fnnet.TrainState  # before the first update
+
+
 def run(config: Config) -> None:
     check(config)
     content, source = text.find(config.text)
-    corpus = text.corpus(content, config.validation_share, config.length)
-    prompt = text.encode(prompt_of(config, content), corpus.alphabet)
-    streams = min(config.batch_size, (len(corpus.train) - 1) // config.length)
-    model = network(config, len(corpus.alphabet))
+    task = task_of(config, content)
     results = Results("characters", config, config.runs)
+    corpus, name = task.corpus, f"{config.cell} {config.layers} × {config.features}"
+    console.print(
+        f"{source}: {len(content):,} characters, {len(corpus.alphabet)} different; {len(corpus.train):,} to learn, "
+        f"{len(corpus.validation):,} held out\n"
+        f"{name}, {count(task.state.params):,} parameters; {task.streams} streams in pieces of {config.length}, "
+        f"{task.updates:,} updates\n",
+        highlight=False,
+    )
+    params, history = train(config, task, results, name)
+    line = (
+        f"{history['nats'][-1]:.4f} nats = {history['bits'][-1]:.3f} bits per held-out character after "
+        f"{config.epochs} epochs; {sum(history['seconds']):.0f} s of training, {history['compile_seconds'][0]:.0f} s "
+        f"of compiling"
+    )
+    console.print(line, highlight=False)
+    results.figure("curve", curve(history, text.pair_losses(corpus), name))
+    results.summary(f"{name}; {source}.\n\n{line}\n\n```text\n{sample(config, task, params, 0).strip()}\n```")
 
+
+def task_of(config: Config, content: str) -> Task:
+    corpus = text.corpus(content, config.validation_share, config.length)
+    prompt = prompt_of(config, content)
+    text.encode(prompt, corpus.alphabet)  # refused here, before anything is done
+    streams = min(config.batch_size, (len(corpus.train) - 1) // config.length)
     updates = config.epochs * character_model.pieces_in(len(corpus.train), streams, config.length)
+    model = character_model.network(
+        config.cell,
+        len(corpus.alphabet),
+        config.features,
+        config.layers,
+        heads=config.heads,
+        dropout=config.dropout,
+    )
     warm = max(1, updates // 20)
     rate = fnnet.schedules.warmup(fnnet.schedules.cosine(config.learning_rate, max(1, updates - warm)), warm)
     optimizer = fnnet.chain(optimizers.clip_by_global_norm(config.clip), optimizers.adam(rate))
-    init_key, train_key, sample_key = jax.random.split(jax.random.key(config.seed), 3)
+    init_key, train_key = jax.random.split(jax.random.key(config.seed))
     params = model.init(init_key, jax.ShapeDtypeStruct((streams, config.length), jnp.int32))
-    console.print(
-        f"{source}: {len(content):,} characters, {len(corpus.alphabet)} different; {len(corpus.train):,} to learn, "
-        f"{len(corpus.validation):,} held out\n{describe(config)}, {count(params):,} parameters; {streams} streams in "
-        f"pieces of {config.length}, {updates:,} updates\n",
-        highlight=False,
-    )
-
-    def sample(params: Any, number: int) -> str:
-        key = jax.random.fold_in(sample_key, number)
-        options = {"temperature": config.temperature, "window": config.length}
-        return text.decode(
-            character_model.sample(model, params, key, jnp.asarray(prompt), config.sample_length, **options),
-            corpus.alphabet,
-        )
-
     state = fnnet.TrainState.create(params, optimizer, train_key)
-    tokens = jnp.asarray(corpus.train)
-    options: dict[str, Any] = {"streams": streams, "length": config.length, "engine": config.engine}
+    return Task(corpus, prompt, streams, updates, model, optimizer, state)
+
+
+def train(config: Config, task: Task, results: Results, name: str) -> tuple[Params, dict[str, list[float]]]:
+    """``(params, history)``: the parameters at the end, and by name a list with one number per epoch."""
+    corpus, state, tokens = task.corpus, task.state, jnp.asarray(task.corpus.train)
+    options: dict[str, Any] = {"streams": task.streams, "length": config.length, "engine": config.engine}
     start = perf_counter()
-    epoch = jax.jit(character_model.train_epoch(model, optimizer, **options), donate_argnums=0)
-    epoch = epoch.lower(state, tokens).compile()
+    epoch = jax.jit(character_model.train_epoch(task.model, task.optimizer, **options)).lower(state, tokens).compile()
     compile_seconds = perf_counter() - start
-    held_out = jax.jit(character_model.held_out_loss(model))
+    held_out = jax.jit(character_model.held_out_loss(task.model))
     rows = tuple(jnp.asarray(a) for a in text.in_rows(corpus.validation, ROWS, config.length))
     history: dict[str, list[float]] = {}
-    with epoch_bar(describe(config), config.epochs) as progress:
+    with epoch_bar(name, config.epochs) as progress:
         for number in range(1, config.epochs + 1):
             start = perf_counter()
             state, cost = jax.block_until_ready(epoch(state, tokens))
-            record = {"epoch": number, "cost": float(cost), "seconds": perf_counter() - start}
-            record |= in_bits(float(held_out(state.params, rows)))
-            numbers = f"epoch {number}/{config.epochs}  training {record['cost']:.4f}  held out {record['nats']:.4f}"
-            progress.update(progress.task_ids[0], advance=1, numbers=f"{numbers} nats, {record['bits']:.3f} bits")
+            seconds, nats = perf_counter() - start, float(held_out(state.params, rows))
+            record = {"epoch": number, "cost": float(cost), "nats": nats, "bits": nats / math.log(2)}
+            record |= {"seconds": seconds, "compile_seconds": compile_seconds if number == 1 else 0.0}
             results.record(**record)
-            for name, value in record.items():
-                history.setdefault(name, []).append(value)
+            for key, value in record.items():
+                history.setdefault(key, []).append(value)
+            line = f"epoch {number}/{config.epochs}  held out {nats:.4f} nats, {record['bits']:.3f} bits"
+            progress.update(progress.task_ids[0], advance=1, numbers=line)
             if number * config.samples // config.epochs > (number - 1) * config.samples // config.epochs:
-                shown = sample(state.params, number)
+                shown = sample(config, task, state.params, number)
                 results.record(epoch=number, sample=shown)
-                progress.console.print(Panel(Text(shown), title=numbers, title_align="left"))
+                progress.console.print(Panel(Text(shown), title=line, title_align="left"))
+    return state.params, history
 
-    line = (
-        f"{history['nats'][-1]:.4f} nats = {history['bits'][-1]:.3f} bits per held-out character after "
-        f"{config.epochs} epochs; {sum(history['seconds']):.0f} s of training, {compile_seconds:.0f} s of compiling"
+
+def sample(config: Config, task: Task, params: Params, number: int) -> str:
+    """The text that the model writes after the prompt; another one for each number."""
+    key = jax.random.fold_in(jax.random.key(config.seed + 1), number)
+    prompt = jnp.asarray(text.encode(task.prompt, task.corpus.alphabet))
+    tokens = character_model.sample(
+        task.model, params, key, prompt, config.sample_length, config.temperature, window=config.length
     )
-    console.print(line, highlight=False)
-    results.figure("curve", curve(history, text.pair_losses(corpus), describe(config)))
-    results.summary(f"{describe(config)}; {source}.\n\n{line}\n\n```text\n{sample(state.params, 0).strip()}\n```")
+    return text.decode(tokens, task.corpus.alphabet)
 
 
 def check(config: Config) -> None:
@@ -162,22 +196,8 @@ def prompt_of(config: Config, content: str) -> str:
     return config.prompt or ("\n" if "\n" in content else content[0])
 
 
-def network(config: Config, characters: int) -> fnnet.Sequential:
-    return character_model.network(
-        config.cell, characters, config.features, config.layers, heads=config.heads, dropout=config.dropout
-    )
-
-
-def describe(config: Config) -> str:
-    return f"{config.cell} {' × '.join(map(str, (config.layers, config.features)))}"
-
-
 def count(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def in_bits(nats: float) -> dict[str, float]:
-    return {"nats": nats, "bits": nats / math.log(2)}
 
 
 def epoch_bar(label: str, epochs: int) -> Progress:
