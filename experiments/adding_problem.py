@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -36,7 +35,16 @@ CONSTANT = 1 / 6  # mean squared error of the best constant
 LEARNED = 0.01
 SMOOTHED = 50  # updates that a point of a curve is the mean of
 
-Name = Literal["RNN, Glorot", "RNN, orthogonal", "IRNN", "GRU", "LSTM, forget bias 0", "LSTM, forget bias 1"]
+Name = Literal["rnn_glorot", "rnn_orthogonal", "irnn", "gru", "lstm_0", "lstm_1", "lstm_log"]
+LABELS: dict[Name, str] = {
+    "rnn_glorot": "RNN, tanh, Glorot",
+    "rnn_orthogonal": "RNN, tanh, orthogonal",
+    "irnn": "RNN, ReLU, identity",
+    "gru": "GRU",
+    "lstm_0": "LSTM, forget bias 0",
+    "lstm_1": "LSTM, forget bias 1",
+    "lstm_log": "LSTM, forget bias log T",
+}
 
 
 def identity(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
@@ -44,20 +52,22 @@ def identity(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
     return jnp.eye(*shape, dtype=dtype)
 
 
-CELLS: dict[Name, Callable[[int], Cell]] = {
-    "RNN, Glorot": partial(fnnet.RNNCell, w_h_init=initializers.glorot_uniform),
-    "RNN, orthogonal": fnnet.RNNCell,
-    # Le, Jaitly and Hinton 2015, section 3
-    "IRNN": partial(
-        fnnet.RNNCell,
-        activation=fnnet.relu,
-        w_x_init=bind(initializers.normal, stddev=0.001),
-        w_h_init=identity,
-    ),
-    "GRU": fnnet.GRUCell,
-    "LSTM, forget bias 0": partial(fnnet.LSTMCell, forget_bias=0.0),
-    "LSTM, forget bias 1": partial(fnnet.LSTMCell, forget_bias=1.0),
-}
+def cell_of(name: Name, features: int, length: int) -> Cell:
+    """Weights that are not named start as the cell's own default.
+
+    ``"irnn"``: Le, Jaitly and Hinton 2015, section 3. ``"lstm_log"``: a gate of ``σ(log T) = T / (T + 1)`` forgets over
+    about ``T`` steps (a simple case of Tallec and Ollivier 2018, section 2), where biases of 0 and 1 do over 2 and 4.
+    """
+    if name == "rnn_glorot":
+        return fnnet.RNNCell(features, w_h_init=initializers.glorot_uniform)
+    if name == "rnn_orthogonal":
+        return fnnet.RNNCell(features)
+    if name == "irnn":
+        small = bind(initializers.normal, stddev=0.001)
+        return fnnet.RNNCell(features, fnnet.relu, w_x_init=small, w_h_init=identity)
+    if name == "gru":
+        return fnnet.GRUCell(features)
+    return fnnet.LSTMCell(features, {"lstm_0": 0.0, "lstm_1": 1.0, "lstm_log": math.log(length)}[name])
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,13 @@ class Config:
     """Steps of the sequences, one task for each."""
     cells: tuple[Name, ...] = get_args(Name)
     """Who is to learn them."""
-    features: int = 64
+    features: int = 32
     """Neurons of the state."""
-    steps: int = 2000
+    steps: int = 1500
     """Updates."""
     batch_size: int = 32
     """Sequences per update."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     """Adam's learning rate at the first update; it falls to 0 along a half cosine."""
     clip: float = 1.0
     """Longest gradient; longer ones are shortened to it."""
@@ -145,7 +155,7 @@ def sequences(key: Array, examples: int, length: int) -> Batch:
 
 def learn(config: Config, cell: Name, length: int, seed: int) -> Learned:
     key = jax.random.fold_in(jax.random.key(config.seed), seed)
-    costs, error = jax.jit(training(config, CELLS[cell](config.features), length))(key)
+    costs, error = jax.jit(training(config, cell_of(cell, config.features, length), length))(key)
     return Learned(cell, length, seed, np.asarray(costs), float(error))
 
 
@@ -188,7 +198,7 @@ def table_of(learned: Sequence[Learned]) -> TableRows:
     lengths = list(dict.fromkeys(one.length for one in learned))
     rows = []
     for cell in dict.fromkeys(one.cell for one in learned):
-        row: list[str] = [cell]
+        row = [LABELS[cell]]
         for length in lengths:
             ones = [one for one in learned if (one.cell, one.length) == (cell, length)]
             row.append(", ".join(f"{one.error:.4f}" if math.isfinite(one.error) else "NaN" for one in ones))
@@ -209,7 +219,7 @@ def curves(learned: Sequence[Learned]) -> Figure:
                 points = smoothed(one.costs)
                 updates = np.minimum(np.arange(1, len(points) + 1) * SMOOTHED, len(one.costs))
                 look: dict[str, Any] = plots.style(names.index(one.cell))
-                label = one.cell if one.seed == 0 else None
+                label = LABELS[one.cell] if one.seed == 0 else None
                 ax.plot(updates, points, **look, label=label)
         ax.axhline(CONSTANT, color="0.3", linewidth=1, zorder=1, label="always 1: 1/6")
         ax.set(title=f"T = {length}", xlabel="updates", yscale="log")

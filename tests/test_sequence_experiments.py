@@ -197,8 +197,14 @@ class TestAddingProblem:
         assert error == pytest.approx(adding_problem.CONSTANT, rel=0.01)  # its standard error is 0.4 %
 
     def test_identity_recurrence_starts_as_one(self) -> None:
-        params = adding_problem.CELLS["IRNN"](4).init(jax.random.key(0), jax.ShapeDtypeStruct((1, 2), jnp.float32))
+        params = adding_problem.cell_of("irnn", 4, 9).init(jax.random.key(0), jax.ShapeDtypeStruct((1, 2), jnp.float32))
         np.testing.assert_array_equal(params["w_h"], np.eye(4))
+
+    def test_forget_gate_starts_at_the_length_of_the_sequence(self) -> None:
+        params = adding_problem.cell_of("lstm_log", 2, 9).init(
+            jax.random.key(0), jax.ShapeDtypeStruct((1, 2), jnp.float32)
+        )
+        np.testing.assert_allclose(fnnet.sigmoid(params["b"][2:4]), 0.9, rtol=1e-6)  # T / (T + 1)
 
     def test_learned_at_is_the_first_smoothed_error_below(self) -> None:
         costs = np.full(230, 0.2)
@@ -209,7 +215,7 @@ class TestAddingProblem:
 
     def test_learns_short_sums_and_leaves_its_results(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config = adding_problem.Config(
-            lengths=(4,), cells=("GRU",), features=16, steps=300, learning_rate=2e-2, runs=tmp_path
+            lengths=(4,), cells=("gru",), features=16, steps=300, learning_rate=2e-2, runs=tmp_path
         )
         adding_problem.run(config)
         folder = only_folder(tmp_path / "adding_problem")
