@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -110,7 +110,7 @@ def run(config: Config) -> None:
         f"of compiling"
     )
     console.print(line, highlight=False)
-    results.figure("curve", curve(history, text.pair_losses(corpus), name))
+    results.figure("curve", curve(history, text.pair_loss(corpus), name))
     results.summary(f"{name}; {source}.\n\n{line}\n\n```text\n{sample(config, task, params, 0).strip()}\n```")
 
 
@@ -207,28 +207,19 @@ def epoch_bar(label: str, epochs: int) -> Progress:
     return progress
 
 
-def curve(history: Mapping[str, Sequence[float]], counted: Mapping[str, float], title: str) -> Figure:
-    """Training and held-out loss by epoch, in nats on the left and bits on the right, and those of counting."""
+def curve(history: Mapping[str, Sequence[float]], pairs: float, title: str) -> Figure:
+    """Training and held-out loss by epoch, in nats on the left and bits on the right, and that of counting pairs."""
     figure = Figure(figsize=(plots.WIDTH, 4.2), layout="constrained")
     ax = figure.subplots()
     for i, (name, label) in enumerate((("cost", "training"), ("nats", "held out"))):
         look: dict[str, Any] = plots.style(i)
-        ax.plot(history["epoch"], history[name], label=label, **look)
-    last = history["nats"][-1]
-    ax.annotate(f"{last:.3f}", (history["epoch"][-1], last), (4, 0), textcoords="offset points", va="center")
-    for name, loss in counted.items():
-        ax.axhline(loss, color="0.5", linewidth=1, linestyle=":")
-        ax.annotate(
-            f"counting {name}: {loss:.2f}",
-            (1, loss),
-            (-2, 3),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            color="0.35",
-        )
+        ax.plot(history["epoch"], history[name], label=label, markersize=3, **look | {"marker": "o"})
+    last = history["epoch"][-1], history["nats"][-1]
+    ax.annotate(f"{last[1]:.3f}", last, (0, 6), textcoords="offset points", ha="center")
+    ax.axhline(pairs, color="0.4", linewidth=1, linestyle=":", label=f"counting pairs: {pairs:.2f}")
     ax.set(xlabel="epoch", ylabel="nats per character", title=title)
-    bits = ax.secondary_yaxis("right", functions=(lambda n: n / np.log(2), lambda b: b * np.log(2)))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    bits = ax.secondary_yaxis("right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2)))
     bits.set_ylabel("bits per character")
     plots.tidy(ax)
     ax.legend(frameon=False)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullLocator
 
 import fnnet
 from experiments import data
@@ -126,6 +127,10 @@ def curves(histories: Mapping[str, Mapping[str, Any]]) -> Figure:
             look: dict[str, Any] = plots.style(i)
             ax.plot(history["epoch"], 100 * (1 - values) if "accuracy" in key else values, label=name, **look)
         ax.set(title=title, xlabel="epoch", yscale="log")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+        ax.yaxis.set_minor_locator(NullLocator())
         plots.tidy(ax)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(histories), frameon=False)
     return figure

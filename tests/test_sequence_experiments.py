@@ -81,9 +81,7 @@ class TestText:
 
     def test_counting_is_what_the_formula_says(self) -> None:
         corpus = text.corpus("aabab", 0.4, 1)  # learns a a b, held out a b
-        losses = text.pair_losses(corpus)
-        assert losses["frequencies"] == pytest.approx(-math.log(2 / 5))  # b: once, plus one, of 3 + 2
-        assert losses["pairs"] == pytest.approx(-math.log(2 / 4))  # b after a: once, plus one, of 2 + 2
+        assert text.pair_loss(corpus) == pytest.approx(-math.log(2 / 4))  # b after a: once, plus one, of 2 + 2
 
     def test_without_a_text_python_explains_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("FNNET_DATA", raising=False)
