@@ -27,15 +27,15 @@ import fnnet
 from experiments.cli import ExperimentError
 from experiments.results import Results, console
 from experiments.tables import TableRows, markdown_table, rich_table
-from fnnet import bind, initializers, optimizers, plots
+from fnnet import initializers, optimizers, plots
 from fnnet.cells import Cell
-from fnnet.types import Array, Batch, DType, Shape
+from fnnet.types import Array, Batch, DType, Params, Shape
 
 CONSTANT = 1 / 6  # mean squared error of the best constant
 LEARNED = 0.01
 SMOOTHED = 50  # updates that a point of a curve is the mean of
 
-Name = Literal["rnn_glorot", "rnn_orthogonal", "irnn", "gru", "lstm_0", "lstm_1", "lstm_log"]
+Name = Literal["rnn_glorot", "rnn_orthogonal", "irnn", "gru", "lstm_0", "lstm_1", "lstm_chrono"]
 LABELS: dict[Name, str] = {
     "rnn_glorot": "RNN, tanh, Glorot",
     "rnn_orthogonal": "RNN, tanh, orthogonal",
@@ -43,31 +43,42 @@ LABELS: dict[Name, str] = {
     "gru": "GRU",
     "lstm_0": "LSTM, forget bias 0",
     "lstm_1": "LSTM, forget bias 1",
-    "lstm_log": "LSTM, forget bias log T",
+    "lstm_chrono": "LSTM, biases by T",
 }
 
 
 def identity(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
     """Ones where row and column are equal."""
-    return jnp.eye(*shape, dtype=dtype)
+    rows, columns = shape
+    return jnp.eye(rows, columns, dtype=dtype)
 
 
-def cell_of(name: Name, features: int, length: int) -> Cell:
-    """Weights that are not named start as the cell's own default.
+def nearly_zero(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
+    return initializers.normal(key, shape, dtype, stddev=0.001)
 
-    ``"irnn"``: Le, Jaitly and Hinton 2015, section 3. ``"lstm_log"``: a gate of ``σ(log T) = T / (T + 1)`` forgets over
-    about ``T`` steps (a simple case of Tallec and Ollivier 2018, section 2), where biases of 0 and 1 do over 2 and 4.
-    """
+
+def cell_of(name: Name, features: int) -> Cell:
+    """Weights that are not named start as the cell's own default. ``"irnn"``: Le, Jaitly and Hinton 2015, section 3."""
     if name == "rnn_glorot":
         return fnnet.RNNCell(features, w_h_init=initializers.glorot_uniform)
     if name == "rnn_orthogonal":
         return fnnet.RNNCell(features)
     if name == "irnn":
-        small = bind(initializers.normal, stddev=0.001)
-        return fnnet.RNNCell(features, fnnet.relu, w_x_init=small, w_h_init=identity)
+        return fnnet.RNNCell(features, fnnet.relu, w_x_init=nearly_zero, w_h_init=identity)
     if name == "gru":
         return fnnet.GRUCell(features)
-    return fnnet.LSTMCell(features, {"lstm_0": 0.0, "lstm_1": 1.0, "lstm_log": math.log(length)}[name])
+    return fnnet.LSTMCell(features, 0.0 if name == "lstm_0" else 1.0)
+
+
+def chrono(key: Array, params: Params, length: int) -> Params:
+    """An LSTM's parameters with biases by the length: every neuron forgets over a time ``τ`` of its own.
+
+    ``b_f = log τ`` with ``τ`` uniform in [1, T − 1], and ``b_i = −b_f``, so that as much comes in as is forgotten
+    (Tallec and Ollivier 2018, section 2, eq. 16).
+    """
+    b = params["b"]
+    forget = jnp.log(jax.random.uniform(key, (len(b) // 4,), b.dtype, 1, max(length - 1, 2)))
+    return params | {"b": b.at[: 2 * len(forget)].set(jnp.concatenate([-forget, forget]))}
 
 
 @dataclass(frozen=True)
@@ -155,13 +166,13 @@ def sequences(key: Array, examples: int, length: int) -> Batch:
 
 def learn(config: Config, cell: Name, length: int, seed: int) -> Learned:
     key = jax.random.fold_in(jax.random.key(config.seed), seed)
-    costs, error = jax.jit(training(config, cell_of(cell, config.features, length), length))(key)
+    costs, error = jax.jit(training(config, cell, length))(key)
     return Learned(cell, length, seed, np.asarray(costs), float(error))
 
 
-def training(config: Config, cell: Cell, length: int) -> Callable[[Array], tuple[Array, Array]]:
+def training(config: Config, name: Name, length: int) -> Callable[[Array], tuple[Array, Array]]:
     """``train(key) -> (costs (steps,), error)``: from the first parameters to the test."""
-    model = fnnet.sequential(fnnet.Recurrent(cell, return_sequences=False), fnnet.Dense(1))
+    model = fnnet.sequential(fnnet.Recurrent(cell_of(name, config.features), return_sequences=False), fnnet.Dense(1))
     cost = fnnet.Cost(model, fnnet.losses.squared_error)
     rate = fnnet.schedules.cosine(config.learning_rate, config.steps)
     optimizer = fnnet.chain(optimizers.clip_by_global_norm(config.clip), optimizers.adam(rate))
@@ -172,9 +183,11 @@ def training(config: Config, cell: Cell, length: int) -> Callable[[Array], tuple
         return state, metrics["cost"]
 
     def train(key: Array) -> tuple[Array, Array]:
-        init_key, train_key, test_key = jax.random.split(key, 3)
-        params = model.init(init_key, jax.ShapeDtypeStruct((config.batch_size, length, 2), jnp.float32))
-        state = fnnet.TrainState.create(params, optimizer, train_key)
+        init_key, bias_key, train_key, test_key = jax.random.split(key, 4)
+        recurrent, dense = model.init(init_key, jax.ShapeDtypeStruct((config.batch_size, length, 2), jnp.float32))
+        if name == "lstm_chrono":
+            recurrent = chrono(bias_key, recurrent, length)
+        state = fnnet.TrainState.create((recurrent, dense), optimizer, train_key)
         state, costs = jax.lax.scan(update, state, length=config.steps)
         test = sequences(test_key, config.test_size, length)
         return costs, fnnet.evaluate(cost)(state.params, test)["cost"]

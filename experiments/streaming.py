@@ -51,8 +51,8 @@ def scan_vjp(
     after = []
     for i, (layer, p, carry) in enumerate(zip(model.layers, params, carries, strict=True)):
         if isinstance(layer, Recurrent):
-            (x, carry), back = backprop.scan_vjp(layer, p, x, carry)
-            pullbacks.append(without_carry(back, carry))
+            (x, carry), with_carry = backprop.scan_vjp(layer, p, x, carry)
+            pullbacks.append(without_carry(with_carry, carry))
         else:
             x, back = backprop.vjp(layer, p, x, key=model.key(key, i), train=train)
             pullbacks.append(back)

@@ -205,14 +205,17 @@ class TestAddingProblem:
         assert error == pytest.approx(adding_problem.CONSTANT, rel=0.01)  # its standard error is 0.4 %
 
     def test_identity_recurrence_starts_as_one(self) -> None:
-        params = adding_problem.cell_of("irnn", 4, 9).init(jax.random.key(0), jax.ShapeDtypeStruct((1, 2), jnp.float32))
+        params = adding_problem.cell_of("irnn", 4).init(jax.random.key(0), jax.ShapeDtypeStruct((1, 2), jnp.float32))
         np.testing.assert_array_equal(params["w_h"], np.eye(4))
 
-    def test_forget_gate_starts_at_the_length_of_the_sequence(self) -> None:
-        params = adding_problem.cell_of("lstm_log", 2, 9).init(
-            jax.random.key(0), jax.ShapeDtypeStruct((1, 2), jnp.float32)
-        )
-        np.testing.assert_allclose(fnnet.sigmoid(params["b"][2:4]), 0.9, rtol=1e-6)  # T / (T + 1)
+    def test_forget_gates_start_with_times_up_to_the_length(self) -> None:
+        cell = adding_problem.cell_of("lstm_chrono", 200)
+        params = cell.init(jax.random.key(0), jax.ShapeDtypeStruct((1, 2), jnp.float32))
+        i, f, g, o = np.split(np.asarray(adding_problem.chrono(jax.random.key(1), params, 50)["b"]), 4)
+        times = 1 / (1 - 1 / (1 + np.exp(-f)))  # 1 / (1 − σ(b_f)) = 1 + τ
+        assert 2 <= times.min() < 5 < 45 < times.max() <= 50
+        np.testing.assert_array_equal(i, -f)
+        np.testing.assert_array_equal([g, o], 0)
 
     def test_learned_at_is_the_first_smoothed_error_below(self) -> None:
         costs = np.full(230, 0.2)
