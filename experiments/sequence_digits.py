@@ -39,7 +39,7 @@ class Config:
     features: int = 64
     """Neurons of the state."""
     epochs: int | None = None
-    """Passes over the training digits; by default 40 over the small digits and 5 over MNIST's."""
+    """Passes over the training digits; by default 40 over the small digits and 3 over MNIST's."""
     batch_size: int = 32
     """Digits per update."""
     learning_rate: float = 3e-3
@@ -56,7 +56,7 @@ class Config:
 
 def run(config: Config) -> None:
     mnist = config.digits == "mnist" or (config.digits is None and has_folder(config))
-    epochs = config.epochs if config.epochs is not None else (5 if mnist else 40)
+    epochs = config.epochs if config.epochs is not None else (3 if mnist else 40)
     if epochs < 1:
         raise ExperimentError(f"--epochs is {epochs}; expected at least 1")
     split = data.mnist(config.data_dir) if mnist else data.digits()
