@@ -154,9 +154,9 @@ def test_extreme_scores_are_finite_and_right(dtype: str) -> None:
     np.testing.assert_array_equal(dv, jnp.zeros_like(v).at[0, 1].set(5))
     assert not np.asarray(dq, "float32").any()
     assert not np.asarray(dk, "float32").any()
-    rule = backprop.attention.attention_forward(q, k, v, None, Blocks.of(5, 2, False))
+    rule = backprop.attention.attention_forward(q, k, v, None, Blocks.of(q.shape, 2, False))
     for by_hand, expected in zip(
-        backprop.attention.attention_backward(rule[1], jnp.ones_like(o), Blocks.of(5, 2, False)),
+        backprop.attention.attention_backward(rule[1], jnp.ones_like(o), Blocks.of(q.shape, 2, False)),
         (dq, dk, dv),
         strict=True,
     ):
@@ -169,7 +169,7 @@ def test_no_earlier_output_sees_a_later_step() -> None:
     params = random_params(block, x)
     before = block.apply(params, x)
     for t in range(6):
-        after = block.apply(params, x.at[:, t].add(1))
+        after = block.apply(params, x.at[:, t, 0].add(1))
         np.testing.assert_array_equal(after[:, :t], before[:, :t])
         assert (after[:, t:] != before[:, t:]).any((0, 2)).all()
 
@@ -258,8 +258,10 @@ def test_equals_pytorch(causal: bool) -> None:
     theirs = [torch.tensor(a.swapaxes(1, 2), requires_grad=True) for a in (q, k, v)]
     o = torch.nn.functional.scaled_dot_product_attention(*theirs, is_causal=causal)
     o.backward(torch.tensor(do.swapaxes(1, 2)))
-    ours, residuals = backprop.attention.attention_forward(*map(jnp.asarray, (q, k, v)), None, Blocks.of(7, 3, causal))
-    gradients = backprop.attention.attention_backward(residuals, jnp.asarray(do), Blocks.of(7, 3, causal))
+    ours, residuals = backprop.attention.attention_forward(
+        *map(jnp.asarray, (q, k, v)), None, Blocks.of(q.shape, 3, causal)
+    )
+    gradients = backprop.attention.attention_backward(residuals, jnp.asarray(do), Blocks.of(q.shape, 3, causal))
     np.testing.assert_allclose(ours, o.detach().numpy().swapaxes(1, 2), atol=2e-6)
     for mine, theirs_ in zip(gradients, theirs, strict=True):
         np.testing.assert_allclose(mine, theirs_.grad.numpy().swapaxes(1, 2), atol=5e-6)

@@ -82,7 +82,8 @@ class MultiHeadAttention:
         What stands in the others changes nothing, their ``y`` is 0.
         """
         x = self.checked(params, x, mask)
-        o, _ = attention(*self.project(params, x), mask, self.blocks(x))
+        q, k, v = self.project(params, x)
+        o, _ = attention(q, k, v, mask, self.blocks(q))
         return self.output(params, o, mask)
 
     def checked(self, params: Params, x: Any, mask: Array | None) -> Array:
@@ -112,8 +113,8 @@ class MultiHeadAttention:
         y = y + params["b_o"] if self.use_bias else y
         return y if mask is None else jnp.where(mask[..., None], y, 0)
 
-    def blocks(self, x: Array) -> Blocks:
-        return Blocks.of(x.shape[1], self.block, self.causal)
+    def blocks(self, q: Array) -> Blocks:
+        return Blocks.of(q.shape, self.block, self.causal)
 
     def features_of_head(self, features: int) -> int:
         if self.head_features is not None:
