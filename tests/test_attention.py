@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -217,7 +218,7 @@ def gradients_in_blocks(causal: bool, steps: int, by_hand: bool) -> int:
 @pytest.mark.parametrize("by_hand", [True, False], ids=["rule", "autodiff"])
 def test_memory_is_linear_in_the_steps(causal: bool, by_hand: bool) -> None:
     used = [gradients_in_blocks(causal, steps, by_hand) for steps in (512, 1024, 2048, 4096)]
-    assert all(twice <= 2.2 * once for once, twice in zip(used, used[1:], strict=False)), used
+    assert all(twice <= 2.2 * once for once, twice in pairwise(used)), used
     assert used[-1] < 4096 * 4096 * 4 / 8  # of a whole matrix of scores
 
 
