@@ -22,16 +22,18 @@ class MultiHeadAttention:
     """Every step of a sequence as a mean over the steps, weighted by how well its query fits their keys.
 
     For each head ``q = x w_q + b_q``, ``k = x w_k``, ``v = x w_v + b_v``, ``o_i = Σ_j softmax_j(q_i · k_j / √d) v_j``;
-    then ``y = o w_o + b_o`` of all heads side by side (Vaswani et al. 2017, section 3.2). Keys have no bias: it would
-    add the same to all scores of a query, which the softmax takes away. ``use_bias=False`` leaves out the others too.
+    then ``y = o w_o + b_o`` of all heads side by side (Vaswani et al. 2017, section 3.2). Keys have no bias: without
+    ``rotary`` it would add the same to all scores of a query, which the softmax takes away. ``use_bias=False`` leaves
+    out the others too.
 
     Shapes: ``x (N, T, D)``; ``w_q``, ``w_k`` and ``w_v (D, heads · d)``, ``w_o (heads · d, D)``; ``y (N, T, D)``. ``d``
     is ``head_features``, or ``D / heads`` where that is not given. Weights start Glorot-uniform, biases at zero.
 
     With ``causal`` a step sees none that is later. With ``rotary`` queries and keys are rotated by their position, see
     ``rotate``, and scores depend on the distance of the steps. Computed in blocks of at most ``block`` steps, so that
-    memory is linear in ``T``, see ``fnnet.attention``. Cost: ``4 N T D heads d`` products for the projections and
-    ``2 N T² heads d`` (half of it with ``causal``) for the attention.
+    memory is linear in ``T``, see ``fnnet.attention``. Cost: ``8 N T D heads d`` operations for the projections and
+    ``4 N T² heads d`` for the attention (about half of it with ``causal``) forward, twice to two and a half times that
+    back.
     """
 
     heads: int
