@@ -139,6 +139,7 @@ def product(letters: str, a: Array, b: Array) -> Array:
     return jnp.einsum(letters, a, b, preferred_element_type=checks.at_least_float32(a))
 
 
+@partial(jax.jit, static_argnames="blocks")  # outside of jit too it is compiled once, and not at every call
 def attention(q: Array, k: Array, v: Array, mask: Array | None, blocks: Blocks) -> tuple[Array, Array]:
     """``o (N, T, heads, d)`` and, cut in blocks, ``ln Σ_j exp(s_ij)``; +∞ for a query that sees no key.
 

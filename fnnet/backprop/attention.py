@@ -23,6 +23,7 @@ def attention_forward(q: Array, k: Array, v: Array, mask: Array | None, blocks: 
     return o, (q, k, v, mask, o, log_sums)
 
 
+@partial(jax.jit, static_argnames="blocks")
 def attention_backward(residuals: Residuals, do: Array, blocks: Blocks) -> tuple[Array, Array, Array]:
     """o_i = Σ_j p_ij v_j with p_ij = exp(s_ij − L_i), L_i = ln Σ_j exp(s_ij), s_ij = q_i · k_j / √d  ⇒
 
