@@ -278,21 +278,20 @@ def test_low_precision_is_as_good_as_autodiffs(dtype: str) -> None:
     assert report.ok, str(report)
 
 
-def test_over_a_mesh() -> None:
-    """Examples on two devices, if there are two: under ``shard_map`` with its checks."""
+def test_shard_map() -> None:
+    """The examples over the devices, with the checks of what varies over them."""
     layer = MultiHeadAttention(1, 2, causal=True, block=2)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 2)), "float32")
     params = layer.init(jax.random.key(0), x)
-    mesh = jax.make_mesh((1,), ("examples",))
-    rows, every = jax.P("examples"), jax.P()
+    mesh = jax.make_mesh((1,), ("examples",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, every = jax.sharding.PartitionSpec("examples"), jax.sharding.PartitionSpec()
 
     def local(params: Any, x: Any) -> Any:
         y, pullback = backprop.vjp(layer, params, x)
         return y, pullback(y)[1], jax.grad(lambda x: (layer.apply(params, x) ** 2).sum() / 2)(x)
 
-    y, by_hand, by_autodiff = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(every, rows), out_specs=rows))(
-        params, x
-    )
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=(every, rows), out_specs=rows)
+    y, by_hand, by_autodiff = jax.jit(sharded)(params, x)
     np.testing.assert_allclose(y, layer.apply(params, x), rtol=1e-5)
     np.testing.assert_allclose(by_hand, by_autodiff, rtol=1e-5, atol=1e-6)
 
