@@ -11,7 +11,8 @@ does not need O(n²) memory"; Dao et al. 2022, "FlashAttention", algorithm 1):
 
 and at the end ``o / z`` is the result and ``m + ln z`` the logarithm of the softmax's denominator.
 
-Letters: ``n`` examples, ``h`` heads, ``q`` and ``k`` steps of a block of queries and of keys, ``d`` features of a head.
+Letters: ``r`` rows, that is, pairs of an example and a head; ``q`` and ``k`` steps of a block of queries and of keys;
+``d`` features of a head.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.convolution.shards import varying_alike
-from fnnet.types import Array, DType
+from fnnet.types import Array, Shape
 
-BLOCK = 256  # steps; as measured on CPU
+BLOCK = 512  # steps
+SCORES = 2**20  # at a time: 4 MiB in float32, as measured on CPU; fewer rows where blocks are large
 
 
 def dot_product_attention(
@@ -57,80 +59,101 @@ def dot_product_attention(
         mask is None or (mask.shape == q.shape[:2] and mask.dtype == bool),
         f"{place}: mask is {mask}; expected booleans of shape {q.shape[:2]}, True at the keys that exist",
     )
-    return attention(q, k, v, mask, Blocks.of(q.shape[1], block, causal))[0]
+    return attention(q, k, v, mask, Blocks.of(q.shape, block, causal))[0]
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """``steps`` cut into ``count`` blocks of ``size``, the last filled up with steps that do not exist."""
+    """``(N, T, heads, ...)`` as ``groups`` of ``rows`` and ``count`` blocks of ``size`` steps.
 
-    steps: int
+    The last of each is filled up, with rows of zeros and with steps that do not exist.
+    """
+
+    shape: tuple[int, int, int]
+    rows: int
     size: int
     causal: bool
 
     @classmethod
-    def of(cls, steps: int, largest: int | None, causal: bool) -> Blocks:
-        """As few blocks as possible, all alike: of 257 steps, two of 129 rather than one of 256 and a rest of 1."""
-        return cls(steps, math.ceil(steps / math.ceil(steps / (largest or BLOCK))), causal)
+    def of(cls, shape: Shape, largest: int | None, causal: bool) -> Blocks:
+        """As few as possible, all alike: of 600 steps, two blocks of 300 rather than one of 512 and a rest of 88."""
+        examples, steps, heads = shape[:3]
+        size = evenly(steps, largest or BLOCK)
+        return cls((examples, steps, heads), evenly(examples * heads, max(1, SCORES // size**2)), size, causal)
+
+    @property
+    def groups(self) -> int:
+        return math.ceil(self.shape[0] * self.shape[2] / self.rows)
 
     @property
     def count(self) -> int:
-        return math.ceil(self.steps / self.size)
+        return math.ceil(self.shape[1] / self.size)
 
     @property
     def numbers(self) -> Array:
         return jnp.arange(self.count)
 
     def cut(self, a: Array) -> Array:
-        """``(n, T, h, ...)`` to ``(count, n, h, size, ...)``."""
-        a = jnp.pad(a, [(0, 0), (0, self.count * self.size - self.steps)] + [(0, 0)] * (a.ndim - 2))
-        a = a.reshape(a.shape[0], self.count, self.size, *a.shape[2:])
-        return jnp.moveaxis(jnp.moveaxis(a, 1, 0), 2, 3)
+        """``(N, T, heads, ...)`` to ``(groups, count, rows, size, ...)``."""
+        examples, steps, heads = self.shape
+        rest, nothing = a.shape[3:], [(0, 0)] * (a.ndim - 3)
+        a = jnp.swapaxes(a, 1, 2).reshape(examples * heads, steps, *rest)
+        more = self.groups * self.rows - examples * heads, self.count * self.size - steps
+        a = jnp.pad(a, [(0, more[0]), (0, more[1]), *nothing])
+        return jnp.swapaxes(a.reshape(self.groups, self.rows, self.count, self.size, *rest), 1, 2)
 
     def join(self, a: Array) -> Array:
         """The inverse of ``cut``."""
-        a = jnp.moveaxis(jnp.moveaxis(a, 3, 2), 0, 1)
-        return a.reshape(a.shape[0], -1, *a.shape[3:])[:, : self.steps]
+        examples, steps, heads = self.shape
+        rest = a.shape[4:]
+        a = jnp.swapaxes(a, 1, 2).reshape(self.groups * self.rows, self.count * self.size, *rest)
+        return jnp.swapaxes(a[: examples * heads, :steps].reshape(examples, heads, steps, *rest), 1, 2)
 
     def existing(self, mask: Array | None) -> Array | None:
-        """The keys that exist, ``(count, n, size)``, or None if all do."""
-        if mask is None and self.count * self.size == self.steps:
+        """The keys that exist, cut, or None if all do."""
+        if mask is None and self.count * self.size == self.shape[1]:
             return None
-        whole = jnp.ones((1, self.steps), bool) if mask is None else mask
-        return self.cut(whole[:, :, None])[:, :, 0]
+        mask = jnp.ones(self.shape[:2], bool) if mask is None else mask
+        return self.cut(jnp.broadcast_to(mask[:, :, None], self.shape))
 
     def scores(self, q: Array, k: Array, i: Array, j: Array, exists: Array | None) -> Array:
-        """``s (n, h, q, k)`` of block ``i`` of the queries and block ``j`` of the keys; −∞ for what is not seen."""
-        s = product("nhqd,nhkd->nhqk", q, k) / math.sqrt(q.shape[-1])
+        """``s (r, q, k)`` of block ``i`` of the queries and block ``j`` of the keys; −∞ for what is not seen."""
+        s = product("rqd,rkd->rqk", q, k) / math.sqrt(q.shape[-1])
         if self.causal:
             within = jnp.arange(self.size)
             s = jnp.where((i * self.size + within)[:, None] >= j * self.size + within, s, -jnp.inf)
-        return s if exists is None else jnp.where(exists[:, None, None, :], s, -jnp.inf)
+        return s if exists is None else jnp.where(exists[:, None, :], s, -jnp.inf)
 
     def unless_later(self, i: Array, j: Array, update: Any, state: Any) -> Any:
         """``update(state)``, or ``state`` as it is where no query of block ``i`` sees a key of block ``j``."""
         return jax.lax.cond(j <= i, update, lambda state: state, state) if self.causal else update(state)
 
 
+def evenly(number: int, largest: int) -> int:
+    """The size of parts of ``number``, each at most ``largest``: as few parts as possible, all alike."""
+    return math.ceil(number / math.ceil(number / largest))
+
+
 def product(letters: str, a: Array, b: Array) -> Array:
     """``einsum`` summed in at least float32."""
-    return jnp.einsum(letters, a, b, preferred_element_type=sum_dtype(a))
+    return jnp.einsum(letters, a, b, preferred_element_type=checks.at_least_float32(a))
 
 
-def sum_dtype(a: Array) -> DType:
-    return checks.at_least_float32(a)
-
-
+@partial(jax.jit, static_argnames="blocks")  # outside of jit too it is compiled once, and not at every call
 def attention(q: Array, k: Array, v: Array, mask: Array | None, blocks: Blocks) -> tuple[Array, Array]:
-    """``o (n, T, h, d)`` and, by blocks, ``ln Σ_j exp(s_ij)``, ``(count, n, h, q)``; +∞ for a query that sees no key.
+    """``o (N, T, heads, d)`` and, cut in blocks, ``ln Σ_j exp(s_ij)``; +∞ for a query that sees no key.
 
     What is inside ``jax.checkpoint`` is computed again on the way back instead of being kept. The largest score is a
     constant to autodiff: the result does not depend on what is subtracted.
     """
-    keys = blocks.cut(k), blocks.cut(v), blocks.existing(mask), blocks.numbers
+    dtype = checks.at_least_float32(q)
+
+    def of_rows(group: Any) -> tuple[Array, Array]:
+        qs, *keys = group
+        return jax.lax.map(partial(of_queries, (*keys, blocks.numbers)), (qs, blocks.numbers))
 
     @partial(jax.checkpoint, prevent_cse=False)
-    def of_queries(block: tuple[Array, Array]) -> tuple[Array, Array]:
+    def of_queries(keys: Any, block: tuple[Array, Array]) -> tuple[Array, Array]:
         q, i = block
 
         @partial(jax.checkpoint, prevent_cse=False)
@@ -142,18 +165,17 @@ def attention(q: Array, k: Array, v: Array, mask: Array | None, blocks: Blocks) 
                 s = blocks.scores(q, k, i, j, exists)
                 m, before = jax.lax.stop_gradient(jnp.maximum(m, s.max(-1))), m
                 kept, p = jnp.exp(before - m), jnp.exp(s - m[..., None])
-                o = kept[..., None] * o + product("nhqk,nhkd->nhqd", p.astype(v.dtype), v)
+                o = kept[..., None] * o + product("rqk,rkd->rqd", p.astype(v.dtype), v)
                 return o, kept * z + p.sum(-1), m
 
             return blocks.unless_later(i, j, update, state), None
 
-        nothing = jnp.zeros(q.shape, sum_dtype(q))
-        lowest = jnp.full(q.shape[:-1], jnp.finfo(nothing.dtype).min)  # −∞ less −∞ would be NaN
-        *start, _ = varying_alike(nothing, nothing[..., 0], lowest.astype(nothing.dtype), q)
+        lowest = jnp.full(q.shape[:-1], jnp.finfo(dtype).min, dtype)  # −∞ less −∞ would be NaN
+        *start, _ = varying_alike(jnp.zeros(q.shape, dtype), jnp.zeros_like(lowest), lowest, q)
         (o, z, m), _ = jax.lax.scan(see, tuple(start), keys)
         nothing_seen = z == 0
         z = jnp.where(nothing_seen, 1, z)
         return (o / z[..., None]).astype(q.dtype), jnp.where(nothing_seen, jnp.inf, m + jnp.log(z))
 
-    o, log_sums = jax.lax.map(of_queries, (blocks.cut(q), blocks.numbers))
+    o, log_sums = jax.lax.map(of_rows, (*map(blocks.cut, (q, k, v)), blocks.existing(mask)))
     return blocks.join(o), log_sums

@@ -138,12 +138,13 @@ MODEL = sequential(Embedding(6, 8), Recurrent(LSTMCell(8), return_sequences=Fals
 COST = Cost(MODEL, losses.softmax_cross_entropy)
 
 
-def test_a_network_of_tokens_is_checked() -> None:
-    params = MODEL.init(jax.random.key(0), TOKENS)
-    for subject, data in ((COST, (TOKENS[:4], FIRST[:4])), (MODEL, TOKENS[:4]), (MODEL.layers[0], TOKENS[:4])):
-        report = check_gradients(subject, params if subject is not MODEL.layers[0] else params[0], data)
-        assert report.ok, str(report)
-        assert {row.path for row in report.rows} >= ({"table"} if subject is MODEL.layers[0] else {"0.table"})
+@pytest.mark.parametrize("subject", [COST, MODEL.layers[0]], ids=["cost", "layer"])
+def test_a_network_of_tokens_is_checked(subject: Any) -> None:
+    params, x = MODEL.init(jax.random.key(0), TOKENS), TOKENS[:4]
+    given = (params[0] if subject is MODEL.layers[0] else params), (x, FIRST[:4]) if subject is COST else x
+    report = check_gradients(subject, *given, differences=subject is MODEL.layers[0])
+    assert report.ok, str(report)
+    assert {row.path for row in report.rows} & {"table", "0.table"}
 
 
 def test_a_network_of_tokens_learns() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnnet.attention import Blocks, attention, product, sum_dtype
+from fnnet import checks
+from fnnet.attention import Blocks, attention, product
 from fnnet.convolution.shards import varying_alike
 from fnnet.types import Array
 
@@ -21,6 +23,7 @@ def attention_forward(q: Array, k: Array, v: Array, mask: Array | None, blocks: 
     return o, (q, k, v, mask, o, log_sums)
 
 
+@partial(jax.jit, static_argnames="blocks")
 def attention_backward(residuals: Residuals, do: Array, blocks: Blocks) -> tuple[Array, Array, Array]:
     """o_i = Σ_j p_ij v_j with p_ij = exp(s_ij − L_i), L_i = ln Σ_j exp(s_ij), s_ij = q_i · k_j / √d  ⇒
 
@@ -33,13 +36,17 @@ def attention_backward(residuals: Residuals, do: Array, blocks: Blocks) -> tuple
     2022, "FlashAttention", algorithm 4.
     """
     q, k, v, mask, o, log_sums = residuals
-    dtype = sum_dtype(q)
+    dtype = checks.at_least_float32(q)
     scale = 1 / math.sqrt(q.shape[-1])
     inner = (do.astype(dtype) * o.astype(dtype)).sum(-1)
-    queries = blocks.cut(q), blocks.cut(do), log_sums, blocks.cut(inner), blocks.numbers
-    keys = blocks.cut(k), blocks.cut(v), blocks.existing(mask), blocks.numbers
 
-    def of_keys(dqs: Array, block: Any) -> tuple[Array, tuple[Array, Array]]:
+    def of_rows(group: Any) -> tuple[Array, tuple[Array, Array]]:
+        qs, dos, log_sums, inners, *keys = group
+        queries = qs, dos, log_sums, inners, blocks.numbers
+        start, _ = varying_alike(jnp.zeros(qs.shape, dtype), qs)
+        return jax.lax.scan(partial(of_keys, queries), start, (*keys, blocks.numbers))
+
+    def of_keys(queries: Any, dqs: Array, block: Any) -> tuple[Array, tuple[Array, Array]]:
         k, v, exists, j = block
 
         def see(sums: tuple[Array, Array], block: Any) -> tuple[tuple[Array, Array], Array]:
@@ -48,10 +55,10 @@ def attention_backward(residuals: Residuals, do: Array, blocks: Blocks) -> tuple
             def update(sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
                 dk, dv, dq = sums
                 p = jnp.exp(blocks.scores(q, k, i, j, exists) - log_sum[..., None])
-                dp = product("nhqd,nhkd->nhqk", do, v)
+                dp = product("rqd,rkd->rqk", do, v)
                 ds = (scale * p * (dp - inner[..., None])).astype(q.dtype)
-                dv = dv + product("nhqk,nhqd->nhkd", p.astype(q.dtype), do)
-                return dk + product("nhqk,nhqd->nhkd", ds, q), dv, dq + product("nhqk,nhkd->nhqd", ds, k)
+                dv = dv + product("rqk,rqd->rkd", p.astype(q.dtype), do)
+                return dk + product("rqk,rqd->rkd", ds, q), dv, dq + product("rqk,rkd->rqd", ds, k)
 
             dk, dv, dq = blocks.unless_later(i, j, update, (*sums, dq))
             return (dk, dv), dq
@@ -60,7 +67,8 @@ def attention_backward(residuals: Residuals, do: Array, blocks: Blocks) -> tuple
         (dk, dv), dqs = jax.lax.scan(see, (nothing, nothing), (*queries, dqs))
         return dqs, (dk, dv)
 
-    start, _ = varying_alike(jnp.zeros(queries[0].shape, dtype), q)
-    dqs, (dks, dvs) = jax.lax.scan(of_keys, start, keys)
+    cut = blocks.cut
+    groups = cut(q), cut(do), log_sums, cut(inner), cut(k), cut(v), blocks.existing(mask)
+    dqs, (dks, dvs) = jax.lax.map(of_rows, groups)
     dq, dk, dv = (blocks.join(a).astype(q.dtype) for a in (dqs, dks, dvs))
     return dq, dk, dv

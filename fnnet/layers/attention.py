@@ -22,16 +22,18 @@ class MultiHeadAttention:
     """Every step of a sequence as a mean over the steps, weighted by how well its query fits their keys.
 
     For each head ``q = x w_q + b_q``, ``k = x w_k``, ``v = x w_v + b_v``, ``o_i = Σ_j softmax_j(q_i · k_j / √d) v_j``;
-    then ``y = o w_o + b_o`` of all heads side by side (Vaswani et al. 2017, section 3.2). Keys have no bias: it would
-    add the same to all scores of a query, which the softmax takes away. ``use_bias=False`` leaves out the others too.
+    then ``y = o w_o + b_o`` of all heads side by side (Vaswani et al. 2017, section 3.2). Keys have no bias: without
+    ``rotary`` it would add the same to all scores of a query, which the softmax takes away. ``use_bias=False`` leaves
+    out the others too.
 
     Shapes: ``x (N, T, D)``; ``w_q``, ``w_k`` and ``w_v (D, heads · d)``, ``w_o (heads · d, D)``; ``y (N, T, D)``. ``d``
     is ``head_features``, or ``D / heads`` where that is not given. Weights start Glorot-uniform, biases at zero.
 
     With ``causal`` a step sees none that is later. With ``rotary`` queries and keys are rotated by their position, see
     ``rotate``, and scores depend on the distance of the steps. Computed in blocks of at most ``block`` steps, so that
-    memory is linear in ``T``, see ``fnnet.attention``. Cost: ``4 N T D heads d`` products for the projections and
-    ``2 N T² heads d`` (half of it with ``causal``) for the attention.
+    memory is linear in ``T``, see ``fnnet.attention``. Cost: ``8 N T D heads d`` operations for the projections and
+    ``4 N T² heads d`` for the attention (about half of it with ``causal``) forward, twice to two and a half times that
+    back.
     """
 
     heads: int
@@ -82,7 +84,8 @@ class MultiHeadAttention:
         What stands in the others changes nothing, their ``y`` is 0.
         """
         x = self.checked(params, x, mask)
-        o, _ = attention(*self.project(params, x), mask, self.blocks(x))
+        q, k, v = self.project(params, x)
+        o, _ = attention(q, k, v, mask, self.blocks(q))
         return self.output(params, o, mask)
 
     def checked(self, params: Params, x: Any, mask: Array | None) -> Array:
@@ -112,8 +115,8 @@ class MultiHeadAttention:
         y = y + params["b_o"] if self.use_bias else y
         return y if mask is None else jnp.where(mask[..., None], y, 0)
 
-    def blocks(self, x: Array) -> Blocks:
-        return Blocks.of(x.shape[1], self.block, self.causal)
+    def blocks(self, q: Array) -> Blocks:
+        return Blocks.of(q.shape, self.block, self.causal)
 
     def features_of_head(self, features: int) -> int:
         if self.head_features is not None:

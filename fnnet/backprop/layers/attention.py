@@ -27,7 +27,8 @@ def attend_vjp(
 
 def attend_forward(layer: MultiHeadAttention, params: Params, x: Any, mask: Array | None) -> tuple[Array, Any]:
     x = layer.checked(params, x, mask)
-    o, residuals = attention_forward(*layer.project(params, x), mask, layer.blocks(x))
+    q, k, v = layer.project(params, x)
+    o, residuals = attention_forward(q, k, v, mask, layer.blocks(q))
     return layer.output(params, o, mask), (x, mask, o, residuals)
 
 
@@ -43,7 +44,7 @@ def attend_backward(layer: MultiHeadAttention, params: Params, residuals: Any, d
     x, mask, o, of_attention = residuals
     dy = dy if mask is None else jnp.where(mask[..., None], dy, 0)
     do = (dy @ params["w_o"].T).reshape(o.shape)
-    dq, dk, dv = attention_backward(of_attention, do, layer.blocks(x))
+    dq, dk, dv = attention_backward(of_attention, do, layer.blocks(o))
     if layer.rotary:
         dq, dk = rotate(dq, back=True), rotate(dk, back=True)
     gradients = {name: a.reshape(*a.shape[:2], -1) for name, a in (("q", dq), ("k", dk), ("v", dv))}

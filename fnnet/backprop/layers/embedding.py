@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,7 @@ def embedding_forward(
     return layer.apply(params, x), layer.tokens(x)
 
 
-def embedding_backward(layer: Embedding, params: Params, tokens: Array, dy: Array) -> tuple[Params, Array]:
+def embedding_backward(layer: Embedding, params: Params, tokens: Array, dy: Array) -> tuple[Params, Any]:
     """y_n = table[x_n]  ⇒  dtable[e] = Σ_n [x_n = e] dy_n. Tokens are no real numbers: their gradient is of the dtype
     that has no values, ``float0``, as ``jax.vjp`` gives it.
     """
