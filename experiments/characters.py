@@ -152,7 +152,7 @@ def train(config: Config, task: Task, results: Results, name: str) -> tuple[Para
             start = perf_counter()
             state, cost = jax.block_until_ready(epoch(state, tokens))
             seconds, nats = perf_counter() - start, float(held_out(state.params, rows))
-            record = {"epoch": number, "cost": float(cost), "nats": nats, "bits": nats / math.log(2)}
+            record = {"epoch": number, "cost": float(cost), "nats": nats, "bits": in_bits(nats)}
             record |= {"seconds": seconds, "compile_seconds": compile_seconds if number == 1 else 0.0}
             results.record(**record)
             for key, value in record.items():
@@ -207,6 +207,14 @@ def epoch_bar(label: str, epochs: int) -> Progress:
     return progress
 
 
+def in_bits(nats: Any) -> Any:
+    return nats / math.log(2)
+
+
+def in_nats(bits: Any) -> Any:
+    return bits * math.log(2)
+
+
 def curve(history: Mapping[str, Sequence[float]], pairs: float, title: str) -> Figure:
     """Training and held-out loss by epoch, in nats on the left and bits on the right, and that of counting pairs."""
     figure = Figure(figsize=(plots.WIDTH, 4.2), layout="constrained")
@@ -219,7 +227,7 @@ def curve(history: Mapping[str, Sequence[float]], pairs: float, title: str) -> F
     ax.axhline(pairs, color="0.4", linewidth=1, linestyle=":", label=f"counting pairs: {pairs:.2f}")
     ax.set(xlabel="epoch", ylabel="nats per character", title=title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    bits = ax.secondary_yaxis("right", functions=(lambda nats: nats / math.log(2), lambda bits: bits * math.log(2)))
+    bits = ax.secondary_yaxis("right", functions=(in_bits, in_nats))
     bits.set_ylabel("bits per character")
     plots.tidy(ax)
     ax.legend(frameon=False)
