@@ -74,7 +74,7 @@ def chrono(key: Array, params: Params, length: int) -> Params:
     """An LSTM's parameters with biases by the length: every neuron forgets over a time ``τ`` of its own.
 
     ``b_f = log τ`` with ``τ`` uniform in [1, T − 1], and ``b_i = −b_f``, so that as much comes in as is forgotten
-    (Tallec and Ollivier 2018, section 2, eq. 16).
+    (Tallec and Ollivier 2018, "Can recurrent neural networks warp time?": chrono initialization).
     """
     b = params["b"]
     forget = jnp.log(jax.random.uniform(key, (len(b) // 4,), b.dtype, 1, max(length - 1, 2)))
@@ -235,7 +235,7 @@ def curves(learned: Sequence[Learned]) -> Figure:
                 label = LABELS[one.cell] if one.seed == 0 else None
                 ax.plot(updates, points, **look, label=label)
         ax.axhline(CONSTANT, color="0.3", linewidth=1, zorder=1, label="always 1: 1/6")
-        ax.set(title=f"T = {length}", xlabel="updates", yscale="log")
+        ax.set(title=f"T = {length}", xlabel="updates", yscale="log", ylim=(None, 1))  # not what explodes at first
         plots.tidy(ax)
     axes[0].set_ylabel("mean squared error")
     handles, labels = axes[0].get_legend_handles_labels()
