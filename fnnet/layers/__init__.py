@@ -11,6 +11,8 @@ from fnnet.layers.noise import Dropout, GaussianNoise
 from fnnet.layers.normalization import BatchNorm, GroupNorm, LayerNorm
 from fnnet.layers.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from fnnet.layers.recurrent import Bidirectional, Recurrent
+from fnnet.layers.segments import Checkpointed
+from fnnet.layers.truncated import Truncated
 from fnnet.layers.upsampling import Upsample
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "Bidirectional",
+    "Checkpointed",
     "Conv",
     "ConvTranspose",
     "Dense",
@@ -33,6 +36,7 @@ __all__ = [
     "Recurrent",
     "Residual",
     "Sequential",
+    "Truncated",
     "Upsample",
     "fold_batch_norm",
     "sequential",

@@ -11,6 +11,9 @@ from fnnet.backprop.layers import (
     normalization,
     pooling,
     recurrent,
+    scans,
+    segments,
+    truncated,
     upsampling,
 )
 from fnnet.backprop.rule import RULES
@@ -27,5 +30,8 @@ __all__ = [
     "normalization",
     "pooling",
     "recurrent",
+    "scans",
+    "segments",
+    "truncated",
     "upsampling",
 ]
