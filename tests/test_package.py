@@ -74,7 +74,7 @@ FLOORS = [
     ["activations", "initializers", "penalties", "projections"],
     ["losses", "convolution", "cells"],
     ["layers"],
-    ["cost"],
+    ["cost", "exchange"],
     ["backprop"],
     ["optimizers"],
     ["training"],
