@@ -20,12 +20,12 @@ from fnnet.types import Array, Params, Shaped
 
 @dataclass(frozen=True, repr=False)
 class Checkpointed:
-    """A recurrent layer whose gradient needs memory for few steps: the same values, the same gradient.
+    """A recurrent layer whose gradient needs the memory of few steps: the same values, the same gradient.
 
     Of ``C = T / segment`` segments of a sequence only the carries at their starts are kept; on the way back each
     segment is run once more for what its derivative needs. So memory holds ``C`` carries and the residuals of
-    ``segment`` steps instead of those of ``T``: ``O(√T)`` with ``segment = ⌈√T⌉``, which is the default, for about the
-    time of one more forward pass. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4.
+    ``segment`` steps instead of those of ``T``: ``O(√T)`` with the default, ``⌈√T⌉`` or the next divisor of ``T`` below its
+    double. It takes the time of one more forward pass. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4.
 
     Shapes, parameters, ``scan`` and masks are those of ``layer``. Where ``T`` is no multiple of ``segment``, a shorter
     segment comes first.
@@ -61,7 +61,10 @@ class Checkpointed:
     def length(self, x: Shaped) -> int:
         """The steps of a segment."""
         steps = x.shape[1]
-        return min(steps, self.segment or math.isqrt(steps - 1) + 1)
+        if self.segment is not None:
+            return min(steps, self.segment)
+        root = math.isqrt(steps - 1) + 1
+        return next((length for length in range(root, 2 * root) if steps % length == 0), root)
 
 
 def require_recurrent(place: str, layer: Any) -> None:

@@ -15,10 +15,7 @@ from fnnet.layers.segments import (
     any_step,
     forwards,
     in_order,
-    joined,
-    rest_of,
     scan_segments,
-    segments_of,
 )
 from fnnet.types import Array, Params
 
@@ -38,29 +35,28 @@ def checkpointed_backward(
     """From the last segment to the first: forward once more from its carry, then back; dparams is the sum over them."""
     x, mask, carry, starts = residuals
     inner, _, _ = forwards(layer.layer, x, None)
-    sequences, segment = inner.return_sequences, layer.length(x)
+    segment, sequences = layer.length(x), inner.return_sequences
+    count, rest = divmod(x.shape[1], segment)
+    arrays = x, mask, in_order(layer.layer, dy) if sequences else None
 
-    def run(state: tuple[Carry, Any, Params], piece: Any) -> Any:
-        dcarry, waiting, total = state
-        x, exists, start, dy = piece
+    def run(state: tuple[Carry, Any, Params, Array], start: Carry, first: Any, steps: int) -> Any:
+        """The steps from ``first`` on. They are cut out here, and dx is filled in place: no other copy of either."""
+        dcarry, waiting, total, dx = state
+        x, exists, dy = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, steps, 1), arrays)
         if not sequences:  # the gradient of the last output waits for the last segment with a step
             here = any_step(exists)
             dy, waiting = jnp.where(here, waiting, 0), jnp.where(here, 0, waiting)
         _, _, kept = scan_forward(inner, params, x, start, exists)
-        dparams, dx, dcarry = scan_backward(inner, params, kept, dy, dcarry)
+        dparams, dx_here, dcarry = scan_backward(inner, params, kept, dy, dcarry)
         total = jax.tree.map(lambda sum_, part: sum_ + part.astype(sum_.dtype), total, dparams)
-        return (dcarry, waiting, total), dx
+        return dcarry, waiting, total, jax.lax.dynamic_update_slice_in_dim(dx, dx_here, first, 1)
 
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, checks.at_least_float32(p)), params)
-    state = (dcarry, None if sequences else dy, zeros)
-    arrays = x, mask, in_order(layer.layer, dy) if sequences else None
-    xs, masks, dys = segments_of(arrays, segment)
-    state, dx = jax.lax.scan(run, state, (xs, masks, starts, dys), reverse=True)
-    dx_rest = None
-    if x.shape[1] % segment:
-        x_rest, mask_rest, dy_rest = rest_of(arrays, segment)
-        state, dx_rest = run(state, (x_rest, mask_rest, carry, dy_rest))
-    dcarry, _, total = state
-    dx = joined(dx_rest, dx)
+    state = (dcarry, None if sequences else dy, zeros, jnp.zeros_like(x))
+    places = (starts, rest + segment * jnp.arange(count))
+    state, _ = jax.lax.scan(lambda state, place: (run(state, *place, segment), None), state, places, reverse=True)
+    if rest:
+        state = run(state, carry, 0, rest)
+    dcarry, _, total, dx = state
     dparams = jax.tree.map(lambda sum_, p: sum_.astype(p.dtype), total, params)
     return dparams, dx[:, ::-1] if layer.layer.reverse else dx, dcarry
