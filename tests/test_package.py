@@ -71,6 +71,7 @@ FLOORS = [
     ["types"],
     ["binding", "paths"],
     ["checks"],
+    ["spectrum"],
     ["activations", "initializers", "penalties", "projections"],
     ["losses", "convolution", "cells"],
     ["layers"],
