@@ -109,7 +109,8 @@ def measure(config: Config) -> Flows:
     for radius in config.radii:
         for name, cell in cells(config.features, radius).items():
             layer = Recurrent(cell)
-            found = flow_of(Recurrent(plain(cell)), layer.init(init_key, x), x)
+            params = layer.init(jax.random.clone(init_key), x)  # the same draw, scaled
+            found = flow_of(Recurrent(plain(cell)), params, x)
             flows.setdefault(name, {})[radius] = Flow(*(np.asarray(each[::-1, 0]) for each in found))
     return flows
 

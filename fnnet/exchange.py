@@ -126,7 +126,9 @@ def recurrent_layers(place: str, model: Any) -> list[Any]:
         )
     for _, cell in directions(model).values():
         if type(cell) not in GATES or (isinstance(cell, GRUCell) and not cell.reset_after):
-            raise TypeError(f"{place}: PyTorch has no {cell!r}; expected an RNNCell, LSTMCell or GRUCell(reset_after=True)")
+            raise TypeError(
+                f"{place}: PyTorch has no {cell!r}; expected an RNNCell, LSTMCell or GRUCell(reset_after=True)"
+            )
     return [model]
 
 

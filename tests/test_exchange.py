@@ -32,7 +32,10 @@ MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
     "GRU": (Recurrent(GRUCell(4)), {}),
     "LSTM": (Recurrent(LSTMCell(4)), {}),
     "LSTM without biases": (Recurrent(LSTMCell(4)), {"bias": False}),
-    "GRU, 2 layers": (sequential(Recurrent(GRUCell(4)), Dropout(0.5), Truncated(Recurrent(GRUCell(4)), 9)), {"num_layers": 2}),
+    "GRU, 2 layers": (
+        sequential(Recurrent(GRUCell(4)), Dropout(0.5), Truncated(Recurrent(GRUCell(4)), 9)),
+        {"num_layers": 2},
+    ),
     "LSTM, both directions": (Bidirectional(LSTMCell(4)), {"bidirectional": True}),
     "RNN, 2 layers, both directions": (
         sequential(Bidirectional(RNNCell(4)), Bidirectional(RNNCell(4))),

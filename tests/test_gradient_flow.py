@@ -40,7 +40,9 @@ def test_the_derivative_of_the_spectral_radius() -> None:
     matrix = np.abs(RANDOM[0])  # its largest eigenvalue is real and simple (Perron 1907)
     left, right = (np.linalg.eig(m) for m in (matrix.T, matrix))
     u, v = (vectors[:, np.abs(values).argmax()].real for values, vectors in (left, right))
-    np.testing.assert_allclose(jax.grad(inspect.spectral_radius)(jnp.asarray(matrix)), np.outer(u, v) / (u @ v), rtol=1e-10)
+    np.testing.assert_allclose(
+        jax.grad(inspect.spectral_radius)(jnp.asarray(matrix)), np.outer(u, v) / (u @ v), rtol=1e-10
+    )
 
 
 @pytest.mark.usefixtures("x64")
@@ -59,7 +61,11 @@ def test_scaled_to_radius() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_dtypes_are_kept(dtype: str) -> None:
     matrix = jnp.asarray(RANDOM[0], dtype)
-    for found in (inspect.spectral_radius(matrix), inspect.singular_values(matrix), inspect.scaled_to_radius(matrix, 2.0)):
+    for found in (
+        inspect.spectral_radius(matrix),
+        inspect.singular_values(matrix),
+        inspect.scaled_to_radius(matrix, 2.0),
+    ):
         assert found.dtype == dtype
     np.testing.assert_allclose(
         float(inspect.spectral_radius(matrix)), np.abs(np.linalg.eigvals(np.asarray(matrix, float))).max(), rtol=1e-2

@@ -73,9 +73,7 @@ class Truncated:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def truncated_scan(
-    layer: Truncated, params: Params, x: Array, carry: Carry, mask: Array | None
-) -> tuple[Array, Carry]:
+def truncated_scan(layer: Truncated, params: Params, x: Array, carry: Carry, mask: Array | None) -> tuple[Array, Carry]:
     """Without a derivative nothing is truncated, and nothing computed twice."""
     return layer.layer.scan(params, x, carry, mask)
 
@@ -174,7 +172,9 @@ class Windows(NamedTuple):
         padded = jnp.pad(a, ((0, 0), self.margins, *((0, 0),) * (a.ndim - 2)))
         length = self.count * self.k1
         parts = [
-            padded[:, i * self.k1 : i * self.k1 + length].reshape(len(a), self.count, self.k1, *a.shape[2:])[:, :, :width]
+            padded[:, i * self.k1 : i * self.k1 + length].reshape(len(a), self.count, self.k1, *a.shape[2:])[
+                :, :, :width
+            ]
             for i, width in enumerate(self.pieces)
         ]
         return self.folded(jnp.concatenate(parts, 2))
