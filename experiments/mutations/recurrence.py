@@ -9,6 +9,7 @@ steps: of the same values where ``alike(value, other)`` has the value of the one
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from experiments.mutations.layers import after, dx
 from experiments.mutations.mutant import Broken, Fault, Mutant, Subject, normal
 from fnnet import Bidirectional, Checkpointed, GRUCell, LSTMCell, Recurrent, RNNCell, Truncated, sigmoid, tanh
 from fnnet.backprop import RULES, Rule, scan_vjp
+from fnnet.backprop.rule import rule_of
 from fnnet.types import Array, Params, Shaped
 
 STEPS = 5
@@ -27,43 +29,54 @@ stopped = jax.lax.stop_gradient
 
 
 @dataclass(frozen=True)
-class OfLengths:
-    """A recurrent layer over sequences of these lengths, the steps after them left out by its mask."""
+class Compiled:
+    """A layer over time compiled once for the many times that checkers run it, where given with a mask of lengths."""
 
-    layer: Recurrent
-    lengths: tuple[int, ...]
+    layer: Any
+    lengths: tuple[int, ...] | None = None
 
     def init(self, key: Array, x: Shaped) -> Params:
         return self.layer.init(key, x)
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        return self.layer.scan(params, x, mask=self.mask(x))[0]
+        return run(self, params, x)
 
     def mask(self, x: Shaped) -> Array:
         return jnp.arange(x.shape[1]) < jnp.array(self.lengths)[:, None]
 
 
-def lengths_forward(layer: OfLengths, params: Params, x: Array, **options: Any) -> tuple[Array, Any]:
-    return layer.apply(params, x), x
+@partial(jax.jit, static_argnums=0)
+def run(compiled: Compiled, params: Params, x: Array) -> Array:
+    if compiled.lengths is None:
+        return compiled.layer.apply(params, x)
+    return compiled.layer.scan(params, x, mask=compiled.mask(x))[0]
 
 
-def lengths_backward(layer: OfLengths, params: Params, x: Array, dy: Array) -> tuple[Params, Array]:
-    (_, carry), pullback = scan_vjp(layer.layer, params, x, mask=layer.mask(x))
+def compiled_forward(compiled: Compiled, params: Params, x: Array, **options: Any) -> tuple[Array, Any]:
+    if compiled.lengths is None:
+        return rule_of(compiled.layer).forward(compiled.layer, params, x, **options)
+    return compiled.apply(params, x), x
+
+
+def compiled_backward(compiled: Compiled, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
+    if compiled.lengths is None:
+        return rule_of(compiled.layer).backward(compiled.layer, params, residuals, dy)
+    (_, carry), pullback = scan_vjp(compiled.layer, params, residuals, mask=compiled.mask(residuals))
     dparams, dx, _ = pullback(dy, jax.tree.map(jnp.zeros_like, carry))
     return dparams, dx
 
 
-RULES[OfLengths] = Rule(lengths_forward, lengths_backward)
+RULES[Compiled] = Rule(compiled_forward, compiled_backward)
 
-RNN = Subject("Recurrent of RNNCell", Recurrent(RNNCell(3)), X)
-GRU = Subject("Recurrent of GRUCell", Recurrent(GRUCell(3)), X)
-BEFORE = Subject("Recurrent of GRUCell, reset before", Recurrent(GRUCell(3, reset_after=False)), X)
-LSTM = Subject("Recurrent of LSTMCell", Recurrent(LSTMCell(3)), X)
-LAST = Subject("Recurrent, last step", Recurrent(RNNCell(3), return_sequences=False), X)
-REVERSED = Subject("Recurrent, reversed", Recurrent(RNNCell(3), reverse=True), X)
-MASKED = Subject("Recurrent, masked", OfLengths(Recurrent(RNNCell(3)), (STEPS, 3, 1)), X)
-BOTH = Subject("Bidirectional", Bidirectional(RNNCell(3)), X)
-CHECKPOINTED = Subject("Checkpointed", Checkpointed(Recurrent(RNNCell(3)), 2), X)
+RNN = Subject("Recurrent of RNNCell", Compiled(Recurrent(RNNCell(3))), X)
+GRU = Subject("Recurrent of GRUCell", Compiled(Recurrent(GRUCell(3))), X)
+BEFORE = Subject("Recurrent of GRUCell, reset before", Compiled(Recurrent(GRUCell(3, reset_after=False))), X)
+LSTM = Subject("Recurrent of LSTMCell", Compiled(Recurrent(LSTMCell(3))), X)
+LAST = Subject("Recurrent, last step", Compiled(Recurrent(RNNCell(3), return_sequences=False)), X)
+REVERSED = Subject("Recurrent, reversed", Compiled(Recurrent(RNNCell(3), reverse=True)), X)
+MASKED = Subject("Recurrent, masked", Compiled(Recurrent(RNNCell(3)), (STEPS, 3, 1)), X)
+BOTH = Subject("Bidirectional", Compiled(Bidirectional(RNNCell(3))), X)
+CHECKPOINTED = Subject("Checkpointed", Compiled(Checkpointed(Recurrent(RNNCell(3)), 2)), X)
 
 
 def alike(value: Array, other: Array) -> Array:
@@ -76,7 +89,7 @@ def derivative_of(function: Broken) -> Fault:
 
     def fault(rule: Any) -> Any:
         def forward(layer: Any, params: Params, x: Array, **options: Any) -> tuple[Array, Array]:
-            return layer.apply(params, x), x
+            return run(Compiled(layer), params, x) if not isinstance(layer, Compiled) else layer.apply(params, x), x
 
         def backward(layer: Any, params: Params, x: Array, dy: Array) -> tuple[Params, Array]:
             return jax.vjp(lambda params, x: function(layer, params, x), params, x)[1](dy)
@@ -193,7 +206,7 @@ def halves_swapped(layer: Bidirectional, params: Params, x: Array) -> Array:
     return jnp.roll(layer.apply(params, x), layer.cell.features, -1)
 
 
-def constant_where_missing(layer: OfLengths, params: Params, x: Array) -> Array:
+def constant_where_missing(layer: Compiled, params: Params, x: Array) -> Array:
     """A carry that does not pass the steps left out; its last outputs count nowhere, so that the mask is reversed."""
     mask = layer.mask(x)
     carry, ys = layer.layer.cell.initial_carry(len(x), x.dtype), []
@@ -205,7 +218,8 @@ def constant_where_missing(layer: OfLengths, params: Params, x: Array) -> Array:
 
 
 def mutant(name: str, subject: Subject, fault: Fault) -> Mutant:
-    return Mutant(f"{subject.name}: {name}", subject, RULES, type(subject.model), fault)
+    entry = type(subject.model if subject is MASKED else subject.model.layer)
+    return Mutant(f"{subject.name}: {name}", subject, RULES, entry, fault)
 
 
 END = STEPS - 1
