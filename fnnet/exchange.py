@@ -50,8 +50,8 @@ def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
     lacking, unknown = sorted(known - arrays.keys()), sorted(arrays.keys() - known)
     checks.require(
         not lacking and not unknown,
-        f"{place}: the weights lack {lacking} and have {unknown} beyond those of {model!r}; expected the state_dict of a "
-        f"module with as many layers and directions",
+        f"{place}: the weights lack {lacking} and have {unknown} beyond those of {model!r}; expected the state_dict of "
+        f"a module with as many layers and directions",
     )
 
     def of_layer(k: int, layer: Layer) -> Params:
@@ -90,11 +90,9 @@ def cell_from_torch(place: str, cell: Any, suffix: str, arrays: Mapping[str, Arr
         "bias_hh": (rows,),
     }
     for kind, shape in shapes.items():
-        array = arrays.get(f"{kind}{suffix}")
-        checks.require(
-            array is None or array.shape == shape,
-            f"{place}: {kind}{suffix} has shape {None if array is None else array.shape}; expected {shape} for {cell!r}",
-        )
+        name = f"{kind}{suffix}"
+        found = arrays[name].shape if name in arrays else shape
+        checks.require(found == shape, f"{place}: {name} has shape {found}; expected {shape} for {cell!r}")
     none = jnp.zeros(rows, w_ih.dtype)
     b_ih, b_hh = (arrays.get(f"{kind}{suffix}", none) for kind in KINDS[2:])
     params = {"w_x": w_ih.T, "w_h": arrays[f"weight_hh{suffix}"].T}

@@ -1,6 +1,5 @@
 """Truncated and checkpointed backpropagation through time, against loops over single steps."""
 
-from itertools import product
 from typing import Any
 
 import jax
@@ -8,8 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import fnnet
-from fnnet import Checkpointed, Cost, Dense, GRUCell, LSTMCell, Recurrent, RNNCell, Truncated, backprop, losses
+from fnnet import (
+    Bidirectional,
+    Checkpointed,
+    Cost,
+    Dense,
+    GRUCell,
+    LSTMCell,
+    Recurrent,
+    RNNCell,
+    Truncated,
+    backprop,
+    losses,
+    sequential,
+)
 from fnnet.backprop import scan_vjp
 from fnnet.cells import Cell
 from tests.cases import random_params
@@ -134,3 +145,94 @@ def test_checkpointed_equals_plain(cell: Cell, segment: int | None, way: Any) ->
     arguments, mask = arrays_for(cell), jnp.asarray(MASK) if masked else None
     _, pullback = jax.vjp(lambda *arguments: plain.scan(*arguments, mask), *arguments)
     check(Checkpointed(plain, segment), arguments, mask, lambda dy, dcarry: pullback((dy, dcarry)))
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_truncated_stack_is_a_stack_of_pieces() -> None:
+    """With k1 = k2 every layer of a network is cut at the same steps: the gradient of the pieces with constant carries."""
+    k = 3
+    layers = Recurrent(LSTMCell(3)), Recurrent(GRUCell(4))
+    model = sequential(*(Truncated(layer, k) for layer in layers), Dense(2))
+    x, target = random_like(jnp.zeros((2, 8, 2)), 0), random_like(jnp.zeros((2, 8, 2)), 1)
+    cost, params = Cost(model, losses.squared_error), random_params(model, x)
+
+    def in_pieces(params: Any) -> jax.Array:
+        carries: list[Any] = [None, None]
+        outputs = []
+        for start in range(0, 8, k):
+            y = x[:, start : start + k]
+            for i, layer in enumerate(layers):
+                y, carry = layer.scan(params[i], y, carries[i])
+                carries[i] = jax.lax.stop_gradient(carry)
+            outputs.append(Dense(2).apply(params[2], y))
+        return losses.squared_error(jnp.concatenate(outputs, 1), target).mean()
+
+    expected = jax.jit(jax.grad(in_pieces))(params)
+    assert_close(jax.jit(backprop.grad(cost))(params, (x, target)), expected)
+    assert_close(jax.jit(jax.grad(cost))(params, (x, target)), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "layer", [Checkpointed(Recurrent(GRUCell(3)), 2), Truncated(Recurrent(GRUCell(3)), 2, 3)], ids=str
+)
+def test_dtypes_are_kept(layer: Any, dtype: str) -> None:
+    x = jnp.ones((2, 5, 2), dtype)
+    params = layer.init(jax.random.key(0), x)
+
+    def run() -> Any:
+        values, pullback = scan_vjp(layer, params, x)
+        return values, pullback(*values)
+
+    assert {leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(run))} == {jnp.dtype(dtype)}
+
+
+def test_memory_of_few_steps() -> None:
+    """Of the compiled gradient by hand and by autodiff, for a sequence of 400 steps."""
+    plain = Recurrent(LSTMCell(16))
+    x = jax.ShapeDtypeStruct((2, 400, 4), "float32")
+    params = jax.eval_shape(plain.init, jax.random.key(0), x)
+    dy = jax.ShapeDtypeStruct((2, 400, 16), "float32")
+
+    def temporary(layer: Any, by_hand: bool) -> int:
+        def gradient(params: Any, x: Any, dy: Any) -> Any:
+            return (backprop.vjp(layer, params, x) if by_hand else jax.vjp(layer.apply, params, x))[1](dy)
+
+        return jax.jit(gradient).lower(params, x, dy).compile().memory_analysis().temp_size_in_bytes
+
+    whole = temporary(plain, True)
+    assert temporary(Checkpointed(plain), True) < 0.25 * whole
+    assert temporary(Checkpointed(plain), False) < 0.5 * whole
+
+
+@pytest.mark.parametrize(("steps", "length"), [(1, 1), (7, 7), (11, 4), (100, 10), (784, 28), (1000, 40), (1009, 32)])
+def test_segments_are_about_as_long_as_many(steps: int, length: int) -> None:
+    layer = Checkpointed(Recurrent(GRUCell(3)))
+    assert layer.length(jax.ShapeDtypeStruct((1, steps, 1), "float32")) == length
+
+
+X = jnp.ones((2, 4, 3))
+PLAIN = Recurrent(GRUCell(3))
+PARAMS = PLAIN.init(jax.random.key(0), X)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Truncated(PLAIN, 0), "Truncated: k1 is 0"),
+        (lambda: Truncated(PLAIN, 2, 0), "Truncated: k2 is 0"),
+        (lambda: Truncated(PLAIN, 3, 2), "Truncated: k1 is 3 but k2 2; expected k1 <= k2"),
+        (lambda: Checkpointed(PLAIN, 0), "Checkpointed: segment is 0"),
+        (lambda: Checkpointed(Bidirectional(GRUCell(3))), "Checkpointed: layer is Bidirectional.*expected a Recurrent"),  # type: ignore[arg-type]
+        (lambda: Truncated(sequential(PLAIN), 2), "Truncated: layer is Sequential.*wrap each Recurrent in it"),  # type: ignore[arg-type]
+        (lambda: Truncated(PLAIN, 2).apply(PARAMS, X[0]), r"x has shape \(4, 3\); expected \(N, T, D\)"),
+        (lambda: Truncated(PLAIN, 2).scan(PARAMS, X, mask=jnp.ones((2, 3), bool)), r"mask has shape \(2, 3\)"),
+        (lambda: Checkpointed(PLAIN).scan(PARAMS, X, mask=jnp.ones((2, 4))), "dtype float32; expected"),
+        (lambda: Checkpointed(PLAIN).scan(PARAMS, X, jnp.zeros((3, 3))), r"carry has .*\(3, 3\)"),
+        (lambda: scan_vjp(Checkpointed(PLAIN), PARAMS, X, jnp.zeros((3, 3))), r"carry has .*\(3, 3\)"),
+        (lambda: scan_vjp(Dense(3), PARAMS, X), "backprop.scan_vjp: layer is Dense.*expected one of Recurrent"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()

@@ -1,7 +1,7 @@
 """How far gradients reach through time: the Jacobians of a recurrence and their products.
 
-Of a recurrence ``c_t = F(c_{t−1}, x_t)``, ``t = 1 ... T``, with the Jacobians ``J_t = ∂c_t/∂c_{t−1}``, the chain rule is
-``∂c_T/∂c_t = J_T J_{T−1} ... J_{t+1}``. A carry of several arrays counts as one vector: ``(h, c)`` of an LSTM has
+Of a recurrence ``c_t = F(c_{t−1}, x_t)``, ``t = 1 ... T``, with the Jacobians ``J_t = ∂c_t/∂c_{t−1}``, the chain rule
+is ``∂c_T/∂c_t = J_T J_{T−1} ... J_{t+1}``. A carry of several arrays counts as one vector: ``(h, c)`` of an LSTM has
 ``S = 2 H`` entries.
 """
 
@@ -53,7 +53,7 @@ def as_matrix(jacobian: Any, carry: Carry) -> Array:
 
 
 class GradientFlow(NamedTuple):
-    """``norms[t] = ‖∂c_T/∂c_t‖₂`` and ``bounds[t] = Π_{s > t} ‖J_s‖₂``, each ``(T + 1, N)``; both are 1 at ``t = T``."""
+    """``norms[t] = ‖∂c_T/∂c_t‖₂`` and ``bounds[t] = Π_{s > t} ‖J_s‖₂``, each ``(T + 1, N)``; 1 at ``t = T``."""
 
     norms: Array
     bounds: Array

@@ -24,8 +24,9 @@ class Checkpointed:
 
     Of ``C = T / segment`` segments of a sequence only the carries at their starts are kept; on the way back each
     segment is run once more for what its derivative needs. So memory holds ``C`` carries and the residuals of
-    ``segment`` steps instead of those of ``T``: ``O(√T)`` with the default, ``⌈√T⌉`` or the next divisor of ``T`` below its
-    double. It takes the time of one more forward pass. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4.
+    ``segment`` steps instead of those of ``T``: ``O(√T)`` with the default, ``⌈√T⌉`` or the next divisor of ``T`` below
+    its double. It takes the operations of one more forward pass. Source: Chen et al. 2016, "Training deep nets with
+    sublinear memory cost", section 4.
 
     Shapes, parameters, ``scan`` and masks are those of ``layer``. Where ``T`` is no multiple of ``segment``, a shorter
     segment comes first.

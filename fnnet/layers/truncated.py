@@ -34,7 +34,8 @@ class Truncated:
     ``k1 < k2`` a lower layer takes what it is given at a step, also by later passes, ``k2`` steps further back.
 
     Shapes, parameters, ``scan`` and masks are those of ``layer``. All passes are made at once, as examples of sequences
-    of ``k2`` steps: ``k2`` steps in a row in place of ``T``, in memory for ``T k2 / k1``. Forward mode is truncated too.
+    of ``k2`` steps: ``k2`` steps in a row in place of ``T``, in memory for ``T k2 / k1``. Forward mode is truncated too;
+    differences of values know of no truncation: ``check_gradients`` takes ``differences=False`` here.
     """
 
     layer: Recurrent
@@ -49,8 +50,8 @@ class Truncated:
             checks.positive_integer("Truncated", "k2", self.k2)
             checks.require(
                 self.k1 <= self.k2,
-                f"Truncated: k1 is {self.k1} but k2 {self.k2}; expected k1 <= k2: a pass that goes back fewer steps than "
-                f"there are between two passes would leave outputs out",
+                f"Truncated: k1 is {self.k1} but k2 {self.k2}; expected k1 <= k2: a pass that goes back fewer steps "
+                f"than there are between two passes would leave outputs out",
             )
 
     def init(self, key: Array, x: Shaped) -> Params:
@@ -110,10 +111,7 @@ def scan_to_windows(
     first, second = (jax.tree.map(lambda a, part=part: a[:, part], (x, mask)) for part in windows.halves)
     y_first, middle, starts = scan_segments(layer, params, first[0], carry, first[1], windows.k1)
     y, after = layer.scan(params, second[0], middle, second[1])
-    if layer.return_sequences:
-        y = jnp.concatenate([y_first, y], 1)
-    else:
-        y = jnp.where(any_step(second[1]), y, y_first)
+    y = jnp.concatenate([y_first, y], 1) if layer.return_sequences else jnp.where(any_step(second[1]), y, y_first)
     # Of whole segments alone the first starts with the carry given, which is no constant.
     given = int(length % windows.k1 == 0)
     return y, after, jax.tree.map(lambda cs, c: jnp.concatenate([cs[given:], c[None]]), starts, middle)

@@ -14,6 +14,7 @@ from fnnet import (
     AvgPool,
     BatchNorm,
     Bidirectional,
+    Checkpointed,
     Conv,
     ConvTranspose,
     Dense,
@@ -30,6 +31,7 @@ from fnnet import (
     Recurrent,
     Residual,
     RNNCell,
+    Truncated,
     Upsample,
     activations,
     bind,
@@ -144,6 +146,8 @@ OTHERS = [
     LayerCase("Recurrent of GRUCell, reset before", lambda: Recurrent(GRUCell(3, reset_after=False)), (2, 4, 2)),
     LayerCase("Recurrent of LSTMCell, reversed", lambda: Recurrent(LSTMCell(3), reverse=True), (2, 4, 2)),
     LayerCase("Bidirectional", lambda: Bidirectional(GRUCell(2), other=LSTMCell(2)), (2, 3, 2)),
+    LayerCase("Truncated", lambda: Truncated(Recurrent(GRUCell(3)), 2, 3), (2, 5, 2)),
+    LayerCase("Checkpointed", lambda: Checkpointed(Recurrent(LSTMCell(3)), 2), (2, 5, 2)),
     LayerCase("CustomVJP", lambda: as_custom_vjp(sequential(Dense(4), tanh)), (5, 3)),
 ]
 
