@@ -149,7 +149,7 @@ def test_checkpointed_equals_plain(cell: Cell, segment: int | None, way: Any) ->
 
 @pytest.mark.usefixtures("x64")
 def test_a_truncated_stack_is_a_stack_of_pieces() -> None:
-    """With k1 = k2 every layer of a network is cut at the same steps: the gradient of the pieces with constant carries."""
+    """With k1 = k2 every layer is cut at the same steps: the gradient of the pieces with constant carries."""
     k = 3
     layers = Recurrent(LSTMCell(3)), Recurrent(GRUCell(4))
     model = sequential(*(Truncated(layer, k) for layer in layers), Dense(2))
@@ -205,7 +205,7 @@ def test_memory_of_few_steps() -> None:
     assert temporary(Checkpointed(plain), False) < 0.5 * whole
 
 
-@pytest.mark.parametrize(("steps", "length"), [(1, 1), (7, 7), (11, 4), (100, 10), (784, 28), (1000, 40), (1009, 32)])
+@pytest.mark.parametrize(("steps", "length"), [(1, 1), (7, 3), (11, 4), (100, 10), (784, 28), (1000, 40), (1009, 32)])
 def test_segments_are_about_as_long_as_many(steps: int, length: int) -> None:
     layer = Checkpointed(Recurrent(GRUCell(3)))
     assert layer.length(jax.ShapeDtypeStruct((1, steps, 1), "float32")) == length

@@ -85,7 +85,11 @@ def alike(value: Array, other: Array) -> Array:
 
 
 def derivative_of(function: Broken) -> Fault:
-    """The rule that gives the derivative of ``function(layer, params, x)``."""
+    """The rule that gives the derivative of ``function(layer, params, x)``, compiled once."""
+    return differentiating(jax.jit(function, static_argnums=0))
+
+
+def differentiating(function: Broken) -> Fault:
 
     def fault(rule: Any) -> Any:
         def forward(layer: Any, params: Params, x: Array, **options: Any) -> tuple[Array, Array]:
@@ -109,7 +113,7 @@ def steps(step: Broken) -> Fault:
             ys.append(y)
         return jnp.stack(ys, 1) if layer.return_sequences else ys[-1]
 
-    return derivative_of(loop)
+    return differentiating(loop)
 
 
 def handing(change: Broken) -> Fault:

@@ -34,7 +34,7 @@ class Truncated:
     ``k1 < k2`` a lower layer takes what it is given at a step, also by later passes, ``k2`` steps further back.
 
     Shapes, parameters, ``scan`` and masks are those of ``layer``. All passes are made at once, as examples of sequences
-    of ``k2`` steps: ``k2`` steps in a row in place of ``T``, in memory for ``T k2 / k1``. Forward mode is truncated too;
+    of ``k2`` steps: ``k2`` steps in a row in place of ``T``, in memory for ``T k2 / k1``. Forward mode is truncated;
     differences of values know of no truncation: ``check_gradients`` takes ``differences=False`` here.
     """
 
