@@ -180,12 +180,12 @@ def gates(**broken: Broken) -> Fault:
 
 
 def gru(change: Broken) -> Fault:
-    """The loop of a GRU, reset after, with ``change(h, r, u, q, n_of) -> h``, where ``n_of(r, q)`` is the candidate."""
+    """The loop of a GRU, reset after, with ``change(h, r, u, q, n_of) -> h``, where ``n_of(r ⊙ q)`` is the candidate."""
 
     def step(cell: Any, t: int, params: Params, h: Array, x: Array) -> Any:
         z, a = jnp.split(cell.project(params, x), 3, -1), jnp.split(h @ params["w_h"], 3, -1)
         r, u = sigmoid(z[0] + a[0]), sigmoid(z[1] + a[1])
-        h = change(h, r, u, a[2] + params["b_h"], lambda r, q: tanh(z[2] + r * q))
+        h = change(h, r, u, a[2] + params["b_h"], lambda product: tanh(z[2] + product))
         return h, h
 
     return steps(step)
@@ -261,14 +261,14 @@ MUTANTS = (
     mutant(
         "1 - u for u towards the carry",
         GRU,
-        gru(lambda h, r, u, q, n: alike(u * h, stopped(1 - u) * h + u * stopped(h)) + (1 - u) * n(r, q)),
+        gru(lambda h, r, u, q, n: alike(u * h, stopped(1 - u) * h + u * stopped(h)) + (1 - u) * n(r * q)),
     ),
-    mutant("update gate without the candidate", GRU, gru(lambda h, r, u, q, n: u * h + (1 - stopped(u)) * n(r, q))),
-    mutant("reset gate taken for a constant", GRU, gru(lambda h, r, u, q, n: u * h + (1 - u) * n(stopped(r), q))),
+    mutant("update gate without the candidate", GRU, gru(lambda h, r, u, q, n: u * h + (1 - stopped(u)) * n(r * q))),
+    mutant("reset gate taken for a constant", GRU, gru(lambda h, r, u, q, n: u * h + (1 - u) * n(stopped(r) * q))),
     mutant(
         "reset gate forgotten before dq",
         GRU,
-        gru(lambda h, r, u, q, n: u * h + (1 - u) * n(alike(r * q, q + stopped(q) * r) / stopped(q), stopped(q))),
+        gru(lambda h, r, u, q, n: u * h + (1 - u) * n(alike(r * q, q + r * stopped(q)))),
     ),
     mutant("db_h zero", GRU, after(lambda dp, dx: (dp | {"b_h": 0 * dp["b_h"]}, dx))),
     mutant("gradient of h by the reset gate dropped", BEFORE, steps(reset_before)),
