@@ -180,7 +180,7 @@ def gates(**broken: Broken) -> Fault:
 
 
 def gru(change: Broken) -> Fault:
-    """The loop of a GRU, reset after, with ``change(h, r, u, q, n_of) -> h``, where ``n_of(r ⊙ q)`` is the candidate."""
+    """The loop of a GRU, reset after, with ``h = change(h, r, u, q, n)``, where ``n(r ⊙ q)`` is the candidate."""
 
     def step(cell: Any, t: int, params: Params, h: Array, x: Array) -> Any:
         z, a = jnp.split(cell.project(params, x), 3, -1), jnp.split(h @ params["w_h"], 3, -1)
