@@ -64,8 +64,8 @@ Flows = Mapping[str, Mapping[float, Flow]]  # by recurrence, by radius
 
 
 def cells(features: int, radius: float) -> dict[str, Cell]:
-    normal = bind(initializers.orthogonal, gain=radius)
-    not_normal = bind(initializers.with_spectral_radius, radius=radius)
+    normal: Any = bind(initializers.orthogonal, gain=radius)
+    not_normal: Any = bind(initializers.with_spectral_radius, radius=radius)
     return {
         "linear, normal": RNNCell(features, fnnet.identity, w_h_init=normal),
         "linear, not normal": RNNCell(features, fnnet.identity, w_h_init=not_normal),

@@ -35,7 +35,7 @@ def identity(key: Array, shape: Shape, dtype: DType = jnp.float32, *, scale: flo
     As the recurrent matrix of an ``RNNCell`` of ReLU, it keeps what it carries: the IRNN of Le, Jaitly and Hinton 2015.
     """
     require(len(shape) == 2, f"initializers.identity: shape is {shape}; expected two axes")
-    return scale * jnp.eye(*shape, dtype=dtype)
+    return scale * jnp.eye(shape[0], shape[1], dtype=dtype)
 
 
 def normal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, stddev: float = 0.01) -> Array:

@@ -47,9 +47,8 @@ def carry_jacobians(
 
 def as_matrix(jacobian: Any, carry: Carry) -> Array:
     """A tree of trees of ``(H, H)`` as one matrix ``(S, S)``."""
-    structure = jax.tree.structure(carry)
-    rows = [jnp.concatenate(jax.tree.leaves(row), -1) for row in structure.flatten_up_to(jacobian)]
-    return jnp.concatenate(rows, -2)
+    rows = jax.tree.map(lambda _, row: jnp.concatenate(jax.tree.leaves(row), -1), carry, jacobian)
+    return jnp.concatenate(jax.tree.leaves(rows), -2)
 
 
 class GradientFlow(NamedTuple):

@@ -134,21 +134,21 @@ def last_gradient(dy: Array, steps: int, mask: Array | None) -> Array:
 
 
 class Windows(NamedTuple):
-    """Over which steps the passes go: ``count`` windows of ``k2`` steps, their ends ``k1`` steps apart.
+    """Over which steps the passes go: windows of ``k2`` steps, their ends ``k1`` steps apart.
 
     Window ``j`` (from 0) holds the steps ``(j + 1) k1 − k2 ... (j + 1) k1 − 1``, also where there are none: before the
     first and after the last of the ``steps`` steps. ``W N`` sequences are those of window 0, of window 1, and so on.
     """
 
     steps: int
-    count: int
+    passes: int
     k1: int
     k2: int
 
     @property
     def before_last(self) -> int:
         """The steps before the last window."""
-        return self.count * self.k1 - self.k2
+        return self.passes * self.k1 - self.k2
 
     @property
     def halves(self) -> tuple[slice, slice]:
@@ -163,14 +163,14 @@ class Windows(NamedTuple):
     def margins(self) -> tuple[int, int]:
         """The steps missing before the first, and after the last so that all pieces could have ``k1`` steps."""
         front = self.k2 - self.k1
-        return front, (self.count + len(self.pieces) - 1) * self.k1 - front - self.steps
+        return front, (self.passes + len(self.pieces) - 1) * self.k1 - front - self.steps
 
     def cut(self, a: Array) -> Array:
         """``(N, T, ...) -> (W N, k2, ...)``, zero where no step is."""
         padded = jnp.pad(a, ((0, 0), self.margins, *((0, 0),) * (a.ndim - 2)))
-        length = self.count * self.k1
+        length = self.passes * self.k1
         parts = [
-            padded[:, i * self.k1 : i * self.k1 + length].reshape(len(a), self.count, self.k1, *a.shape[2:])[
+            padded[:, i * self.k1 : i * self.k1 + length].reshape(len(a), self.passes, self.k1, *a.shape[2:])[
                 :, :, :width
             ]
             for i, width in enumerate(self.pieces)
@@ -186,21 +186,21 @@ class Windows(NamedTuple):
         for i, width in enumerate(self.pieces):
             part = whole[:, :, i * self.k1 : i * self.k1 + width]
             part = jnp.pad(part, ((0, 0), (0, 0), (0, self.k1 - width), *others))
-            part = part.reshape(len(part), self.count * self.k1, *a.shape[2:])
+            part = part.reshape(len(part), self.passes * self.k1, *a.shape[2:])
             total += jnp.pad(part, ((0, 0), (i * self.k1, (len(self.pieces) - 1 - i) * self.k1), *others))
         return total[:, front : front + self.steps]
 
     def folded(self, a: Array) -> Array:
         """``(N, W, ...) -> (W N, ...)``."""
-        return jnp.moveaxis(a, 1, 0).reshape(self.count * len(a), *a.shape[2:])
+        return jnp.moveaxis(a, 1, 0).reshape(self.passes * len(a), *a.shape[2:])
 
     def unfolded(self, a: Array) -> Array:
         """``(W N, ...) -> (N, W, ...)``."""
-        return jnp.moveaxis(a.reshape(self.count, len(a) // self.count, *a.shape[1:]), 0, 1)
+        return jnp.moveaxis(a.reshape(self.passes, len(a) // self.passes, *a.shape[1:]), 0, 1)
 
     def exist(self, x: Array, mask: Array | None) -> Array | None:
         """The mask of the windows, ``None`` if all their steps exist."""
-        if mask is None and self.k1 == self.k2 and self.steps == self.count * self.k1:
+        if mask is None and self.k1 == self.k2 and self.steps == self.passes * self.k1:
             return None
         return self.cut(jnp.ones(x.shape[:2], bool) if mask is None else mask)
 
@@ -208,8 +208,8 @@ class Windows(NamedTuple):
         """The carries before the windows, ``(W N, ...)``."""
 
         def of(c: Array, constants: Array) -> Array:
-            given = jnp.broadcast_to(c, (self.count - len(constants), *c.shape))
-            return jnp.concatenate([given, constants]).reshape(self.count * len(c), *c.shape[1:])
+            given = jnp.broadcast_to(c, (self.passes - len(constants), *c.shape))
+            return jnp.concatenate([given, constants]).reshape(self.passes * len(c), *c.shape[1:])
 
         return jax.tree.map(of, carry, boundaries)
 
@@ -217,27 +217,27 @@ class Windows(NamedTuple):
         """The transpose of ``starts`` with respect to the carry given."""
 
         def of(dc: Array, constants: Array) -> Array:
-            each = dc.reshape(self.count, len(dc) // self.count, *dc.shape[1:])
-            return each[: self.count - len(constants)].sum(0)
+            each = dc.reshape(self.passes, len(dc) // self.passes, *dc.shape[1:])
+            return each[: self.passes - len(constants)].sum(0)
 
         return jax.tree.map(of, dstarts, boundaries)
 
     def outputs(self, y: Array) -> Array:
         """The outputs of every pass's own last ``k1`` steps: ``(W N, k2, H) -> (N, T, H)``."""
         own = self.unfolded(y[:, self.k2 - self.k1 :])
-        return own.reshape(len(own), self.count * self.k1, *y.shape[2:])[:, : self.steps]
+        return own.reshape(len(own), self.passes * self.k1, *y.shape[2:])[:, : self.steps]
 
     def output_gradients(self, dy: Array) -> Array:
         """The transpose of ``outputs``."""
-        whole = jnp.pad(dy, ((0, 0), (0, self.count * self.k1 - self.steps), (0, 0)))
-        own = self.folded(whole.reshape(len(dy), self.count, self.k1, dy.shape[2]))
+        whole = jnp.pad(dy, ((0, 0), (0, self.passes * self.k1 - self.steps), (0, 0)))
+        own = self.folded(whole.reshape(len(dy), self.passes, self.k1, dy.shape[2]))
         return jnp.pad(own, ((0, 0), (self.k2 - self.k1, 0), (0, 0)))
 
     def last(self, carry: Carry) -> Carry:
         """The carry after the last window."""
-        return jax.tree.map(lambda c: c[len(c) - len(c) // self.count :], carry)
+        return jax.tree.map(lambda c: c[len(c) - len(c) // self.passes :], carry)
 
     def last_carry_gradient(self, dcarry: Carry) -> Carry:
         """The transpose of ``last``."""
         others = lambda c: ((0, 0),) * (c.ndim - 1)  # noqa: E731
-        return jax.tree.map(lambda c: jnp.pad(c, (((self.count - 1) * len(c), 0), *others(c))), dcarry)
+        return jax.tree.map(lambda c: jnp.pad(c, (((self.passes - 1) * len(c), 0), *others(c))), dcarry)
