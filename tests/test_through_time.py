@@ -102,8 +102,8 @@ def check(layer: Any, arguments: Any, mask: Any, expected: Any) -> None:
         assert_close(one, expected(*cotangents), 1e-12)
 
 
-# Pieces, overlapping passes, k2 no multiple of k1, T no multiple of k1, all of T, more than T.
-LENGTHS = [(7, 7), (1, 1), (3, 3), (2, 4), (3, 5), (1, 7), (4, 20)]
+# Pieces, overlapping passes, k2 no multiple of k1, T no multiple of k1, more than T.
+LENGTHS = [(1, 1), (3, 3), (2, 4), (3, 5), (4, 20)]
 WAYS = [(True, True, True), (False, False, True), (False, True, False)]  # sequences, reverse, masked
 
 
@@ -112,7 +112,7 @@ WAYS = [(True, True, True), (False, False, True), (False, True, False)]  # seque
     [
         *((CELLS["rnn"], lengths, (True, False, False)) for lengths in LENGTHS),
         *((CELLS["gru"], (3, 5), way) for way in WAYS),
-        *((CELLS["lstm"], (3, 4), way) for way in WAYS[1:]),
+        (CELLS["lstm"], (3, 4), WAYS[1]),
     ],
     ids=str,
 )
@@ -134,7 +134,8 @@ def test_truncation_is_a_loop_with_constant_carries(cell: Cell, lengths: tuple[i
         (CELLS["rnn"], None, (True, False, False)),
         (CELLS["rnn"], 20, (True, False, False)),
         (CELLS["gru, reset before"], 1, (True, False, True)),
-        *((cell, 3, way) for cell in (CELLS["gru"], CELLS["lstm"]) for way in WAYS),
+        (CELLS["gru"], 3, WAYS[0]),
+        *((CELLS["lstm"], 3, way) for way in WAYS),
     ],
     ids=str,
 )
