@@ -55,6 +55,8 @@ def dot_product_attention(
     checks.floating(place, "q", q)
     checks.same_dtype(place, "k", k, "q", q)
     checks.same_dtype(place, "v", v, "q", q)
+    if block is not None:
+        checks.positive_integer(place, "block", block)
     if mask is not None:
         mask = jnp.asarray(mask)
         checks.require(
@@ -134,7 +136,7 @@ class Blocks:
 
 def evenly(number: int, largest: int) -> int:
     """The size of parts of ``number``, each at most ``largest``: as few parts as possible, all alike."""
-    return math.ceil(number / math.ceil(number / largest))
+    return max(1, math.ceil(number / max(1, math.ceil(number / largest))))
 
 
 def product(letters: str, a: Array, b: Array) -> Array:

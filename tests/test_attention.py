@@ -332,6 +332,12 @@ def test_dropout_of_a_transformer_block_needs_a_key() -> None:
     assert transformer_block(2, 4).layers[0].layer.layers[1] == MultiHeadAttention(2, 2)
 
 
+def test_no_examples_give_no_outputs() -> None:
+    y, pullback = backprop.vjp(LAYER, PARAMS, X[:0])
+    assert y.shape == (0, 3, 4)
+    assert_close(pullback(y), (jax.tree.map(jnp.zeros_like, PARAMS), X[:0]))
+
+
 X = jnp.ones((2, 3, 4))
 LAYER = MultiHeadAttention(2)
 PARAMS = LAYER.init(jax.random.key(0), X)
@@ -358,6 +364,7 @@ REFUSED = [
         ValueError,
         r"mask has shape \(3,\) .*expected \(1, 2\)",
     ),
+    (lambda: dot_product_attention(*[X[None]] * 3, block=0), ValueError, "block is 0"),
     (lambda: LearnedPositions(0), ValueError, "LearnedPositions: length is 0"),
     (lambda: LearnedPositions(2).init(KEY, X), ValueError, "3 time steps; expected at most 2"),
     (lambda: LearnedPositions(2).apply({"table": jnp.ones((2, 4))}, X), ValueError, "3 time steps; expected at most 2"),
