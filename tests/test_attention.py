@@ -30,7 +30,6 @@ from fnnet import (
 )
 from fnnet.attention import Blocks, dot_product_attention
 from fnnet.backprop import attend_vjp
-from fnnet.layers.positions import rotate
 from tests.cases import random_params
 from tests.compare import assert_close
 from tests.reference import attention as reference
@@ -180,32 +179,6 @@ def test_no_earlier_output_sees_a_later_step() -> None:
         after = apply(params, x.at[:, t, 0].add(1))
         np.testing.assert_array_equal(after[:, :t], before[:, :t])
         assert (after[:, t:] != before[:, t:]).any((0, 2)).all()
-
-
-@pytest.mark.usefixtures("x64")
-def test_rotated_scores_depend_on_the_distance_alone() -> None:
-    generator = np.random.default_rng(0)
-    q, k = (jnp.broadcast_to(generator.standard_normal(6), (1, 9, 1, 6)) for _ in range(2))
-    scores = np.asarray(jnp.einsum("qd,kd->qk", rotate(q)[0, :, 0], rotate(k)[0, :, 0]))
-    for distance in range(-8, 9):
-        along = np.diagonal(scores, distance)
-        np.testing.assert_allclose(along, along[0], rtol=1e-13)
-    assert np.ptp(scores[0]) > 0.1
-    assert_close(rotate(rotate(q), back=True), q, 1e-15)
-    assert_close(rotate(q)[0, :, 0], reference.rotated(np.asarray(q[0, :, 0])))
-
-
-@pytest.mark.parametrize("features", [1, 5, 6])
-@pytest.mark.usefixtures("x64")
-def test_sinusoidal_positions(features: int) -> None:
-    added = SinusoidalPositions().apply({}, jnp.zeros((2, 30, features)))
-    assert_close(added, np.stack([reference.sinusoidal_positions(30, features)] * 2))
-
-
-def test_late_positions_keep_their_digits() -> None:
-    """In float32 the angle 99,999 alone is off by up to 0.004."""
-    added = SinusoidalPositions().apply({}, jnp.zeros((1, 100_000, 2)))
-    np.testing.assert_allclose(added[0, -1], [math.sin(99_999), math.cos(99_999)], rtol=1e-6)
 
 
 def bytes_of_gradients(steps: int, by_hand: bool) -> int:
@@ -365,11 +338,6 @@ REFUSED = [
         r"mask has shape \(3,\) .*expected \(1, 2\)",
     ),
     (lambda: dot_product_attention(*[X[None]] * 3, block=0), ValueError, "block is 0"),
-    (lambda: LearnedPositions(0), ValueError, "LearnedPositions: length is 0"),
-    (lambda: LearnedPositions(2).init(KEY, X), ValueError, "3 time steps; expected at most 2"),
-    (lambda: LearnedPositions(2).apply({"table": jnp.ones((2, 4))}, X), ValueError, "3 time steps; expected at most 2"),
-    (lambda: LearnedPositions(3).apply({"table": jnp.ones((3, 1))}, X), ValueError, r"table has shape \(3, 1\)"),
-    (lambda: SinusoidalPositions().init(KEY, X[0]), ValueError, r"expected \(N, T, D\)"),
     (lambda: transformer_block(3, 4), ValueError, "features is 4, which 3 heads do not divide"),
 ]
 
