@@ -65,9 +65,7 @@ CONFIGURATIONS = [
     ("plain", MultiHeadAttention(2), 7, False),
     ("one step", MultiHeadAttention(2, causal=True, rotary=True), 1, False),
     ("one head, one feature", MultiHeadAttention(1, 1, block=2), 4, False),
-    ("blocks", MultiHeadAttention(2, block=3), 7, False),
     ("blocks, causal", MultiHeadAttention(2, causal=True, block=2), 6, False),
-    ("blocks of one step, causal", MultiHeadAttention(2, 3, causal=True, block=1), 4, True),
     ("blocks and mask", MultiHeadAttention(2, block=3), 7, True),
     ("everything", MultiHeadAttention(3, 4, True, True, False, block=4), 7, True),
 ]
@@ -221,13 +219,12 @@ def test_derivatives_of_derivatives() -> None:
         def twice_back(f: Any) -> Any:
             return jax.grad(lambda x: jnp.vdot(jax.grad(lambda x: jnp.sin(f(x)).sum())(x), dy))(x)
 
-        return {name: along(f) for name, f in of.items()}, {name: twice_back(of[name]) for name in ("plain", "blocks")}
+        return {name: along(f) for name, f in of.items()}, twice_back(of["blocks"])
 
     forward, back = products(x)
     for name in ("blocks", "rule"):
         assert_close(forward[name], forward["plain"], 1e-11)
-    assert_close(back["plain"], forward["plain"], 1e-11)
-    assert_close(back["blocks"], forward["plain"], 1e-11)
+    assert_close(back, forward["plain"], 1e-11)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -247,12 +244,11 @@ def test_equals_pytorch(causal: bool) -> None:
         np.testing.assert_allclose(mine, theirs_.grad.numpy().swapaxes(1, 2), atol=5e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_low_precision_is_as_good_as_autodiffs(dtype: str) -> None:
+def test_low_precision_is_as_good_as_autodiffs() -> None:
     layer = MultiHeadAttention(2, causal=True, block=3)
     x = np.random.default_rng(0).standard_normal((2, 7, FEATURES))
     params = layer.init(jax.random.key(0), x)
-    report = check_gradients(layer, params, x, dtype=dtype, differences=False)
+    report = check_gradients(layer, params, x, dtype="bfloat16", differences=False)
     assert report.ok, str(report)
 
 

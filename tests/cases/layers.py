@@ -41,7 +41,6 @@ from fnnet import (
     sequential,
     sigmoid,
     tanh,
-    transformer_block,
 )
 from fnnet.backprop import as_custom_vjp
 from fnnet.types import Layer
@@ -218,7 +217,6 @@ ATTENTION = [
     LayerCase("MultiHeadAttention with everything", lambda: MultiHeadAttention(3, **EVERYTHING), (2, 5, 3)),
     LayerCase("SinusoidalPositions", lambda: SinusoidalPositions(), (2, 3, 5)),
     LayerCase("LearnedPositions", lambda: LearnedPositions(4), (2, 3, 2)),
-    LayerCase("transformer_block", lambda: transformer_block(2, 4, hidden=3, dropout=0.4), (2, 3, 4), train=True),
 ]
 
 OF_TOKENS = [
