@@ -73,7 +73,7 @@ FLOORS = [
     ["checks"],
     ["spectrum"],
     ["activations", "initializers", "penalties", "projections"],
-    ["losses", "convolution", "cells"],
+    ["losses", "convolution", "cells", "attention"],
     ["layers"],
     ["cost", "exchange"],
     ["backprop"],

@@ -1,6 +1,6 @@
 """Deliberate faults in hand-written derivatives, for gradient checkers to find: ``MUTANTS``, one line each."""
 
-from experiments.mutations import activations, costs, images, layers, losses, recurrence
+from experiments.mutations import activations, attention, costs, images, layers, losses, recurrence
 from experiments.mutations.checkers import CHECKERS
 from experiments.mutations.mutant import Mutant, Point, Subject
 
@@ -8,6 +8,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *layers.MUTANTS,
     *images.MUTANTS,
     *recurrence.MUTANTS,
+    *attention.MUTANTS,
     *activations.MUTANTS,
     *losses.MUTANTS,
     *costs.MUTANTS,

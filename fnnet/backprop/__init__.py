@@ -11,6 +11,7 @@ from fnnet.backprop.cells import CELL_RULES, CellRule
 from fnnet.backprop.cost import grad, value_and_grad
 from fnnet.backprop.custom_vjp import as_custom_vjp
 from fnnet.backprop.layers import RULES
+from fnnet.backprop.layers.attention import attend_vjp
 from fnnet.backprop.layers.scans import SCAN_RULES, ScanRule, scan_vjp
 from fnnet.backprop.losses import FUSED_GRADIENTS, LOSS_GRADIENTS
 from fnnet.backprop.penalties import PENALTY_GRADIENTS
@@ -29,6 +30,7 @@ __all__ = [
     "Rule",
     "ScanRule",
     "as_custom_vjp",
+    "attend_vjp",
     "grad",
     "scan_vjp",
     "value_and_grad",
