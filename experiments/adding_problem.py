@@ -47,12 +47,6 @@ LABELS: dict[Name, str] = {
 }
 
 
-def identity(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
-    """Ones where row and column are equal."""
-    rows, columns = shape
-    return jnp.eye(rows, columns, dtype=dtype)
-
-
 def nearly_zero(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
     return initializers.normal(key, shape, dtype, stddev=0.001)
 
@@ -64,7 +58,7 @@ def cell_of(name: Name, features: int) -> Cell:
     if name == "rnn_orthogonal":
         return fnnet.RNNCell(features)
     if name == "irnn":
-        return fnnet.RNNCell(features, fnnet.relu, w_x_init=nearly_zero, w_h_init=identity)
+        return fnnet.RNNCell(features, fnnet.relu, w_x_init=nearly_zero, w_h_init=initializers.identity)
     if name == "gru":
         return fnnet.GRUCell(features)
     return fnnet.LSTMCell(features, 0.0 if name == "lstm_0" else 1.0)

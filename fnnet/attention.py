@@ -55,10 +55,15 @@ def dot_product_attention(
     checks.floating(place, "q", q)
     checks.same_dtype(place, "k", k, "q", q)
     checks.same_dtype(place, "v", v, "q", q)
-    checks.require(
-        mask is None or (mask.shape == q.shape[:2] and mask.dtype == bool),
-        f"{place}: mask is {mask}; expected booleans of shape {q.shape[:2]}, True at the keys that exist",
-    )
+    if block is not None:
+        checks.positive_integer(place, "block", block)
+    if mask is not None:
+        mask = jnp.asarray(mask)
+        checks.require(
+            mask.shape == q.shape[:2] and mask.dtype == bool,
+            f"{place}: mask has shape {mask.shape} and dtype {mask.dtype}; expected {q.shape[:2]}, boolean, True at "
+            f"the keys that exist",
+        )
     return attention(q, k, v, mask, Blocks.of(q.shape, block, causal))[0]
 
 
@@ -131,7 +136,7 @@ class Blocks:
 
 def evenly(number: int, largest: int) -> int:
     """The size of parts of ``number``, each at most ``largest``: as few parts as possible, all alike."""
-    return math.ceil(number / math.ceil(number / largest))
+    return max(1, math.ceil(number / max(1, math.ceil(number / largest))))
 
 
 def product(letters: str, a: Array, b: Array) -> Array:

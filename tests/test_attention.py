@@ -30,7 +30,6 @@ from fnnet import (
 )
 from fnnet.attention import Blocks, dot_product_attention
 from fnnet.backprop import attend_vjp
-from fnnet.layers.positions import rotate
 from tests.cases import random_params
 from tests.compare import assert_close
 from tests.reference import attention as reference
@@ -66,9 +65,7 @@ CONFIGURATIONS = [
     ("plain", MultiHeadAttention(2), 7, False),
     ("one step", MultiHeadAttention(2, causal=True, rotary=True), 1, False),
     ("one head, one feature", MultiHeadAttention(1, 1, block=2), 4, False),
-    ("blocks", MultiHeadAttention(2, block=3), 7, False),
     ("blocks, causal", MultiHeadAttention(2, causal=True, block=2), 6, False),
-    ("blocks of one step, causal", MultiHeadAttention(2, 3, causal=True, block=1), 4, True),
     ("blocks and mask", MultiHeadAttention(2, block=3), 7, True),
     ("everything", MultiHeadAttention(3, 4, True, True, False, block=4), 7, True),
 ]
@@ -182,32 +179,6 @@ def test_no_earlier_output_sees_a_later_step() -> None:
         assert (after[:, t:] != before[:, t:]).any((0, 2)).all()
 
 
-@pytest.mark.usefixtures("x64")
-def test_rotated_scores_depend_on_the_distance_alone() -> None:
-    generator = np.random.default_rng(0)
-    q, k = (jnp.broadcast_to(generator.standard_normal(6), (1, 9, 1, 6)) for _ in range(2))
-    scores = np.asarray(jnp.einsum("qd,kd->qk", rotate(q)[0, :, 0], rotate(k)[0, :, 0]))
-    for distance in range(-8, 9):
-        along = np.diagonal(scores, distance)
-        np.testing.assert_allclose(along, along[0], rtol=1e-13)
-    assert np.ptp(scores[0]) > 0.1
-    assert_close(rotate(rotate(q), back=True), q, 1e-15)
-    assert_close(rotate(q)[0, :, 0], reference.rotated(np.asarray(q[0, :, 0])))
-
-
-@pytest.mark.parametrize("features", [1, 5, 6])
-@pytest.mark.usefixtures("x64")
-def test_sinusoidal_positions(features: int) -> None:
-    added = SinusoidalPositions().apply({}, jnp.zeros((2, 30, features)))
-    assert_close(added, np.stack([reference.sinusoidal_positions(30, features)] * 2))
-
-
-def test_late_positions_keep_their_digits() -> None:
-    """In float32 the angle 99,999 alone is off by up to 0.004."""
-    added = SinusoidalPositions().apply({}, jnp.zeros((1, 100_000, 2)))
-    np.testing.assert_allclose(added[0, -1], [math.sin(99_999), math.cos(99_999)], rtol=1e-6)
-
-
 def bytes_of_gradients(steps: int, by_hand: bool) -> int:
     """Of temporary memory, for both passes, as compiled."""
     layer = MultiHeadAttention(1, 8, causal=True, block=128)
@@ -248,13 +219,12 @@ def test_derivatives_of_derivatives() -> None:
         def twice_back(f: Any) -> Any:
             return jax.grad(lambda x: jnp.vdot(jax.grad(lambda x: jnp.sin(f(x)).sum())(x), dy))(x)
 
-        return {name: along(f) for name, f in of.items()}, {name: twice_back(of[name]) for name in ("plain", "blocks")}
+        return {name: along(f) for name, f in of.items()}, twice_back(of["blocks"])
 
     forward, back = products(x)
     for name in ("blocks", "rule"):
         assert_close(forward[name], forward["plain"], 1e-11)
-    assert_close(back["plain"], forward["plain"], 1e-11)
-    assert_close(back["blocks"], forward["plain"], 1e-11)
+    assert_close(back, forward["plain"], 1e-11)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -274,12 +244,11 @@ def test_equals_pytorch(causal: bool) -> None:
         np.testing.assert_allclose(mine, theirs_.grad.numpy().swapaxes(1, 2), atol=5e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_low_precision_is_as_good_as_autodiffs(dtype: str) -> None:
+def test_low_precision_is_as_good_as_autodiffs() -> None:
     layer = MultiHeadAttention(2, causal=True, block=3)
     x = np.random.default_rng(0).standard_normal((2, 7, FEATURES))
     params = layer.init(jax.random.key(0), x)
-    report = check_gradients(layer, params, x, dtype=dtype, differences=False)
+    report = check_gradients(layer, params, x, dtype="bfloat16", differences=False)
     assert report.ok, str(report)
 
 
@@ -311,7 +280,7 @@ def test_a_transformer_learns_to_find() -> None:
     cost = Cost(model, losses.softmax_cross_entropy)
     params = model.init(jax.random.key(0), x)
     batch = (x, place)
-    assert_close(backprop.grad(cost)(params, batch), jax.grad(cost)(params, batch), 1e-4)
+    assert_close(*jax.jit(lambda p: (backprop.grad(cost)(p, batch), jax.grad(cost)(p, batch)))(params), 1e-4)
     result = fit(
         cost,
         optimizers.adam(0.02),
@@ -330,6 +299,12 @@ def test_dropout_of_a_transformer_block_needs_a_key() -> None:
     with pytest.raises(ValueError, match="key is None"):
         block.apply(block.init(jax.random.key(0), x), x, train=True)
     assert transformer_block(2, 4).layers[0].layer.layers[1] == MultiHeadAttention(2, 2)
+
+
+def test_no_examples_give_no_outputs() -> None:
+    y, pullback = backprop.vjp(LAYER, PARAMS, X[:0])
+    assert y.shape == (0, 3, 4)
+    assert_close(pullback(y), (jax.tree.map(jnp.zeros_like, PARAMS), X[:0]))
 
 
 X = jnp.ones((2, 3, 4))
@@ -356,13 +331,9 @@ REFUSED = [
     (
         lambda: dot_product_attention(*[X[None]] * 3, mask=jnp.ones(3)),
         ValueError,
-        r"expected booleans of shape \(1, 2\)",
+        r"mask has shape \(3,\) .*expected \(1, 2\)",
     ),
-    (lambda: LearnedPositions(0), ValueError, "LearnedPositions: length is 0"),
-    (lambda: LearnedPositions(2).init(KEY, X), ValueError, "3 time steps; expected at most 2"),
-    (lambda: LearnedPositions(2).apply({"table": jnp.ones((2, 4))}, X), ValueError, "3 time steps; expected at most 2"),
-    (lambda: LearnedPositions(3).apply({"table": jnp.ones((3, 1))}, X), ValueError, r"table has shape \(3, 1\)"),
-    (lambda: SinusoidalPositions().init(KEY, X[0]), ValueError, r"expected \(N, T, D\)"),
+    (lambda: dot_product_attention(*[X[None]] * 3, block=0), ValueError, "block is 0"),
     (lambda: transformer_block(3, 4), ValueError, "features is 4, which 3 heads do not divide"),
 ]
 

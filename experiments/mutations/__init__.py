@@ -1,12 +1,13 @@
 """Deliberate faults in hand-written derivatives, for gradient checkers to find: ``MUTANTS``, one line each."""
 
-from experiments.mutations import activations, attention, costs, images, layers, losses
+from experiments.mutations import activations, attention, costs, images, layers, losses, recurrence
 from experiments.mutations.checkers import CHECKERS
 from experiments.mutations.mutant import Mutant, Point, Subject
 
 MUTANTS: tuple[Mutant, ...] = (
     *layers.MUTANTS,
     *images.MUTANTS,
+    *recurrence.MUTANTS,
     *attention.MUTANTS,
     *activations.MUTANTS,
     *losses.MUTANTS,

@@ -146,7 +146,6 @@ MUTANTS = (
     mutant("dw_q and dw_k swapped", PLAIN, after(lambda p, dx: (p | {"w_q": p["w_k"], "w_k": p["w_q"]}, dx))),
     mutant("the last step forgotten", PLAIN, forgets_last_step),
     mutant("later keys seen on the way back", CAUSAL, plainly(seen=False)),
-    mutant("Σ p dp forgotten", CAUSAL, plainly(ds=no_inner_sum)),
     mutant("not turned back", ROTARY, plainly(turn=lambda a: a)),
     mutant("turned forwards again", ROTARY, plainly(turn=rotate)),
     mutant("the last place for the sum", EMBEDDED, table(lambda zeros, x, dy: zeros.at[x].set(dy)), Embedding),

@@ -14,7 +14,9 @@ from fnnet.layers.normalization import BatchNorm, GroupNorm, LayerNorm
 from fnnet.layers.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from fnnet.layers.positions import LearnedPositions, SinusoidalPositions
 from fnnet.layers.recurrent import Bidirectional, Recurrent
+from fnnet.layers.segments import Checkpointed
 from fnnet.layers.transformer import transformer_block
+from fnnet.layers.truncated import Truncated
 from fnnet.layers.upsampling import Upsample
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "Bidirectional",
+    "Checkpointed",
     "Conv",
     "ConvTranspose",
     "Dense",
@@ -41,6 +44,7 @@ __all__ = [
     "Residual",
     "Sequential",
     "SinusoidalPositions",
+    "Truncated",
     "Upsample",
     "fold_batch_norm",
     "sequential",

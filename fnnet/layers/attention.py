@@ -105,15 +105,19 @@ class MultiHeadAttention:
     def project(self, params: Params, x: Array) -> tuple[Array, Array, Array]:
         """Queries, keys and values, ``(N, T, heads, d)`` each."""
         flat = (x @ params[f"w_{name}"] for name in "qkv")
-        q, k, v = (a.reshape(*a.shape[:-1], self.heads, -1) for a in flat)
+        q, k, v = (a.reshape(*x.shape[:2], self.heads, a.shape[-1] // self.heads) for a in flat)
         if self.use_bias:
             q, v = (a + params[f"b_{name}"].reshape(self.heads, -1) for name, a in (("q", q), ("v", v)))
         return (rotate(q), rotate(k), v) if self.rotary else (q, k, v)
 
     def output(self, params: Params, o: Array, mask: Array | None) -> Array:
-        y = o.reshape(*o.shape[:2], -1) @ params["w_o"]
+        y = self.side_by_side(o) @ params["w_o"]
         y = y + params["b_o"] if self.use_bias else y
         return y if mask is None else jnp.where(mask[..., None], y, 0)
+
+    def side_by_side(self, o: Array) -> Array:
+        """The heads' features on one axis, ``(N, T, heads · d)``."""
+        return o.reshape(*o.shape[:2], o.shape[2] * o.shape[3])
 
     def blocks(self, q: Array) -> Blocks:
         return Blocks.of(q.shape, self.block, self.causal)

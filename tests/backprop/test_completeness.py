@@ -43,7 +43,7 @@ def test_everything_public_has_a_case_a_rule_and_a_reference(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_rule_belongs_to_something_with_a_case(kind: str) -> None:
     _, cases, rules, _ = KINDS[kind]
-    assert set(rules) <= cases
+    assert {key for key in rules if key.__module__.startswith("fnnet")} <= cases  # experiments have rules of their own
 
 
 def test_every_fused_pair_is_that_of_a_loss_case() -> None:

@@ -14,6 +14,7 @@ from fnnet import (
     AvgPool,
     BatchNorm,
     Bidirectional,
+    Checkpointed,
     Conv,
     ConvTranspose,
     Dense,
@@ -34,6 +35,7 @@ from fnnet import (
     Residual,
     RNNCell,
     SinusoidalPositions,
+    Truncated,
     Upsample,
     activations,
     bind,
@@ -41,7 +43,6 @@ from fnnet import (
     sequential,
     sigmoid,
     tanh,
-    transformer_block,
 )
 from fnnet.backprop import as_custom_vjp
 from fnnet.types import Layer
@@ -162,6 +163,8 @@ OTHERS = [
     LayerCase("Recurrent of GRUCell, reset before", lambda: Recurrent(GRUCell(3, reset_after=False)), (2, 4, 2)),
     LayerCase("Recurrent of LSTMCell, reversed", lambda: Recurrent(LSTMCell(3), reverse=True), (2, 4, 2)),
     LayerCase("Bidirectional", lambda: Bidirectional(GRUCell(2), other=LSTMCell(2)), (2, 3, 2)),
+    LayerCase("Truncated", lambda: Truncated(Recurrent(GRUCell(3)), 2, 3), (2, 5, 2)),
+    LayerCase("Checkpointed", lambda: Checkpointed(Recurrent(LSTMCell(3)), 2), (2, 5, 2)),
     LayerCase("CustomVJP", lambda: as_custom_vjp(sequential(Dense(4), tanh)), (5, 3)),
 ]
 
@@ -218,7 +221,6 @@ ATTENTION = [
     LayerCase("MultiHeadAttention with everything", lambda: MultiHeadAttention(3, **EVERYTHING), (2, 5, 3)),
     LayerCase("SinusoidalPositions", lambda: SinusoidalPositions(), (2, 3, 5)),
     LayerCase("LearnedPositions", lambda: LearnedPositions(4), (2, 3, 2)),
-    LayerCase("transformer_block", lambda: transformer_block(2, 4, hidden=3, dropout=0.4), (2, 3, 4), train=True),
 ]
 
 OF_TOKENS = [

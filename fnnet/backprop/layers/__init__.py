@@ -14,6 +14,9 @@ from fnnet.backprop.layers import (
     pooling,
     positions,
     recurrent,
+    scans,
+    segments,
+    truncated,
     upsampling,
 )
 from fnnet.backprop.rule import RULES
@@ -33,5 +36,8 @@ __all__ = [
     "pooling",
     "positions",
     "recurrent",
+    "scans",
+    "segments",
+    "truncated",
     "upsampling",
 ]

@@ -47,9 +47,9 @@ def attend_backward(layer: MultiHeadAttention, params: Params, residuals: Any, d
     dq, dk, dv = attention_backward(of_attention, do, layer.blocks(o))
     if layer.rotary:
         dq, dk = rotate(dq, back=True), rotate(dk, back=True)
-    gradients = {name: a.reshape(*a.shape[:2], -1) for name, a in (("q", dq), ("k", dk), ("v", dv))}
+    gradients = {name: layer.side_by_side(a) for name, a in (("q", dq), ("k", dk), ("v", dv))}
     dparams = {f"w_{name}": jnp.einsum("ntd,nth->dh", x, da) for name, da in gradients.items()}
-    dparams["w_o"] = jnp.einsum("nth,ntd->hd", o.reshape(*o.shape[:2], -1), dy)
+    dparams["w_o"] = jnp.einsum("nth,ntd->hd", layer.side_by_side(o), dy)
     if layer.use_bias:
         biased = {"b_q": gradients["q"], "b_v": gradients["v"], "b_o": dy}
         dparams |= {name: da.sum((0, 1)) for name, da in biased.items()}
