@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,18 +13,6 @@ from fnnet.backprop.rule import RULES, Rule
 from fnnet.cells import Carry
 from fnnet.layers.recurrent import Bidirectional, Recurrent, by_time, masked_step
 from fnnet.types import Array, Params
-
-
-def scan_vjp(
-    layer: Recurrent, params: Params, x: Array, carry: Carry | None = None, mask: Array | None = None
-) -> tuple[tuple[Array, Carry], Callable[[Array, Carry], tuple[Params, Array, Carry]]]:
-    """``((y, carry), pullback)`` of ``layer.scan``, by hand: ``pullback(dy, dcarry) -> (dparams, dx, dcarry)``.
-
-    Equals ``jax.vjp(lambda params, x, carry: layer.scan(params, x, carry, mask), params, x, carry)``.
-    """
-    x = jnp.asarray(x)
-    y, carry, residuals = scan_forward(layer, params, x, layer.checked(params, x, carry, mask), mask)
-    return (y, carry), lambda dy, dcarry: scan_backward(layer, params, residuals, dy, dcarry)
 
 
 def scan_forward(
