@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from experiments.benchmarks.harness import Factory, Work
-from experiments.benchmarks.recurrent_task import Task
+from experiments.benchmarks.recurrent_task import HEAD, Task
 
 Apply = Callable[[Any, Any], Any]  # (params, x) -> y
 
@@ -37,29 +37,50 @@ def fnnet_autodiff(task: Task) -> Work:
     return compiled(task, layer.init, by_autodiff(layer.apply))
 
 
-def scan_autodiff(task: Task) -> Work:
-    """``jax.vjp`` of the equations as a textbook has them, in a ``lax.scan``, with fnnet's parameters."""
+def plain_autodiff(task: Task) -> Work:
+    """``jax.vjp`` of the equations as a textbook has them, with fnnet's parameters."""
     return compiled(task, fnnet_layer(task).init, by_autodiff(textbook(task)))
 
 
 def flax(task: Task) -> Work:
-    """``jax.vjp`` of flax's ``nn.RNN`` of its quickest cell of the kind."""
+    """``jax.vjp`` of flax's ``nn.RNN`` of its quickest cell of the kind, or of its attention."""
     from flax import linen as nn
 
     cells: dict[str, Any] = {"rnn": nn.SimpleCell, "gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
-    layer = nn.RNN(cells[task.cell](task.features))
+    if task.kind == "attention":
+        layer: Any = nn.MultiHeadDotProductAttention(task.features // HEAD)
+    else:
+        layer = nn.RNN(cells[task.kind](task.features))
     return compiled(task, layer.init, by_autodiff(layer.apply))
 
 
 def fnnet_layer(task: Task) -> Any:
     import fnnet
 
+    if task.kind == "attention":
+        return fnnet.MultiHeadAttention(task.features // HEAD)
     cells: dict[str, Any] = {"rnn": fnnet.RNNCell, "gru": fnnet.GRUCell, "lstm": fnnet.LSTMCell}
-    return fnnet.Recurrent(cells[task.cell](task.features))
+    return fnnet.Recurrent(cells[task.kind](task.features))
 
 
 def textbook(task: Task) -> Apply:
-    """The cell as its equations are written, both products inside the step."""
+    return textbook_attention if task.kind == "attention" else textbook_recurrence(task)
+
+
+def textbook_attention(params: Any, x: Any) -> Any:
+    """All scores at once."""
+    import jax
+    import jax.numpy as jnp
+
+    flat = x @ params["w_q"] + params["b_q"], x @ params["w_k"], x @ params["w_v"] + params["b_v"]
+    q, k, v = (a.reshape(*a.shape[:2], -1, HEAD) for a in flat)
+    p = jax.nn.softmax(jnp.einsum("nihd,njhd->nhij", q, k) / math.sqrt(HEAD), axis=-1)
+    o = jnp.einsum("nhij,njhd->nihd", p, v)
+    return o.reshape(*x.shape[:2], -1) @ params["w_o"] + params["b_o"]
+
+
+def textbook_recurrence(task: Task) -> Apply:
+    """The cell as its equations are written, both products inside the step of a ``lax.scan``."""
     import jax
     import jax.numpy as jnp
     from jax.nn import sigmoid
@@ -83,11 +104,11 @@ def textbook(task: Task) -> Apply:
         h = sigmoid(o) * tanh(c)
         return (h, c), h
 
-    step = {"rnn": rnn, "gru": gru, "lstm": lstm}[task.cell]
+    step = {"rnn": rnn, "gru": gru, "lstm": lstm}[task.kind]
 
     def apply(params: Any, x: Any) -> Any:
         zeros = jnp.zeros((task.examples, task.features))
-        start = (zeros, zeros) if task.cell == "lstm" else zeros
+        start = (zeros, zeros) if task.kind == "lstm" else zeros
         _, ys = jax.lax.scan(lambda carry, x: step(params, carry, x), start, jnp.swapaxes(x, 0, 1))
         return jnp.swapaxes(ys, 0, 1)
 
@@ -123,20 +144,25 @@ def compiled(task: Task, init: Callable[[Any, Any], Any], both: Callable[[Any, A
 
 
 def pytorch(task: Task) -> Work:
-    """PyTorch's ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, the time steps first."""
+    """PyTorch's ``nn.RNN``, ``nn.GRU``, ``nn.LSTM``, the time steps first, or ``nn.MultiheadAttention``."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(os.cpu_count() or 1)
-    kinds: dict[str, Any] = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
-    layer = kinds[task.cell](task.inputs, task.features).to(device)
-    x, dy = (torch.from_numpy(a).movedim(1, 0).contiguous().to(device) for a in task.arrays())
+    x, dy = (torch.from_numpy(a).to(device) for a in task.arrays())
+    if task.kind == "attention":
+        attention = torch.nn.MultiheadAttention(task.features, task.features // HEAD, batch_first=True)
+        layer, arguments = attention.to(device), {"need_weights": False}
+    else:
+        kinds: dict[str, Any] = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+        layer, arguments = kinds[task.kind](task.inputs, task.features).to(device), {}
+        x, dy = (a.movedim(1, 0).contiguous() for a in (x, dy))
     x.requires_grad_()
     sources = (x, *layer.parameters())
 
     def work() -> float:
         for _ in range(task.repeats):
-            y, _ = layer(x)
+            y, _ = layer(*((x, x, x) if task.kind == "attention" else (x,)), **arguments)
             torch.autograd.grad(y, sources, dy)
         if device == "cuda":
             torch.cuda.synchronize()
@@ -148,7 +174,7 @@ def pytorch(task: Task) -> Work:
 CONTENDERS: dict[str, Factory] = {
     "fnnet-manual": fnnet_manual,
     "fnnet-autodiff": fnnet_autodiff,
-    "scan": scan_autodiff,
+    "plain": plain_autodiff,
     "flax": flax,
     "pytorch": pytorch,
 }

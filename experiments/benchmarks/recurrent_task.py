@@ -1,23 +1,28 @@
-"""The recurrences that every contender of ``recurrent`` computes."""
+"""The layers over sequences that every contender of ``recurrent`` computes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-Kind = Literal["rnn", "gru", "lstm"]
-GATES: dict[str, int] = {"rnn": 1, "gru": 3, "lstm": 4}
+Kind = Literal["rnn", "gru", "lstm", "attention"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+HEAD = 32  # features of a head
 
 
 @dataclass(frozen=True)
 class Task:
-    """One layer over ``x (N, T, D)``, all outputs ``(N, T, H)``: forward, and back to all parameters and to ``x``."""
+    """One layer over ``x (N, T, D)``, all outputs ``(N, T, H)``: forward, and back to all parameters and to ``x``.
 
-    cell: Kind
+    Attention has as many features out as in, ``x (N, T, H)``.
+    """
+
+    kind: Kind
     steps: int
     examples: int
     inputs: int
@@ -26,18 +31,21 @@ class Task:
     @property
     def operations(self) -> int:
         """Multiplications and additions of the products of matrices, forward and twice that back."""
-        rows, gates = self.steps * self.examples, GATES[self.cell]
-        return 3 * 2 * rows * (self.inputs + self.features) * gates * self.features
+        rows = self.steps * self.examples
+        if self.kind == "attention":
+            return 3 * 2 * rows * self.features * (4 * self.features + 2 * self.steps)
+        return 3 * 2 * rows * (self.inputs + self.features) * GATES[self.kind] * self.features
 
     @property
     def repeats(self) -> int:
-        """Times that it is computed in one round, so that a round is long enough to be timed."""
-        return min(max(1, round(1e10 / self.operations)), 50)
+        """Times that it is computed in one round: so many that the first, with cold caches, weighs little."""
+        return min(max(3, round(4e10 / self.operations)), 50)
 
     def arrays(self) -> tuple[Array, Array]:
-        """``x (N, T, D)`` and ``dy (N, T, H)``, float32."""
+        """``x`` and ``dy (N, T, H)``, float32."""
         generator = np.random.default_rng(0)
-        x = generator.standard_normal((self.examples, self.steps, self.inputs), np.float32)
+        inputs = self.features if self.kind == "attention" else self.inputs
+        x = generator.standard_normal((self.examples, self.steps, inputs), np.float32)
         dy = generator.standard_normal((self.examples, self.steps, self.features), np.float32)
         return x, dy
 
