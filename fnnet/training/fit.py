@@ -9,20 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.optimizers import Optimizer
 from fnnet.training.data import checked_data
-from fnnet.training.epoch import check_batch_size, train_epoch
 from fnnet.training.evaluate import evaluate
+from fnnet.training.placing import DefaultDevice
+from fnnet.training.progress import Progress, Record
+from fnnet.training.source import Arrays
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure
 from fnnet.types import Array, Batch, Loss, Params
-
-Record = dict[str, float]
 
 
 class FitResult(NamedTuple):
@@ -69,83 +68,79 @@ def fit(
     """
     checks.positive_integer("fit", "epochs", epochs)
     checks.positive_integer("fit", "batch_size", batch_size)
-    state = initial_state(params, optimizer, key)
-    data = checked_data("fit", cost, state.params, data)
-    check_batch_size("fit", batch_size, len(data[0]))
-    if validation is not None:
-        validation = checked_data("fit: validation", cost, state.params, validation)
-    if patience is not None:
-        checks.positive_integer("fit", "patience", patience)
-        checks.require(validation is not None, "fit: patience needs validation data; pass validation=(x, y)")
-    checks.require(not metrics or validation is not None, "fit: metrics need validation data; pass validation=(x, y)")
-
-    epoch = train_epoch(
+    placing = DefaultDevice()
+    state = placing.state(initial_state(params, optimizer, key))
+    source = Arrays(
         cost,
         optimizer,
+        placing.batch(checked_data("fit", cost, state.params, data)),
         batch_size=batch_size,
+        # The state that an epoch receives is dead after it, unless a callback may have kept it.
+        donate=callback is None,
         value_and_grad=value_and_grad,
         shuffle=shuffle,
         drop_last=drop_last,
         measure=measure,
     )
-    # The state that an epoch receives is dead after it, unless a callback may have kept it.
-    compiled, compile_seconds = compile_timed(jax.jit(epoch, donate_argnums=() if callback else (0,)), state, data)
+    if validation is not None:
+        validation = placing.batch(checked_data("fit: validation", cost, state.params, validation))
+    if patience is not None:
+        checks.positive_integer("fit", "patience", patience)
+        checks.require(validation is not None, "fit: patience needs validation data; pass validation=(x, y)")
+    checks.require(not metrics or validation is not None, "fit: metrics need validation data; pass validation=(x, y)")
+
     evaluation = jax.jit(evaluate(cost, metrics))
-    history: dict[str, list[float]] = {}
-    best, best_cost, waited = copied(state), float("inf"), 0
-    for number in range(1, epochs + 1):
-        start = time.perf_counter()
-        state, measured = jax.block_until_ready(compiled(state, data))
-        record = {
-            "epoch": number,
-            "step": int(state.step),
-            "cost": float(measured["cost"]),
-            "seconds": time.perf_counter() - start,
-            "compile_seconds": compile_seconds if number == 1 else 0.0,
-        }
-        record |= {name: float(mean) for name, mean in measured.items() if name not in ("cost", "step_costs")}
+    progress = Progress.start(state, source.steps, keep_best=patience is not None)
+    last, compile_seconds = progress.epoch + epochs, source.compile(state)
+    while progress.epoch < last:
+        progress = run_epoch(source, progress)
+        record = progress.record(compile_seconds)
+        compile_seconds = 0.0
         if validation is not None:
-            record |= {f"validation_{name}": float(v) for name, v in evaluation(state.params, validation).items()}
-        for name, value in record.items():
-            history.setdefault(name, []).append(value)
-        answer = None if callback is None else callback(state, dict(record))
-        stop = isinstance(answer, (bool, np.bool_)) and bool(answer)
+            numbers = evaluation(progress.state.params, validation)
+            record |= {f"validation_{name}": float(value) for name, value in numbers.items()}
+        progress = progress.next_epoch(record)
         if patience is not None:
-            waited += 1
-            if record["validation_cost"] < best_cost:
-                best, best_cost, waited = copied(state), record["validation_cost"], 0
-            stop = stop or waited >= patience
-        if not math.isfinite(record["cost"]):
-            warnings.warn(
-                f"fit: the cost of epoch {number} is {record['cost']}, training stops; lower the learning rate, or "
-                f"check the initial parameters with fnnet.evaluate",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            stop = True
-        if stop:
+            progress = progress.compared(record["validation_cost"])
+        finite = math.isfinite(record["cost"])
+        if not finite:
+            warnings.warn(not_finite(record), RuntimeWarning, stacklevel=2)
+        asked = callback is not None and is_true(callback(progress.state, dict(record)))
+        if asked or not finite or (patience is not None and progress.waited >= patience):
             break
-    return FitResult(best if patience is not None else state, history)
+    return FitResult(progress.state if progress.best is None else progress.best, progress.history)
+
+
+def run_epoch(source: Arrays, progress: Progress) -> Progress:
+    """The rest of an epoch."""
+    start = time.perf_counter()
+    for part in source.parts(progress.state, progress.place):
+        jax.block_until_ready(part)
+        now = time.perf_counter()
+        progress = progress.after(part, now - start)
+        start = now
+    return progress
 
 
 def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array | None) -> TrainState:
-    """A state of its own buffers: the caller's arrays must outlive the donation of the state."""
     if isinstance(params, TrainState):
         checks.require(key is None, "fit: a TrainState has its own key; leave key= out when continuing from one")
-        return copied(params)
+        return params
     if key is None:
         raise ValueError(
             "fit: key is None; pass key=jax.random.key(...) "
             "for the order of the examples and the model's random numbers"
         )
-    return copied(TrainState.create(params, optimizer, key))
+    return TrainState.create(params, optimizer, key)
 
 
-def copied(state: TrainState) -> TrainState:
-    return jax.tree.map(jnp.copy, state)
+def is_true(answer: Any) -> bool:
+    """A callback stops by returning True itself: what else it returns is its own affair."""
+    return isinstance(answer, (bool, np.bool_)) and bool(answer)
 
 
-def compile_timed(function: Any, *arguments: Any) -> tuple[Callable[..., Any], float]:
-    start = time.perf_counter()
-    compiled = function.lower(*arguments).compile()
-    return compiled, time.perf_counter() - start
+def not_finite(record: Record) -> str:
+    return (
+        f"fit: the cost of epoch {record['epoch']} is {record['cost']}, training stops; lower the learning rate, or "
+        f"check the initial parameters with fnnet.evaluate"
+    )
