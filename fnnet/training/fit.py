@@ -16,7 +16,8 @@ from fnnet.cost import Cost
 from fnnet.optimizers import Optimizer
 from fnnet.training.data import checked_data
 from fnnet.training.evaluate import evaluate
-from fnnet.training.placing import DefaultDevice
+from fnnet.training.mesh import OnMesh
+from fnnet.training.placing import DefaultDevice, Placing
 from fnnet.training.progress import Progress, Record
 from fnnet.training.source import Arrays
 from fnnet.training.state import TrainState
@@ -48,6 +49,7 @@ def fit(
     shuffle: bool = True,
     drop_last: bool = False,
     measure: Measure | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> FitResult:
     """Train for some epochs and return the final state and the history. Silent; the arguments are left as they are.
 
@@ -61,6 +63,9 @@ def fit(
     with its numbers; training stops if it returns True. It also stops, with a RuntimeWarning, at a cost that is NaN or
     infinite.
 
+    ``mesh`` spreads the run over devices, also of several processes: batches over its axis ``data``, parameters and
+    the optimizer's state over its axis ``model`` if it has one (``fnnet.training.mesh.OnMesh`` tells how).
+
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
     compiling), ``compile_seconds`` (in the first epoch; else 0) and the numbers of ``measure``, means over the epoch's
     updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). The epoch itself is the pure
@@ -68,7 +73,7 @@ def fit(
     """
     checks.positive_integer("fit", "epochs", epochs)
     checks.positive_integer("fit", "batch_size", batch_size)
-    placing = DefaultDevice()
+    placing: Placing = DefaultDevice() if mesh is None else OnMesh.checked(mesh, batch_size)
     state = placing.state(initial_state(params, optimizer, key))
     source = Arrays(
         cost,
@@ -77,7 +82,8 @@ def fit(
         batch_size=batch_size,
         # The state that an epoch receives is dead after it, unless a callback may have kept it.
         donate=callback is None,
-        value_and_grad=value_and_grad,
+        program=placing.program,
+        value_and_grad=placing.engine(value_and_grad),
         shuffle=shuffle,
         drop_last=drop_last,
         measure=measure,

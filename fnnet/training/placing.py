@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,14 @@ class Placing(Protocol):
 
     def batch(self, batch: Batch) -> Batch: ...
 
+    def engine(self, value_and_grad: Callable[[Any], Callable[..., Any]]) -> Callable[[Any], Callable[..., Any]]:
+        """The engine of the gradients, its batches and gradients where they belong."""
+        ...
+
+    def program(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function(state, ...) -> (state, metrics)``, whose state is placed as the one it receives."""
+        ...
+
 
 class DefaultDevice:
     """Everything where JAX puts it by itself."""
@@ -29,3 +38,9 @@ class DefaultDevice:
 
     def batch(self, batch: Batch) -> Batch:
         return batch
+
+    def engine(self, value_and_grad: Callable[[Any], Callable[..., Any]]) -> Callable[[Any], Callable[..., Any]]:
+        return value_and_grad
+
+    def program(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function

@@ -54,13 +54,21 @@ class Arrays:
     """Examples on the device: an epoch is one part and one program, ``train_epoch``."""
 
     def __init__(
-        self, cost: Cost, optimizer: Optimizer, data: Batch, *, batch_size: int, donate: bool, **options: Any
+        self,
+        cost: Cost,
+        optimizer: Optimizer,
+        data: Batch,
+        *,
+        batch_size: int,
+        donate: bool,
+        program: Callable[[Any], Any] = lambda function: function,
+        **options: Any,
     ) -> None:
         check_batch_size("fit", batch_size, len(data[0]))
         self.data, self.batch_size, self.examples = data, batch_size, len(data[0])
         self.shuffle, self.drop_last = options.get("shuffle", True), options.get("drop_last", False)
         epoch = train_epoch(cost, optimizer, batch_size=batch_size, **options)
-        self.function = jax.jit(epoch, donate_argnums=(0,) if donate else ())
+        self.function = jax.jit(program(epoch), donate_argnums=(0,) if donate else ())
         self.compiled: Callable[..., Any] = self.function
 
     @property

@@ -1,0 +1,75 @@
+"""Runs on the devices of this process, or of several: what they end with, as an NPZ file.
+
+``python -m tests.training.on_devices FOLDER NAME ... [--process I --processes P --port N]``.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fnnet
+from fnnet import Cost, Dense, losses, optimizers, relu, sequential
+from fnnet.paths import named_leaves
+
+MESHES: dict[str, Callable[[], Any]] = {
+    "one": lambda: None,
+    "data": lambda: jax.make_mesh((jax.device_count(),), ("data",)),
+    "model": lambda: jax.make_mesh((jax.device_count() // 2, 2), ("data", "model")),
+}
+N, D = 240, 6  # with batches of 16: 15 updates in an epoch
+EPOCHS = 7
+MODEL = sequential(Dense(16), fnnet.tanh, fnnet.Dropout(0.1), fnnet.BatchNorm(), Dense(10), relu, Dense(3))
+COST = Cost(MODEL, losses.softmax_cross_entropy, fnnet.penalties.l2(1e-3))
+
+
+def data(dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    x = np.random.default_rng(0).standard_normal((N, D)).astype(dtype)
+    return x, (x[:, 0] > 0).astype(np.int32) + (x[:, 1] > 0.5)
+
+
+def train(mesh: Any, dtype: str, **options: Any) -> fnnet.FitResult:
+    x, y = data(dtype)
+    rows = slice(None)
+    if mesh is not None:
+        part = N // jax.process_count()
+        rows = slice(jax.process_index() * part, (jax.process_index() + 1) * part)
+    params = MODEL.init(jax.random.key(0), jnp.asarray(x[:16]))
+    return fnnet.fit(
+        COST,
+        optimizers.adam(0.01),
+        params,
+        (x[rows], y[rows]),
+        **{"key": jax.random.key(1), "epochs": EPOCHS, "batch_size": 16, "mesh": mesh} | options,
+        validation=(x[rows], y[rows]),
+        metrics={"accuracy": fnnet.accuracy},
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="+")
+    parser.add_argument("--process", type=int)
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--port", type=int)
+    options = parser.parse_args()
+    if options.processes:
+        jax.distributed.initialize(f"localhost:{options.port}", options.processes, options.process)
+    for dtype in ("float32", "float64"):
+        with jax.enable_x64(dtype == "float64"):
+            for name in options.names:
+                state, history = train(MESHES[name](), dtype)
+                whole = jax.jit(lambda tree: tree, out_shardings=None)(state.params)
+                found = {leaf_name: np.asarray(leaf) for leaf_name, leaf in named_leaves(whole)}
+                if jax.process_index() == 0:
+                    found |= {"costs": np.array(history["cost"]), "validation": np.array(history["validation_cost"])}
+                    np.savez(options.folder / f"{name}-{dtype}.npz", **found)
+
+
+if __name__ == "__main__":
+    main()
