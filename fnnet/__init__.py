@@ -60,7 +60,18 @@ from fnnet.layers import (
     sequential,
 )
 from fnnet.optimizers import Optimizer, apply_updates, chain
-from fnnet.training import FitResult, TrainState, accuracy, evaluate, fit, train_epoch, train_step
+from fnnet.training import (
+    FitResult,
+    SweepResult,
+    TrainState,
+    accuracy,
+    evaluate,
+    fit,
+    grid,
+    sweep,
+    train_epoch,
+    train_step,
+)
 
 __version__ = "0.1.0"
 
@@ -91,6 +102,7 @@ __all__ = [
     "Recurrent",
     "Residual",
     "Sequential",
+    "SweepResult",
     "TrainState",
     "Upsample",
     "accuracy",
@@ -107,6 +119,7 @@ __all__ = [
     "fit",
     "fold_batch_norm",
     "gelu",
+    "grid",
     "identity",
     "initializers",
     "inspect",
@@ -124,6 +137,7 @@ __all__ = [
     "silu",
     "softmax",
     "softplus",
+    "sweep",
     "tanh",
     "train_epoch",
     "train_step",

@@ -6,5 +6,17 @@ from fnnet.training.fit import FitResult, fit
 from fnnet.training.metrics import accuracy
 from fnnet.training.state import TrainState
 from fnnet.training.step import train_step
+from fnnet.training.sweep import SweepResult, grid, sweep
 
-__all__ = ["FitResult", "TrainState", "accuracy", "evaluate", "fit", "train_epoch", "train_step"]
+__all__ = [
+    "FitResult",
+    "SweepResult",
+    "TrainState",
+    "accuracy",
+    "evaluate",
+    "fit",
+    "grid",
+    "sweep",
+    "train_epoch",
+    "train_step",
+]

@@ -50,6 +50,10 @@ def train(mesh: Any, dtype: str, **options: Any) -> fnnet.FitResult:
     )
 
 
+def tell(state: fnnet.TrainState, record: dict[str, float]) -> None:
+    print("epoch", record["epoch"], flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
@@ -58,8 +62,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int)
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
+    jax.config.update("jax_disable_most_optimizations", True)
     if options.processes:
-        jax.distributed.initialize(f"localhost:{options.port}", options.processes, options.process)
+        address = f"localhost:{options.port}"
+        jax.distributed.initialize(address, options.processes, options.process, heartbeat_timeout_seconds=10)
+    if options.names == ["endless"]:
+        train(MESHES["data"](), "float32", epochs=10**9, callback=tell)
     for dtype in ("float32", "float64"):
         with jax.enable_x64(dtype == "float64"):
             for name in options.names:

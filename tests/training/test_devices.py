@@ -1,0 +1,139 @@
+"""One run on one device, on eight, and on those of two processes: the same numbers."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from fnnet.optimizers import sgd
+from fnnet.training.fit import fit
+from fnnet.training.mesh import OnMesh
+from tests.training.problems import COST, DATA, PARAMS, key
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 30  # in which a process notices that another is gone
+
+
+def start(folder: Path, devices: int, *arguments: str) -> "subprocess.Popen[str]":
+    """A process with so many devices of its own."""
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    command = [sys.executable, "-m", "tests.training.on_devices", str(folder), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+def start_two(folder: Path, *arguments: str) -> list["subprocess.Popen[str]"]:
+    """Two processes of one run, with two devices each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    options = ("--processes", "2", "--port", str(port))
+    return [start(folder, 2, *arguments, *options, "--process", str(i)) for i in range(2)]
+
+
+@pytest.fixture
+def ended() -> Iterator[list[Any]]:
+    """Processes that do not outlive their test."""
+    processes: list[Any] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what eight devices made, each by itself, all together, and in four pairs."""
+    folder = tmp_path_factory.mktemp("devices")
+    process = start(folder, 8, "one", "data", "model")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return folder
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-12)):
+        numbers, reference = (np.load(f"{path}-{dtype}.npz") for path in (found, expected))
+        assert set(numbers) == set(reference)
+        for name, value in reference.items():
+            error = np.abs(numbers[name] - value).max() / np.abs(value).max()
+            assert error <= tolerance, f"{found.name}, {dtype}, {name}: off by {error:.1e}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["data", "model"])
+def test_eight_devices(one_device: Path, mesh: str) -> None:
+    """105 updates with dropout, batch normalization and Adam; data 8, and data 4 × model 2."""
+    assert_same(one_device / mesh, one_device / "one")
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices(one_device: Path, tmp_path: Path, ended: list[Any]) -> None:
+    """Each gives its half of the data."""
+    ended += start_two(tmp_path, "data", "model")
+    for process in ended:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    for mesh in ("data", "model"):
+        assert_same(tmp_path / mesh, one_device / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_ends_the_other_with_an_error(tmp_path: Path, ended: list[Any], killed: int) -> None:
+    """Process 0 is the one that coordinates; either may go."""
+    ended += start_two(tmp_path, "endless")
+    assert ended[1 - killed].stdout.readline().startswith("epoch")
+    ended[killed].send_signal(signal.SIGKILL)
+    began = time.monotonic()
+    _, errors = ended[1 - killed].communicate(timeout=SECONDS)
+    assert time.monotonic() - began < SECONDS
+    assert ended[1 - killed].returncode != 0
+    assert "another process of this run has probably ended" in errors
+
+
+def mesh_of(*axes: str) -> Any:
+    return jax.make_mesh((1,) * len(axes), axes)
+
+
+REFUSED: list[tuple[Any, type[Exception], str]] = [
+    (("model",), ValueError, r"fit: mesh has the axes \('model',\); expected 'data', over which batches are split"),
+    (("data", "other"), ValueError, r"fit: mesh has the axes \('data', 'other'\)"),
+    (8, TypeError, r"fit: mesh is 8; expected a jax.sharding.Mesh: jax.make_mesh\(\(8,\), \(\"data\",\)\)"),
+]
+
+
+@pytest.mark.parametrize(("axes", "error", "message"), REFUSED)
+def test_meshes_that_are_refused(axes: Any, error: type[Exception], message: str) -> None:
+    mesh = mesh_of(*axes) if isinstance(axes, tuple) else axes
+    with pytest.raises(error, match=message):
+        fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=1, batch_size=5, mesh=mesh)
+
+
+def abstract(**axes: int) -> OnMesh:
+    """A mesh of devices that need not be there."""
+    return OnMesh(jax.sharding.AbstractMesh(tuple(axes.values()), tuple(axes)))  # type: ignore[arg-type]
+
+
+def test_what_is_split_along_which_axis() -> None:
+    pair = abstract(data=4, model=2)
+    assert pair.split((6, 8)) == jax.P(None, "model")
+    assert pair.split((6, 5)) == jax.P("model", None)
+    assert pair.split((4, 4)) == jax.P("model", None)
+    assert pair.split((5,)) == pair.split(()) == jax.P()
+    assert pair.rows(16) == jax.P(("data", "model"))
+    assert pair.rows(12) == jax.P(("data",))
+    assert pair.rows(3) == jax.P()
+    assert abstract(data=8).split((8, 8)) == jax.P()
