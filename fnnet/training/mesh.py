@@ -6,7 +6,8 @@ examples of a batch or of a set, ``d`` devices on the axis ``data``, ``m`` on th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +125,19 @@ class OnMesh:
             return of_batch
 
         return placed
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A process that ends takes the others' communication with it: their errors then say so."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            if jax.process_count() > 1:
+                error.add_note(
+                    "fit: another process of this run has probably ended, see what it said; start all of them again: "
+                    "with checkpoint= the run goes on from its last checkpoint, also on another number of devices"
+                )
+            raise
 
     def rows(self, examples: int) -> PartitionSpec:
         """How so many examples are split."""

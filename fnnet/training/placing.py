@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import jax
@@ -29,6 +30,10 @@ class Placing(Protocol):
         """``function(state, ...) -> (state, metrics)``, whose state is placed as the one it receives."""
         ...
 
+    def running(self) -> AbstractContextManager[None]:
+        """Around the run: explains its errors."""
+        ...
+
 
 class DefaultDevice:
     """Everything where JAX puts it by itself."""
@@ -44,3 +49,6 @@ class DefaultDevice:
 
     def program(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return function
+
+    def running(self) -> AbstractContextManager[None]:
+        return nullcontext()
