@@ -18,6 +18,8 @@ EXPERIMENTS = {
     "accuracy": "experiments.accuracy",
     "regularization": "experiments.regularization",
     "landscape": "experiments.landscape",
+    "sweep": "experiments.sweep",
+    "scaling": "experiments.scaling",
 }
 
 if __name__ == "__main__":

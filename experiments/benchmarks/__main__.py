@@ -11,6 +11,7 @@ BENCHMARKS = {
     "optimizers": "experiments.benchmarks.optimizers",
     "agreement": "experiments.benchmarks.agreement",
     "pool": "experiments.benchmarks.pool",
+    "sweep": "experiments.benchmarks.sweep",
 }
 
 if __name__ == "__main__":
