@@ -1,6 +1,6 @@
 """Seconds to train 64 networks 2-16-16-2 for 1,000 updates of Adam each, batches of 32: at once or one by one.
 
-Two spirals of 512 points, softmax cross-entropy, a learning rate and a seed for each network. ``sweep`` is one program
+Two spirals of 640 points, softmax cross-entropy, a learning rate and a seed for each network. ``sweep`` is one program
 for all networks; on a CPU its runs are shared out among devices, one for each core. The peers are the compiled program
 of one network, run 64 times, and a step of flax and optax called from Python for every batch. ``ratio`` is the median
 over the rounds of a contender's seconds divided by those of the sweep in the same round. The loss is the median of the
@@ -30,7 +30,7 @@ class Config:
     networks: int = 64
     """How many networks."""
     steps: int = 1000
-    """Updates of each, rounded down to whole epochs of 16."""
+    """Updates of each, rounded down to whole epochs of 20."""
     only: tuple[str, ...] = ()
     """Contenders that take part; all, if none is named."""
     seed: int = 0

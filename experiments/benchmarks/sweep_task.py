@@ -14,7 +14,7 @@ class Task:
     steps: int = 1000
     batch_size: int = 32
     hidden: tuple[int, ...] = (16, 16)
-    examples: int = 512
+    examples: int = 640
     cores: int = 1
     seed: int = 0
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.cost import Cost, split_batch
 from fnnet.optimizers import Optimizer
+from fnnet.training.order import shuffled
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure, train_step
 from fnnet.types import Array, Batch
@@ -70,7 +71,7 @@ def train_epoch(
 
 def example_order(state: TrainState, examples: int, shuffle: bool) -> Array:
     """The order of the examples in an epoch that starts with ``state``."""
-    return jax.random.permutation(state.order_key(), examples) if shuffle else jnp.arange(examples)
+    return shuffled(state.order_key(), examples) if shuffle else jnp.arange(examples)
 
 
 def scan_as_vectors(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, steps: Any) -> tuple[Any, Any]:
