@@ -1,6 +1,6 @@
 """Runs on the devices of this process, or of several: what they end with, as an NPZ file.
 
-``python -m tests.training.on_devices FOLDER NAME ... [--process I --processes P --port N]``.
+``python -m tests.training.on_devices FOLDER MESH-DTYPE ... [--process I --processes P --port N]``.
 """
 
 import argparse
@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 import fnnet
 from fnnet import Cost, Dense, losses, optimizers, relu, sequential
@@ -68,15 +69,23 @@ def main() -> None:
         jax.distributed.initialize(address, options.processes, options.process, heartbeat_timeout_seconds=10)
     if options.names == ["endless"]:
         train(MESHES["data"](), "float32", epochs=10**9, callback=tell)
-    for dtype in ("float32", "float64"):
+        return
+    for name in options.names:
+        mesh, dtype = name.split("-")
         with jax.enable_x64(dtype == "float64"):
-            for name in options.names:
-                state, history = train(MESHES[name](), dtype)
-                whole = jax.jit(lambda tree: tree, out_shardings=None)(state.params)
-                found = {leaf_name: np.asarray(leaf) for leaf_name, leaf in named_leaves(whole)}
-                if jax.process_index() == 0:
-                    found |= {"costs": np.array(history["cost"]), "validation": np.array(history["validation_cost"])}
-                    np.savez(options.folder / f"{name}-{dtype}.npz", **found)
+            result = train(MESHES[mesh](), dtype)
+            everywhere = jax.tree.map(whole, result.state.params)
+            if jax.process_index() == 0:
+                found = {leaf: np.asarray(value) for leaf, value in named_leaves(everywhere)}
+                costs = {which: np.array(result.history[which]) for which in ("cost", "validation_cost")}
+                np.savez(options.folder / f"{name}.npz", **found, **costs)
+
+
+def whole(array: jax.Array) -> jax.Array:
+    """The same on every device, so that any process can read it."""
+    if isinstance(array.sharding, NamedSharding):
+        return jax.jit(lambda a: a, out_shardings=NamedSharding(array.sharding.mesh, PartitionSpec()))(array)
+    return array
 
 
 if __name__ == "__main__":

@@ -53,41 +53,46 @@ def ended() -> Iterator[list[Any]]:
         process.communicate()
 
 
+RUNS = ("data-float32", "data-float64", "model-float32", "model-float64")
+
+
 @pytest.fixture(scope="module")
-def one_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with what eight devices made, each by itself, all together, and in four pairs."""
+def eight_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what eight devices made: one of them, all together, and in four pairs."""
     folder = tmp_path_factory.mktemp("devices")
-    process = start(folder, 8, "one", "data", "model")
-    _, errors = process.communicate(timeout=120)
+    process = start(folder, 8, "one-float32", "one-float64", *RUNS)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     return folder
 
 
-def assert_same(found: Path, expected: Path) -> None:
-    for dtype, tolerance in (("float32", 1e-5), ("float64", 1e-12)):
-        numbers, reference = (np.load(f"{path}-{dtype}.npz") for path in (found, expected))
-        assert set(numbers) == set(reference)
-        for name, value in reference.items():
-            error = np.abs(numbers[name] - value).max() / np.abs(value).max()
-            assert error <= tolerance, f"{found.name}, {dtype}, {name}: off by {error:.1e}"
+def assert_as_on_one(folder: Path, run: str, one: Path) -> None:
+    dtype = run.split("-")[1]
+    tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]
+    found, expected = np.load(folder / f"{run}.npz"), np.load(one / f"one-{dtype}.npz")
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        error = np.abs(found[name] - value).max() / np.abs(value).max()
+        assert error <= tolerance, f"{run}, {name}: off by {error:.1e}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", ["data", "model"])
-def test_eight_devices(one_device: Path, mesh: str) -> None:
+@pytest.mark.parametrize("run", RUNS)
+def test_eight_devices(eight_devices: Path, run: str) -> None:
     """105 updates with dropout, batch normalization and Adam; data 8, and data 4 × model 2."""
-    assert_same(one_device / mesh, one_device / "one")
+    assert_as_on_one(eight_devices, run, eight_devices)
 
 
 @pytest.mark.slow
-def test_two_processes_of_two_devices(one_device: Path, tmp_path: Path, ended: list[Any]) -> None:
+def test_two_processes_of_two_devices(eight_devices: Path, tmp_path: Path, ended: list[Any]) -> None:
     """Each gives its half of the data."""
-    ended += start_two(tmp_path, "data", "model")
+    runs = ("data-float32", "data-float64", "model-float64")
+    ended += start_two(tmp_path, *runs)
     for process in ended:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
-    for mesh in ("data", "model"):
-        assert_same(tmp_path / mesh, one_device / "one")
+    for run in runs:
+        assert_as_on_one(tmp_path, run, eight_devices)
 
 
 @pytest.mark.slow
