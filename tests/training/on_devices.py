@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 import fnnet
-from fnnet import Cost, Dense, losses, optimizers, relu, sequential
+from fnnet import Checkpoint, Cost, Dense, losses, optimizers, relu, sequential
 from fnnet.paths import named_leaves
 
 MESHES: dict[str, Callable[[], Any]] = {
@@ -22,7 +22,7 @@ MESHES: dict[str, Callable[[], Any]] = {
     "data": lambda: jax.make_mesh((jax.device_count(),), ("data",)),
     "model": lambda: jax.make_mesh((jax.device_count() // 2, 2), ("data", "model")),
 }
-N, D = 240, 6  # with batches of 16: 15 updates in an epoch
+N, D, BATCH = 240, 6, 16  # 15 updates in an epoch
 EPOCHS = 7
 MODEL = sequential(Dense(16), fnnet.tanh, fnnet.Dropout(0.1), fnnet.BatchNorm(), Dense(10), relu, Dense(3))
 COST = Cost(MODEL, losses.softmax_cross_entropy, fnnet.penalties.l2(1e-3))
@@ -39,13 +39,13 @@ def train(mesh: Any, dtype: str, **options: Any) -> fnnet.FitResult:
     if mesh is not None:
         part = N // jax.process_count()
         rows = slice(jax.process_index() * part, (jax.process_index() + 1) * part)
-    params = MODEL.init(jax.random.key(0), jnp.asarray(x[:16]))
+    params = MODEL.init(jax.random.key(0), jnp.asarray(x[:BATCH]))
     return fnnet.fit(
         COST,
         optimizers.adam(0.01),
         params,
         (x[rows], y[rows]),
-        **{"key": jax.random.key(1), "epochs": EPOCHS, "batch_size": 16, "mesh": mesh} | options,
+        **{"key": jax.random.key(1), "epochs": EPOCHS, "batch_size": BATCH, "mesh": mesh} | options,
         validation=(x[rows], y[rows]),
         metrics={"accuracy": fnnet.accuracy},
     )
@@ -53,6 +53,10 @@ def train(mesh: Any, dtype: str, **options: Any) -> fnnet.FitResult:
 
 def tell(state: fnnet.TrainState, record: dict[str, float]) -> None:
     print("epoch", record["epoch"], flush=True)
+
+
+def tell_saved(step: int) -> None:
+    print("saved", step, flush=True)
 
 
 def main() -> None:
@@ -64,21 +68,34 @@ def main() -> None:
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
     jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_enable_x64", options.names[0] in ("endless", "saving", "resumed"))
     if options.processes:
         address = f"localhost:{options.port}"
         jax.distributed.initialize(address, options.processes, options.process, heartbeat_timeout_seconds=10)
+    saved = options.folder / "saved"
     if options.names == ["endless"]:
-        train(MESHES["data"](), "float32", epochs=10**9, callback=tell)
+        train(MESHES["data"](), "float64", epochs=10**9, callback=tell)
+        return
+    if options.names == ["saving"]:
+        train(MESHES["data"](), "float64", epochs=10**9, checkpoint=Checkpoint(saved, on_saved=tell_saved))
+        return
+    if options.names == ["resumed"]:
+        epochs = max(int(path.name) for path in saved.iterdir() if path.name.isdigit()) // (N // BATCH) + 1
+        write(options.folder / "one-float64.npz", train(None, "float64", epochs=epochs))
+        write(options.folder / "model-float64.npz", train(MESHES["model"](), "float64", epochs=epochs, checkpoint=saved))
         return
     for name in options.names:
         mesh, dtype = name.split("-")
         with jax.enable_x64(dtype == "float64"):
-            result = train(MESHES[mesh](), dtype)
-            everywhere = jax.tree.map(whole, result.state.params)
-            if jax.process_index() == 0:
-                found = {leaf: np.asarray(value) for leaf, value in named_leaves(everywhere)}
-                costs = {which: np.array(result.history[which]) for which in ("cost", "validation_cost")}
-                np.savez(options.folder / f"{name}.npz", **found, **costs)
+            write(options.folder / f"{name}.npz", train(MESHES[mesh](), dtype))
+
+
+def write(path: Path, result: fnnet.FitResult) -> None:
+    everywhere = jax.tree.map(whole, result.state.params)
+    if jax.process_index() == 0:
+        found = {leaf: np.asarray(value) for leaf, value in named_leaves(everywhere)}
+        costs = {which: np.array(result.history[which]) for which in ("cost", "validation_cost")}
+        np.savez(path, **found, **costs)
 
 
 def whole(array: jax.Array) -> jax.Array:
