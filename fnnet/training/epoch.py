@@ -48,7 +48,7 @@ def train_epoch(
         x, y = split_batch("train_epoch", data)
         check_batch_size("train_epoch", batch_size, len(x))
         steps, left = divmod(len(x), batch_size)
-        order = jax.random.permutation(state.order_key(), len(x)) if shuffle else jnp.arange(len(x))
+        order = example_order(state, len(x), shuffle)
 
         def on_rows(state: TrainState, rows: Array) -> tuple[TrainState, dict[str, Array]]:
             return step(state, (take_rows(x, rows), take_rows(y, rows)))
@@ -66,6 +66,11 @@ def train_epoch(
         return state, {"cost": mean, "step_costs": costs} | {name: each.mean() for name, each in metrics.items()}
 
     return epoch
+
+
+def example_order(state: TrainState, examples: int, shuffle: bool) -> Array:
+    """The order of the examples in an epoch that starts with ``state``."""
+    return jax.random.permutation(state.order_key(), examples) if shuffle else jnp.arange(examples)
 
 
 def scan_as_vectors(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, steps: Any) -> tuple[Any, Any]:
