@@ -9,6 +9,7 @@ from fnnet import (
     backprop,
     cells,
     convolution,
+    data,
     initializers,
     inspect,
     losses,
@@ -51,6 +52,7 @@ from fnnet.layers import (
     GlobalMaxPool,
     GroupNorm,
     LayerNorm,
+    LowPrecision,
     MaxPool,
     Recurrent,
     Residual,
@@ -60,7 +62,7 @@ from fnnet.layers import (
     sequential,
 )
 from fnnet.optimizers import Optimizer, apply_updates, chain
-from fnnet.training import FitResult, TrainState, accuracy, evaluate, fit, train_epoch, train_step
+from fnnet.training import FitResult, TrainState, accuracy, evaluate, evaluate_stream, fit, metrics, train_epoch, train_step
 
 __version__ = "0.1.0"
 
@@ -85,6 +87,7 @@ __all__ = [
     "GroupNorm",
     "LSTMCell",
     "LayerNorm",
+    "LowPrecision",
     "MaxPool",
     "Optimizer",
     "RNNCell",
@@ -102,8 +105,10 @@ __all__ = [
     "chain",
     "check_gradients",
     "convolution",
+    "data",
     "elu",
     "evaluate",
+    "evaluate_stream",
     "fit",
     "fold_batch_norm",
     "gelu",
@@ -113,6 +118,7 @@ __all__ = [
     "leaky_relu",
     "log_softmax",
     "losses",
+    "metrics",
     "optimizers",
     "paths",
     "penalties",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.cost import Cost, split_batch
+from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure, train_step
@@ -30,6 +31,7 @@ def train_epoch(
     shuffle: bool = True,
     drop_last: bool = False,
     measure: Measure | None = None,
+    augment: Augmentation | None = None,
 ) -> Epoch:
     """``epoch(state, (x, y)) -> (state, metrics)``: every example once, ``batch_size`` at a time.
 
@@ -39,10 +41,10 @@ def train_epoch(
 
     ``metrics["cost"]`` is the mean over the examples of the cost as it was when each was used;
     ``metrics["step_costs"]`` has one number per update. The numbers of ``measure``, as in ``train_step``, are means
-    over the updates.
+    over the updates. ``augment(key, (x, y))`` changes each batch at random on its way, as in ``train_step``.
     """
     checks.positive_integer("train_epoch", "batch_size", batch_size)
-    step = train_step(cost, optimizer, value_and_grad, measure)
+    step = train_step(cost, optimizer, value_and_grad, measure, augment)
 
     def epoch(state: TrainState, data: Batch) -> tuple[TrainState, dict[str, Array]]:
         x, y = split_batch("train_epoch", data)
@@ -73,8 +75,13 @@ def example_order(state: TrainState, examples: int, shuffle: bool) -> Array:
     return jax.random.permutation(state.order_key(), examples) if shuffle else jnp.arange(examples)
 
 
-def scan_as_vectors(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, steps: Any) -> tuple[Any, Any]:
-    """``jax.lax.scan(step, state, steps)``, with narrow matrices of the state carried from step to step as vectors.
+def scan_as_vectors(
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    state: Any,
+    steps: Any,
+    scan: Callable[..., tuple[Any, Any]] = jax.lax.scan,
+) -> tuple[Any, Any]:
+    """``scan(step, state, steps)``, with narrow matrices of the state carried from step to step as vectors.
 
     The same numbers but for rounding, faster on CPU: XLA carries out the optimizer's arithmetic, which is entry by
     entry, in the shape in which the state is carried, and its loops over a last axis of 30, say, leave most of the
@@ -91,7 +98,7 @@ def scan_as_vectors(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, ste
         carry, ys = step(matrices(carry), xs)
         return vectors(carry), ys
 
-    carry, ys = jax.lax.scan(on_vectors, vectors(state), steps)
+    carry, ys = scan(on_vectors, vectors(state), steps)
     return matrices(carry), ys
 
 

@@ -15,16 +15,17 @@ import numpy as np
 
 from fnnet import checks
 from fnnet.cost import Cost
+from fnnet.data import Stream
+from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer
 from fnnet.training.checkpoint import Checkpoint, Saver
-from fnnet.training.data import checked_data
-from fnnet.training.evaluate import evaluate
 from fnnet.training.non_finite import NonFinite, first_non_finite
 from fnnet.training.placing import DefaultDevice
 from fnnet.training.progress import Progress, Record
 from fnnet.training.record import JsonLines, TensorBoard
 from fnnet.training.snapshot import run_of
-from fnnet.training.source import Arrays, Source
+from fnnet.training.source import Source
+from fnnet.training.sources import checked_validation, evaluation_of, source_of
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure
 from fnnet.types import Array, Batch, Loss, Params
@@ -48,12 +49,12 @@ def fit(
     cost: Cost,
     optimizer: Optimizer,
     params: Params | TrainState,
-    data: Batch,
+    data: Batch | Stream,
     *,
     key: Array | None = None,
     epochs: int = 10,
-    batch_size: int = 32,
-    validation: Batch | None = None,
+    batch_size: int | None = None,
+    validation: Batch | Stream | None = None,
     metrics: Mapping[str, Loss] | None = None,
     patience: int | None = None,
     callback: Callable[[TrainState, Record], Any] | None = None,
@@ -66,12 +67,15 @@ def fit(
     tensorboard: str | Path | None = None,
     validate_on: Callable[[TrainState], Params] | None = None,
     find_non_finite: bool = True,
+    augment: Augmentation | None = None,
 ) -> FitResult:
     """Train for some epochs and return the final state and the history. Silent; the arguments are left as they are.
 
     ``params`` are initial parameters, with a ``key`` for the order of the examples and the model's random numbers; or
     the ``TrainState`` of an earlier run, to continue it. ``data`` is ``(x, y)`` with examples on the first axis,
-    checked once. ``batch_size=len(x)`` is whole-batch, ``1`` stochastic gradient descent.
+    checked once. ``batch_size`` is 32 if not given; ``len(x)`` is whole-batch, ``1`` stochastic gradient descent. Or
+    ``data`` is a ``fnnet.data.Stream`` of batches that need not fit into memory, with a batch size of its own.
+    ``augment`` changes the batches at random on the device (see ``train_step``).
 
     With ``validation`` data the history has ``validation_cost`` and, for each of ``metrics`` (such as
     ``{"accuracy": fnnet.accuracy}``), ``validation_NAME``; ``validate_on(state)`` chooses the parameters
@@ -96,23 +100,23 @@ def fit(
     the batch. This keeps the state before the epoch in memory: ``find_non_finite=False`` does without.
     """
     checks.positive_integer("fit", "epochs", epochs)
-    checks.positive_integer("fit", "batch_size", batch_size)
     placing = DefaultDevice()
     state = placing.state(initial_state(params, optimizer, key))
-    source = Arrays(
+    source = source_of(
         cost,
         optimizer,
-        placing.batch(checked_data("fit", cost, state.params, data)),
-        batch_size=batch_size,
+        state,
+        data,
+        placing,
+        {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last},
         # The state that an epoch receives is dead after it, unless it may be kept.
         donate=callback is None and not find_non_finite,
         value_and_grad=value_and_grad,
-        shuffle=shuffle,
-        drop_last=drop_last,
         measure=measure,
+        augment=augment,
     )
     if validation is not None:
-        validation = placing.batch(checked_data("fit: validation", cost, state.params, validation))
+        validation = checked_validation(cost, state, validation, placing)
     if patience is not None:
         checks.positive_integer("fit", "patience", patience)
     for name, needs in (("patience", patience), ("metrics", metrics or None), ("validate_on", validate_on)):
@@ -141,7 +145,7 @@ def fit(
         stop = patience is not None and progress.waited >= patience
         while progress.epoch < last and not stop:
             before, progress = run_epoch(source, progress)
-            numbers = progress.record(compile_seconds)
+            numbers = progress.record(compile_seconds) | source.numbers
             compile_seconds = 0.0
             if validation is not None:
                 measured = evaluation(evaluated(progress.state), validation)
@@ -172,13 +176,14 @@ def fit(
 def run_epoch(source: Source, progress: Progress) -> tuple[Progress, Progress]:
     """The rest of an epoch, up to a cost that is not finite: the progress before its last part, and after it."""
     before, start = progress, time.perf_counter()
-    for part in source.parts(progress.state, progress.place):
-        jax.block_until_ready(part)
-        now = time.perf_counter()
-        before, progress = progress, progress.after(part, now - start)
-        start = now
-        if not math.isfinite(progress.means["cost"]):
-            break
+    with closing(source.parts(progress.state, progress.place)) as parts:  # a thread may be behind them
+        for part in parts:
+            jax.block_until_ready(part)
+            now = time.perf_counter()
+            before, progress = progress, progress.after(part, now - start)
+            start = now
+            if not math.isfinite(progress.means["cost"]):
+                break
     return before, progress
 
 

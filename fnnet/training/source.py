@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -29,19 +29,22 @@ class Source(Protocol):
     """The training data as ``fit`` sees it: an epoch is an iterator of parts, all of one compiled program.
 
     ``steps`` is the number of updates in an epoch, None if it is not known beforehand. ``description`` is what a run
-    must have in common with a checkpoint to go on from it, as JSON: the batch size, say.
+    must have in common with a checkpoint to go on from it, as JSON: the batch size, say. ``numbers`` are those of its
+    own that it adds to the record of the epoch just made.
     """
 
     @property
     def steps(self) -> int | None: ...
     @property
     def description(self) -> dict[str, Any]: ...
+    @property
+    def numbers(self) -> dict[str, float]: ...
 
     def compile(self, state: TrainState) -> float:
         """Compile the program for states like this one; the seconds that it took."""
         ...
 
-    def parts(self, state: TrainState, place: int) -> Iterator[Part]:
+    def parts(self, state: TrainState, place: int) -> Generator[Part, None, None]:
         """The rest of an epoch of which ``place`` updates are made. ``state`` is given up if ``donate`` was set."""
         ...
 
@@ -77,11 +80,15 @@ class Arrays:
             "drop_last": self.drop_last,
         }
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        return {}
+
     def compile(self, state: TrainState) -> float:
         self.compiled, seconds = compile_timed(self.function, state, self.data)
         return seconds
 
-    def parts(self, state: TrainState, place: int) -> Iterator[Part]:
+    def parts(self, state: TrainState, place: int) -> Generator[Part, None, None]:
         state, metrics = self.compiled(state, self.data)
         yield Part(state, metrics, self.examples, self.steps)
 
