@@ -46,7 +46,7 @@ def test_whole_weights_are_repetitions(engine: Any) -> None:
 def test_a_weight_per_step_of_a_sequence(engine: Any) -> None:
     cost = Cost(sequential(Dense(3), tanh, Dense(3)), losses.softmax_cross_entropy)
     x, y = X[:9].reshape(3, 3, 3), LABELS[:9].reshape(3, 3)
-    params = (PARAMS, PARAMS)
+    params = (PARAMS, {}, PARAMS)
     weights = jnp.arange(3)[None] < jnp.array([3, 1, 2])[:, None]
     chosen = np.flatnonzero(np.asarray(weights))
     expected = engine(cost)(params, (X[:9][chosen], LABELS[:9][chosen]))

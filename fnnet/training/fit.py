@@ -125,7 +125,7 @@ def fit(
             needs is None or validation is not None, f"fit: {name} {verb} validation data; pass validation=(x, y)"
         )
 
-    evaluation, evaluated = jax.jit(evaluate(cost, metrics)), validate_on or (lambda state: state.params)
+    evaluation, evaluated = evaluation_of(cost, metrics, validation), validate_on or (lambda state: state.params)
     progress = Progress.start(state, source.steps, keep_best=patience is not None)
     last, non_finite = progress.epoch + epochs, None
     with ExitStack() as stack:
