@@ -4,9 +4,10 @@
 """
 
 from fnnet.data import augment
+from fnnet.data.arrays import from_arrays
 from fnnet.data.files import read_csv, read_idx, read_npz
 from fnnet.data.images import ImageFolder, image_folder
-from fnnet.data.stream import Stream, from_arrays, from_batches
+from fnnet.data.stream import Stream, from_batches
 
 __all__ = [
     "ImageFolder",

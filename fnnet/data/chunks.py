@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from fnnet.data.batches import HostBatch, NumpyArray
 
+ALIGNMENT = 64  # bytes
 MOST_BATCHES = 64  # in a chunk: enough for the call to be nothing beside its updates
 
 
@@ -47,11 +49,18 @@ def stacked(parts: list[NumpyArray], size: int, batch_size: int) -> NumpyArray:
 
     Repetitions, not zeros: whatever the network makes of real examples it can make of these.
     """
-    dtype = jax.dtypes.canonicalize_dtype(parts[0].dtype)
-    result = np.empty((size, batch_size, *parts[0].shape[1:]), dtype)
+    result = aligned((size, batch_size, *parts[0].shape[1:]), jax.dtypes.canonicalize_dtype(parts[0].dtype))
     for i, part in enumerate(parts):
         result[i, : len(part)] = part
         if len(part) < batch_size:
             result[i, len(part) :] = part[np.arange(batch_size - len(part)) % len(part)]
     result[len(parts) :] = 0
     return result
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> NumpyArray:
+    """New memory at an address that the CPU's device takes over as it is, without a copy."""
+    count = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(count + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + count].view(dtype).reshape(shape)

@@ -60,7 +60,8 @@ def read_npz(path: str | PathLike[str], x: str = "x", y: str = "y") -> tuple[Num
     Arrays of Python objects are refused: reading them would run what the file says.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as opened:  # NumPy would leave a damaged file open
+            file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array; read it with np.load")
             missing = [name for name in (x, y) if name not in file]

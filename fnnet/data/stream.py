@@ -6,27 +6,15 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, Protocol
-
-import jax
-import numpy as np
+from typing import Any, Literal
 
 from fnnet import checks
 from fnnet.data.batches import HostBatch, checked_batches
+from fnnet.data.chunks import Chunk, chunks
 from fnnet.data.prefetch import close
 from fnnet.types import Array
 
 Last = Literal["pad", "drop"]
-
-
-class Rows(Protocol):
-    """Examples that are read by their numbers: an array, in memory or memory-mapped, or anything that does as one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> Any: ...
-    def __getitem__(self, rows: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -72,6 +60,10 @@ class Stream:
         """The checked batches of an epoch from number ``start`` on, in NumPy; the last as small as it comes."""
         return checked_batches(self.make(key, start), self.batch_size, start, drop_last=self.last == "drop")
 
+    def chunks(self, key: Array, start: int, size: int) -> Iterator[Chunk]:
+        """The same batches, ``size`` at a time, as they go to the device."""
+        return chunks(self.batches(key, start), size, self.batch_size)
+
     def first_batch(self, key: Array) -> HostBatch:
         """One batch, to know shapes and dtypes by."""
         batches = self.batches(key)
@@ -85,37 +77,6 @@ class Stream:
                 f"give more examples, a smaller batch_size, or last='pad'"
             )
         return batch
-
-
-def from_arrays(x: Rows, y: Rows, batch_size: int, *, shuffle: bool = True, last: Last = "pad", **options: Any) -> Stream:
-    """A stream of the examples of two arrays that may be larger than the device's memory, or the machine's.
-
-    ``x`` and ``y`` have the examples on the first axis and are read by ``x[rows]``: NumPy's arrays, ``np.memmap`` and
-    ``np.load(path, mmap_mode="r")``, or an object of your own with ``shape``, ``dtype`` and ``__getitem__``. The order
-    of an epoch is that of ``fnnet.train_epoch``, ``jax.random.permutation(key, N)``, or the arrays' own without
-    ``shuffle``: a network learns the same from a stream as from arrays on the device. ``options`` are ``prefetch`` and
-    ``chunk_bytes`` of ``Stream``.
-    """
-    checks.positive_integer("data.from_arrays", "batch_size", batch_size)
-    examples = len_of("x", x)
-    checks.require(
-        examples == len_of("y", y) and examples > 0,
-        f"data.from_arrays: x has shape {tuple(x.shape)} and y has shape {tuple(y.shape)}; expected the same number of "
-        f"examples, at least one, on the first axis of both",
-    )
-    checks.require(
-        batch_size <= examples,
-        f"data.from_arrays: batch_size is {batch_size} but there are only {examples} examples; "
-        f"use a batch size of at most {examples}",
-    )
-
-    def make(key: Array, start: int) -> Iterator[Any]:
-        order = np.asarray(jax.random.permutation(key, examples)) if shuffle else None
-        for at in range(start * batch_size, examples, batch_size):
-            rows = slice(at, min(at + batch_size, examples)) if order is None else order[at : at + batch_size]
-            yield x[rows], y[rows]
-
-    return Stream(make, batch_size, examples, last, **options)
 
 
 def from_batches(
@@ -159,12 +120,3 @@ def from_batches(
             close(batches)
 
     return Stream(make, int(size), examples, last, **options)  # type: ignore[arg-type]
-
-
-def len_of(name: str, rows: Rows) -> int:
-    if not hasattr(rows, "shape") or not hasattr(rows, "dtype") or len(rows.shape) < 1:
-        raise TypeError(
-            f"data.from_arrays: {name} is a {type(rows).__name__} without examples on a first axis; "
-            f"expected an array, or something with shape, dtype and [rows]"
-        )
-    return int(rows.shape[0])

@@ -100,8 +100,7 @@ class Streamed:
 
     def chunks(self, state: TrainState, place: int) -> Iterator[tuple[Chunk, int, int]]:
         """Chunks on the device, each with its numbers of examples and of updates."""
-        batches = self.stream.batches(epoch_key(state, place), place)
-        for chunk in chunks(batches, self.chunk_size, self.stream.batch_size):
+        for chunk in self.stream.chunks(epoch_key(state, place), place, self.chunk_size):
             yield self.put(chunk), int(chunk.sizes.sum()), int(chunk.updates)
 
     def batches(self, state: TrainState, place: int) -> Iterator[Batch]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet.cost import Cost
-from fnnet.data.chunks import Chunk, batches_per_chunk, chunks
+from fnnet.data.chunks import Chunk, batches_per_chunk
 from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
 from fnnet.training.evaluate import measures_of
@@ -49,7 +49,7 @@ def evaluate_stream(
         key = jax.random.key(0)
         size = batches_per_chunk(stream.first_batch(key), stream.chunk_bytes, stream.steps)
         statistics = None
-        made = (jax.device_put(chunk) for chunk in chunks(stream.batches(key), size, stream.batch_size))
+        made = (jax.device_put(chunk) for chunk in stream.chunks(key, 0, size))
         with Prefetched(made, stream.prefetch) as prefetched:
             for chunk in prefetched:
                 statistics = nothing(params, chunk) if statistics is None else statistics

@@ -14,15 +14,18 @@ from fnnet.data.chunks import batches_per_chunk, chunks
 from fnnet.data.prefetch import Prefetched
 
 X, Y = np.arange(30, dtype=np.float32).reshape(10, 3), np.arange(10, dtype=np.int32)
-KEY = jax.random.key(0)
 
 
 def batch(size: int = 4, dtype: Any = np.float32) -> tuple[Any, Any]:
     return np.ones((size, 3), dtype), np.zeros(size, np.int32)
 
 
-def labels(stream: Stream, key: Any = KEY, start: int = 0) -> list[list[int]]:
-    return [b.y.tolist() for b in stream.batches(key, start)]
+def key(seed: int = 0) -> jax.Array:
+    return jax.random.key(seed)
+
+
+def labels(stream: Stream, seed: int = 0, start: int = 0) -> list[list[int]]:
+    return [b.y.tolist() for b in stream.batches(key(seed), start)]
 
 
 def threads() -> list[str]:
@@ -30,12 +33,12 @@ def threads() -> list[str]:
 
 
 def test_arrays_in_the_order_of_train_epoch() -> None:
-    order = np.asarray(jax.random.permutation(KEY, 10)).tolist()
+    order = np.asarray(jax.random.permutation(key(), 10)).tolist()
     stream = from_arrays(X, Y, 4)
     assert labels(stream) == [order[:4], order[4:8], order[8:]]
     assert labels(stream, start=1) == [order[4:8], order[8:]]
-    assert labels(stream, jax.random.key(1)) != labels(stream)
-    assert all((b.x[:, 0] == 3 * b.y).all() for b in stream.batches(KEY))
+    assert labels(stream, 1) != labels(stream)
+    assert all((b.x[:, 0] == 3 * b.y).all() for b in stream.batches(key()))
     assert (stream.steps, stream.examples) == (3, 10)
 
 
@@ -46,9 +49,11 @@ def test_the_last_batch() -> None:
     assert (kept.steps, dropped.steps) == (3, 2)
 
 
-def test_a_chunk_is_filled_up_with_real_examples() -> None:
-    batches = from_arrays(X, Y, 4, shuffle=False).batches(KEY)
-    first, last = chunks(batches, 2, 4)
+@pytest.mark.parametrize("together", [True, False])
+def test_a_chunk_is_filled_up_with_real_examples(together: bool) -> None:
+    """Whether it is read in one go or batch by batch."""
+    stream = from_arrays(X, Y, 4, shuffle=False)
+    first, last = stream.chunks(key(), 0, 2) if together else chunks(stream.batches(key()), 2, 4)
     assert first.y.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert (first.sizes.tolist(), int(first.updates)) == ([4, 4], 2)
     assert last.y.tolist() == [[8, 9, 8, 9], [0, 0, 0, 0]]
@@ -56,8 +61,27 @@ def test_a_chunk_is_filled_up_with_real_examples() -> None:
     assert (last.sizes.tolist(), int(last.updates)) == ([2, 0], 1)
 
 
+@pytest.mark.parametrize(("size", "start", "last"), [(1, 0, "pad"), (2, 1, "pad"), (2, 0, "drop"), (5, 0, "pad")])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_reading_in_one_go_is_reading_by_batches(size: int, start: int, last: Any, dtype: Any) -> None:
+    stream = from_arrays(X.astype(dtype), Y, 4, last=last)
+    by_batches = chunks(stream.batches(key(), start), size, 4)
+    for one, two in zip(stream.chunks(key(), start, size), by_batches, strict=True):
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert a.dtype == b.dtype
+
+
+def test_a_number_that_is_none_is_named_in_a_chunk() -> None:
+    bad = X.copy()
+    bad[6, 1] = np.inf
+    with pytest.raises(ValueError, match=r"batch 1 has x with NaN or infinite entries, the first at \(2, 1\)"):
+        list(from_arrays(bad, Y, 4, shuffle=False).chunks(key(), 0, 2))
+    list(from_arrays(X + np.float32(3e38), Y, 4).chunks(key(), 0, 2))  # large, and finite
+
+
 def test_chunks_are_bounded_in_bytes() -> None:
-    one = from_arrays(X, Y, 4).first_batch(KEY)
+    one = from_arrays(X, Y, 4).first_batch(key())
     each = 4 * 3 * 4 + 4 * 4
     assert batches_per_chunk(one, 5 * each, None) == 5
     assert batches_per_chunk(one, 5 * each, 3) == 3
@@ -72,8 +96,8 @@ def test_somebody_elses_batches() -> None:
     assert labels(from_batches(given, 4)) == labels(from_batches(lambda: iter(given), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert labels(from_batches(given, 4), start=1) == [[4, 5, 6, 7]]
     seen = []
-    list(from_batches(lambda key: seen.append(key) or given, 4).batches(KEY))
-    assert seen == [KEY]
+    list(from_batches(lambda key: seen.append(key) or given, 4).batches(key()))
+    assert len(seen) == 1
     dataset = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
     stream = from_batches(torch.utils.data.DataLoader(dataset, batch_size=4))
     assert labels(stream) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
@@ -104,12 +128,12 @@ def failing() -> Iterator[Any]:
 )
 def test_bad_batches_are_named(batches: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError, RuntimeError), match=f"data.Stream: {message}"):
-        list(from_batches(batches, 4).batches(KEY))
+        list(from_batches(batches, 4).batches(key()))
 
 
 def test_the_number_of_a_bad_batch_counts_from_the_start_of_the_epoch() -> None:
     with pytest.raises(ValueError, match="batch 2 is empty"):
-        list(from_batches([batch(), batch(), batch(0)], 4).batches(KEY, 1))
+        list(from_batches([batch(), batch(), batch(0)], 4).batches(key(), 1))
 
 
 @pytest.mark.parametrize(
@@ -123,8 +147,8 @@ def test_the_number_of_a_bad_batch_counts_from_the_start_of_the_epoch() -> None:
         (lambda: from_arrays([1, 2], Y, 1), TypeError, "x is a list without examples on a first axis"),
         (lambda: from_arrays(X, Y, 4, last="keep"), ValueError, "last is 'keep'; expected 'pad' or 'drop'"),
         (lambda: from_arrays(X, Y, 4, prefetch=0), ValueError, "prefetch is 0"),
-        (lambda: from_batches([], 4).first_batch(KEY), ValueError, "there is no batch of 4 examples"),
-        (lambda: from_batches([batch(3)], 4, last="drop").first_batch(KEY), ValueError, "there is no batch of 4"),
+        (lambda: from_batches([], 4).first_batch(key()), ValueError, "there is no batch of 4 examples"),
+        (lambda: from_batches([batch(3)], 4, last="drop").first_batch(key()), ValueError, "there is no batch of 4"),
     ],
 )
 def test_what_is_no_stream(make: Any, error: type, message: str) -> None:
