@@ -62,7 +62,17 @@ from fnnet.layers import (
     sequential,
 )
 from fnnet.optimizers import Optimizer, apply_updates, chain
-from fnnet.training import FitResult, TrainState, accuracy, evaluate, evaluate_stream, fit, metrics, train_epoch, train_step
+from fnnet.training import (
+    FitResult,
+    TrainState,
+    accuracy,
+    evaluate,
+    evaluate_stream,
+    fit,
+    metrics,
+    train_epoch,
+    train_step,
+)
 
 __version__ = "0.1.0"
 

@@ -81,7 +81,9 @@ def throughputs(comparison: Comparison, task: Task) -> str:
 
 
 def start_table(starts: dict[str, Start]) -> Table:
-    rows = Table("", "import", "first epoch", "both", title="\nseconds from the start of a process", box=box.SIMPLE_HEAD)
+    rows = Table(
+        "", "import", "first epoch", "both", title="\nseconds from the start of a process", box=box.SIMPLE_HEAD
+    )
     rows.title_justify = "left"
     for name, times in starts.items():
         rows.add_row(name, *(f"{seconds:.2f}" for seconds in (*times, sum(times))))

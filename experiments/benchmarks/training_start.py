@@ -41,8 +41,8 @@ def measure_starts(task: Task, announce: Callable[[str], None]) -> dict[str, Sta
 
 def start_of(name: str, task: Task, cache: Path) -> Start:
     """In a process that has imported nothing but NumPy."""
-    from experiments.benchmarks.training_contenders import fnnet_memory, pytorch
     from experiments.benchmarks.mlp_contenders import flax_linen
+    from experiments.benchmarks.training_contenders import fnnet_memory, pytorch
 
     data = task.data()  # so that making it is not counted: its pages are warm, and NumPy is imported
     del data

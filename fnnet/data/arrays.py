@@ -68,7 +68,9 @@ class ArrayStream(Stream):
         return result
 
 
-def from_arrays(x: Rows, y: Rows, batch_size: int, *, shuffle: bool = True, last: Last = "pad", **options: Any) -> Stream:
+def from_arrays(
+    x: Rows, y: Rows, batch_size: int, *, shuffle: bool = True, last: Last = "pad", **options: Any
+) -> Stream:
     """A stream of the examples of two arrays that may be larger than the device's memory, or the machine's.
 
     ``x`` and ``y`` have the examples on the first axis and are read by ``x[rows]``: NumPy's arrays, ``np.memmap`` and

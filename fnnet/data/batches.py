@@ -95,8 +95,8 @@ def check_like(number: int, batch: HostBatch, start: int, first: HostBatch) -> N
     for name, part, like in zip(("x", "y"), batch, first, strict=True):
         if part.shape[1:] != like.shape[1:] or part.dtype != like.dtype:
             raise ValueError(
-                f"data.Stream: batch {number} has {name} of shape {part.shape} and dtype {part.dtype} but batch {start} "
-                f"had {like.shape} and {like.dtype}; only the number of examples in the last batch may differ"
+                f"data.Stream: batch {number} has {name} of shape {part.shape} and dtype {part.dtype} but batch "
+                f"{start} had {like.shape} and {like.dtype}; only the number of examples in the last batch may differ"
             )
 
 

@@ -105,8 +105,9 @@ def read_csv(
         for j, entry in enumerate(row):
             value = number(entry)
             if value is None or not math.isfinite(value):
+                name = j if header is None else header[j]
                 raise ValueError(
-                    f"data.read_csv: line {line} of {path} has {entry!r} in column {j if header is None else header[j]}; "
+                    f"data.read_csv: line {line} of {path} has {entry!r} in column {name}; "
                     f"expected a finite number: fill it in, or turn categories into numbers"
                 )
             values[i, j] = value
@@ -132,7 +133,5 @@ def column_of(path: Any, target: str | int, header: list[str] | None, width: int
         if target not in names:
             raise ValueError(f"data.read_csv: {path} has no column {target!r}; its header is {names}")
         return names.index(target)
-    checks.require(
-        -width <= target < width, f"data.read_csv: target is column {target} but {path} has {width} columns"
-    )
+    checks.require(-width <= target < width, f"data.read_csv: target is column {target} but {path} has {width} columns")
     return target % width

@@ -66,7 +66,9 @@ class ImageFolder:
         except FileNotFoundError:
             raise
         except (OSError, UnidentifiedImageError, SyntaxError) as error:
-            raise ValueError(f"data.ImageFolder: cannot read the image {file}: {error}; remove or replace it") from error
+            raise ValueError(
+                f"data.ImageFolder: cannot read the image {file}: {error}; remove or replace it"
+            ) from error
 
 
 def image_folder(

@@ -45,7 +45,8 @@ class Stream:
         checks.positive_integer("data.Stream", "prefetch", self.prefetch)
         checks.positive_integer("data.Stream", "chunk_bytes", self.chunk_bytes)
         checks.require(
-            self.last in ("pad", "drop"), f"data.Stream: last is {self.last!r}; expected 'pad' or 'drop' (the last batch)"
+            self.last in ("pad", "drop"),
+            f"data.Stream: last is {self.last!r}; expected 'pad' or 'drop' (the last batch)",
         )
 
     @property

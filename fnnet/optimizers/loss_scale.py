@@ -66,5 +66,7 @@ def loss_scale(opt_state: Any) -> Array | None:
         for leaf in jax.tree.leaves(opt_state, is_leaf=lambda leaf: isinstance(leaf, LossScaleState))
         if isinstance(leaf, LossScaleState)
     ]
-    checks.require(len(found) < 2, f"train_step: the optimizer has {len(found)} dynamic_loss_scale; expected at most one")
+    checks.require(
+        len(found) < 2, f"train_step: the optimizer has {len(found)} dynamic_loss_scale; expected at most one"
+    )
     return found[0] if found else None

@@ -68,7 +68,8 @@ def mean_absolute_error(prediction: Array, target: Array) -> Array:
 def confusion_statistics(prediction: Array, target: Array, weights: Array) -> Array:
     prediction, labels = with_labels("confusion_matrix", prediction, target)
     checks.require(
-        prediction.ndim == 2, f"confusion_matrix: prediction has shape {prediction.shape}; expected (N, C) and labels (N,)"
+        prediction.ndim == 2,
+        f"confusion_matrix: prediction has shape {prediction.shape}; expected (N, C) and labels (N,)",
     )
     classes = prediction.shape[-1]
     real = (weights > 0)[:, None]

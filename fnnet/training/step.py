@@ -20,7 +20,9 @@ from fnnet.types import Array, Batch, Params
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 Measure = Callable[[Params, Params, Params], dict[str, Array]]  # (params, grads, updates) -> numbers by name
-TAKEN = frozenset({"cost", "step_costs", "epoch", "step", "seconds", "compile_seconds", "data_seconds"})  # names of fit's own numbers
+TAKEN = frozenset(
+    {"cost", "step_costs", "epoch", "step", "seconds", "compile_seconds", "data_seconds"}
+)  # names of fit's own numbers
 
 
 def train_step(
@@ -46,7 +48,9 @@ def train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         if augment is not None:
             batch = (*augment(state.augmentation_key(), batch[:2]), *batch[2:])  # type: ignore[assignment]
-        value, grads = value_and_grad(scaled(cost, state.opt_state))(state.params, batch, key=state.network_key(), train=True)
+        value, grads = value_and_grad(scaled(cost, state.opt_state))(
+            state.params, batch, key=state.network_key(), train=True
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = apply_updates(state.params, updates)
         metrics = {"cost": value}

@@ -49,9 +49,7 @@ class Streamed:
         self.padded = check_padding(stream, cost.model)
         self.cost, self.stream, self.augment, self.put = cost, stream, augment, put
         step = train_step(cost, optimizer, value_and_grad, measure, augment)
-        self.function = jax.jit(
-            partial(train_chunk, step, padded=self.padded), donate_argnums=(0,) if donate else ()
-        )
+        self.function = jax.jit(partial(train_chunk, step, padded=self.padded), donate_argnums=(0,) if donate else ())
         self.compiled: Callable[..., Any] = self.function
         self.chunk_size = 1
         self.data_seconds = 0.0

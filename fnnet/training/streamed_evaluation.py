@@ -46,10 +46,9 @@ def evaluate_stream(
 
     def evaluation(params: Params, stream: Stream) -> dict[str, Array]:
         check_padding(stream, cost.model)
-        key = jax.random.key(0)
-        size = batches_per_chunk(stream.first_batch(key), stream.chunk_bytes, stream.steps)
+        size = batches_per_chunk(stream.first_batch(jax.random.key(0)), stream.chunk_bytes, stream.steps)
         statistics = None
-        made = (jax.device_put(chunk) for chunk in stream.chunks(key, 0, size))
+        made = (jax.device_put(chunk) for chunk in stream.chunks(jax.random.key(0), 0, size))
         with Prefetched(made, stream.prefetch) as prefetched:
             for chunk in prefetched:
                 statistics = nothing(params, chunk) if statistics is None else statistics

@@ -34,7 +34,9 @@ def test_shifts_are_all_of_them_and_nothing_else() -> None:
 def test_crops() -> None:
     result = np.asarray(random_crop(jax.random.key(0), IMAGES, height=3, width=4))
     assert result.shape == (200, 3, 4, 2)
-    places = [[i for i in range(3) if (image[i : i + 3] == crop).all()] for image, crop in zip(IMAGES, result, strict=True)]
+    places = [
+        [i for i in range(3) if (image[i : i + 3] == crop).all()] for image, crop in zip(IMAGES, result, strict=True)
+    ]
     assert all(len(place) == 1 for place in places)
     assert {place[0] for place in places} == {0, 1, 2}
 

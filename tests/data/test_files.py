@@ -32,7 +32,16 @@ def test_idx(dtype: str, shape: tuple[int, ...], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\0\0", b"\0\0\x08", b"\0\0\x07\1\0\0\0\0", b"\1\0\x08\1\0\0\0\0", idx(np.ones(4, "u1"))[:-1], idx(np.ones(4, "u1")) + b"1"]
+    "content",
+    [
+        b"",
+        b"\0\0",
+        b"\0\0\x08",
+        b"\0\0\x07\1\0\0\0\0",
+        b"\1\0\x08\1\0\0\0\0",
+        idx(np.ones(4, "u1"))[:-1],
+        idx(np.ones(4, "u1")) + b"1",
+    ],
 )
 def test_no_idx(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content)

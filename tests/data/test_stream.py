@@ -93,7 +93,9 @@ def test_somebody_elses_batches() -> None:
     """A list, a function, a function of the key, PyTorch's loader."""
     torch = pytest.importorskip("torch")
     given = [(X[:4], Y[:4]), (X[4:8], Y[4:8])]
-    assert labels(from_batches(given, 4)) == labels(from_batches(lambda: iter(given), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert (
+        labels(from_batches(given, 4)) == labels(from_batches(lambda: iter(given), 4)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    )
     assert labels(from_batches(given, 4), start=1) == [[4, 5, 6, 7]]
     seen = []
     list(from_batches(lambda key: seen.append(key) or given, 4).batches(key()))

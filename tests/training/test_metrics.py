@@ -37,7 +37,7 @@ def test_classes(batch_size: int) -> None:
 def test_real_outputs(batch_size: int) -> None:
     """Targets far from 0: sums of squares would have lost their scatter in float32."""
     rng = np.random.default_rng(0)
-    y = (rng.standard_normal((10, 2)) + [1000, 0]).astype("float32")
+    y = (rng.standard_normal((10, 2)) + np.array([1000, 0])).astype("float32")
     prediction = (y + 0.5 * rng.standard_normal((10, 2))).astype("float32")
     chosen = {"r": metrics.r_squared, "mae": metrics.mean_absolute_error}
     result = jax.jit(evaluate(REAL, chosen, batch_size=batch_size))({}, (prediction, y))
@@ -62,7 +62,9 @@ def test_no_examples_change_nothing(metric: Any) -> None:
         for one, two in zip(jax.tree.leaves(metric.merge(a, b)), jax.tree.leaves(some), strict=True):
             np.testing.assert_array_equal(one, two)
     part = metric.statistics(X, y, (jnp.arange(10) < 6).astype("float32"))
-    for one, two in zip(jax.tree.leaves(part), jax.tree.leaves(metric.statistics(X[:6], y[:6], jnp.ones(6))), strict=True):
+    for one, two in zip(
+        jax.tree.leaves(part), jax.tree.leaves(metric.statistics(X[:6], y[:6], jnp.ones(6))), strict=True
+    ):
         np.testing.assert_allclose(one, two, rtol=1e-6)
 
 

@@ -39,7 +39,9 @@ def test_close_to_float32_and_in_float32(dtype: str, tolerance: float, engine: A
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_by_hand_and_by_autodiff_round_alike(dtype: str) -> None:
     params = random_params(MODEL, X)
-    hand, auto = (engine(cost(dtype, 1024.0))(params, DATA)[1] for engine in (backprop.value_and_grad, jax.value_and_grad))
+    hand, auto = (
+        engine(cost(dtype, 1024.0))(params, DATA)[1] for engine in (backprop.value_and_grad, jax.value_and_grad)
+    )
     for h, a in zip(jax.tree.leaves(hand), jax.tree.leaves(auto), strict=True):
         assert float(jnp.abs(h - a).max()) <= float(jnp.finfo(dtype).eps) * 2 * float(jnp.abs(a).max())
 
@@ -60,7 +62,9 @@ def test_a_scale_saves_small_gradients_from_rounding_to_zero(engine: Any) -> Non
     scaled = Cost(LowPrecision(Dense(3), "float16", 2.0**20), tiny_loss)
     expected = jax.grad(Cost(Dense(3), tiny_loss))(PARAMS, DATA)
     if engine is backprop.value_and_grad:
-        backprop.LOSS_GRADIENTS[tiny_loss] = lambda z, y: 1e-8 * backprop.LOSS_GRADIENTS[losses.softmax_cross_entropy](z, y)
+        backprop.LOSS_GRADIENTS[tiny_loss] = lambda z, y: (
+            1e-8 * backprop.LOSS_GRADIENTS[losses.softmax_cross_entropy](z, y)
+        )
     try:
         assert not engine(tiny)(PARAMS, DATA)[1]["w"].any()
         np.testing.assert_allclose(engine(scaled)(PARAMS, DATA)[1]["w"], expected["w"], rtol=2e-2, atol=1e-12)
@@ -77,7 +81,9 @@ def test_an_overflowing_start_is_survived(engine: Any) -> None:
     """Gradients times 2³⁰ are infinite in float16: steps are skipped and the scale halved until they are not."""
     optimizer = dynamic_loss_scale(sgd(0.5), initial=2.0**30, period=50)
     params = random_params(MODEL, X)
-    state, history = fit(cost("float16"), optimizer, params, DATA, key=key(), epochs=40, batch_size=5, value_and_grad=engine)
+    state, history = fit(
+        cost("float16"), optimizer, params, DATA, key=key(), epochs=40, batch_size=5, value_and_grad=engine
+    )
     scale = state.opt_state
     assert int(scale.skipped) > 5
     assert float(scale.scale) < 2.0**30
@@ -118,10 +124,12 @@ def test_found_wherever_it_stands_and_used() -> None:
     given = backprop.value_and_grad(cost("float16", 256.0))(params, DATA)[1]
     np.testing.assert_allclose(state.opt_state.mean[0]["w"], given[0]["w"], rtol=1e-2, atol=1e-4)
     twice = dynamic_loss_scale(dynamic_loss_scale(sgd(0.1)))
-    with pytest.raises(ValueError, match="the optimizer has 1 dynamic_loss_scale|has 2 dynamic_loss_scale"):
+    with pytest.raises(ValueError, match="the optimizer has 2 dynamic_loss_scale"):
         loss_scale((twice.init(params), twice.init(params)))
     with pytest.raises(TypeError, match="the optimizer has a dynamic_loss_scale but the model is"):
-        train_step(EXACT, dynamic_loss_scale(sgd(0.1)))(TrainState.create(params, dynamic_loss_scale(sgd(0.1)), key()), DATA)
+        train_step(EXACT, dynamic_loss_scale(sgd(0.1)))(
+            TrainState.create(params, dynamic_loss_scale(sgd(0.1)), key()), DATA
+        )
 
 
 def test_configuration() -> None:

@@ -10,8 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import BatchNorm, Cost, Dense, TrainState, accuracy, backprop, evaluate, evaluate_stream, fit, losses, metrics
-from fnnet import penalties, sequential
+from fnnet import (
+    BatchNorm,
+    Cost,
+    Dense,
+    TrainState,
+    accuracy,
+    backprop,
+    evaluate,
+    evaluate_stream,
+    fit,
+    losses,
+    metrics,
+    penalties,
+    sequential,
+)
 from fnnet.data import augment, from_arrays, from_batches
 from fnnet.inspect import gradient_norms
 from fnnet.optimizers import adam, sgd
@@ -35,7 +48,8 @@ def test_a_stream_teaches_what_arrays_teach(engine: Any, per_chunk: int) -> None
     options = {"key": key(), "epochs": 3, "value_and_grad": engine, "measure": gradient_norms}
     stream = from_arrays(*HOST, 4, chunk_bytes=per_chunk * EACH)
     streamed, arrays = (
-        fit(CLASSES, adam(0.05), PARAMS, data, **options, **more) for data, more in ((stream, {}), (DATA, {"batch_size": 4}))
+        fit(CLASSES, adam(0.05), PARAMS, data, **options, **more)
+        for data, more in ((stream, {}), (DATA, {"batch_size": 4}))
     )
     assert_close(streamed.state.params, arrays.state.params, 1e-5)
     for name in ("cost", "gradient_norm w"):
@@ -45,11 +59,12 @@ def test_a_stream_teaches_what_arrays_teach(engine: Any, per_chunk: int) -> None
     assert threads() == []
 
 
-def test_with_dropout_and_whole_batches_it_is_the_same_to_the_bit() -> None:
+def test_with_dropout_and_whole_batches_it_draws_the_same() -> None:
     params = random_params(NETWORK.model, X)
     stream = from_arrays(*HOST, 5)
     streamed = fit(NETWORK, sgd(0.1), params, stream, key=key(), epochs=2).state
-    assert_close(streamed, fit(NETWORK, sgd(0.1), params, DATA, key=key(), epochs=2, batch_size=5).state, 1e-6)
+    arrays = fit(NETWORK, sgd(0.1), params, DATA, key=key(), epochs=2, batch_size=5).state
+    assert_close(streamed.params, arrays.params, 1e-6)
 
 
 def test_going_on_in_the_middle_of_an_epoch() -> None:
@@ -72,7 +87,7 @@ def test_one_program_whatever_the_batches(caplog: pytest.LogCaptureFixture) -> N
     fit(CLASSES, sgd(0.1), PARAMS, stream, key=key(), epochs=1)  # small programs, of keys and such, are known now
     with jax.log_compiles(), caplog.at_level("WARNING"):
         fit(CLASSES, sgd(0.2), PARAMS, stream, key=key(), epochs=3, validation=stream)
-    compiled = [r.getMessage().split()[3] for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
+    compiled = [r.getMessage().split()[4] for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
     assert sum("train_chunk" in name or "of_chunk" in name for name in compiled) == 2, compiled
 
 
@@ -80,7 +95,8 @@ def test_drop_leaves_the_last_batch_out() -> None:
     stream = from_arrays(*HOST, 4, shuffle=False, last="drop")
     streamed = fit(COST, sgd(0.1), PARAMS, stream, key=key(), epochs=2)
     arrays = fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=2, batch_size=4, shuffle=False, drop_last=True)
-    assert_close(streamed.state, arrays.state, 1e-6)
+    assert_close(streamed.state.params, arrays.state.params, 1e-6)
+    assert streamed.state.step == arrays.state.step == 4
 
 
 def test_padding_does_not_enter_batch_norm() -> None:
@@ -150,7 +166,8 @@ def test_validation_on_a_stream_and_early_stopping() -> None:
     options = {"key": key(), "epochs": 4, "metrics": {"accuracy": accuracy}, "patience": 2}
     stream = from_arrays(*HOST, 4)
     histories = [
-        fit(CLASSES, sgd(0.1), PARAMS, stream, validation=validation, **options).history for validation in (stream, DATA)
+        fit(CLASSES, sgd(0.1), PARAMS, stream, validation=validation, **options).history
+        for validation in (stream, DATA)
     ]
     for name in ("validation_cost", "validation_accuracy"):
         np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-5)
@@ -158,7 +175,7 @@ def test_validation_on_a_stream_and_early_stopping() -> None:
 
 def test_a_history_has_single_numbers() -> None:
     with pytest.raises(ValueError, match=r"fit: the metric 'c' gives an array of shape \(3, 3\)"):
-        fit(COST, sgd(0.1), PARAMS, DATA, key=key(), validation=DATA, metrics={"c": metrics.confusion_matrix})
+        fit(COST, sgd(0.1), PARAMS, DATA, key=key(), batch_size=5, validation=DATA, metrics={"c": metrics.confusion_matrix})
 
 
 def doubled(key: jax.Array, batch: Any) -> Any:
