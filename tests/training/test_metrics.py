@@ -11,7 +11,7 @@ import sklearn.metrics
 from fnnet import Activation, Cost, Dense, bind, evaluate, identity, losses, metrics
 from tests.training.problems import COST, DATA, LABELS, PARAMS, X
 
-BATCH_SIZES = pytest.mark.parametrize("batch_size", [1, 3, 4, 10, 1024])
+BATCH_SIZES = pytest.mark.parametrize("batch_size", [3, 5, 1024])
 SCORES = np.asarray(Dense(3).apply(PARAMS, X))
 REAL = Cost(Activation(identity), losses.squared_error)
 
@@ -25,10 +25,10 @@ def test_classes(batch_size: int) -> None:
     }
     result = jax.jit(evaluate(COST, chosen, batch_size=batch_size))(PARAMS, DATA)
     labels = np.asarray(LABELS)
-    np.testing.assert_array_equal(result["confusion"], sklearn.metrics.confusion_matrix(labels, SCORES.argmax(1)))
+    np.testing.assert_array_equal(result["confusion"], sklearn.metrics.confusion_matrix(labels, SCORES.argmax(1), labels=range(3)))
     assert result["confusion"].dtype == jnp.int32
     assert float(result["accuracy"]) == pytest.approx(np.trace(result["confusion"]) / 10)
-    top = sklearn.metrics.top_k_accuracy_score(labels, SCORES, k=2)
+    top = sklearn.metrics.top_k_accuracy_score(labels, SCORES, k=2, labels=range(3))
     assert float(result["top"]) == pytest.approx(top)
     assert float(result["accuracy"]) < float(result["top"]) < 1
 

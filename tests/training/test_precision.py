@@ -98,7 +98,7 @@ def test_the_scale_step_by_step() -> None:
     params = {"w": jnp.ones(2)}
     state = optimizer.init(params)
     scale, good, expected = 8.0, 0, []
-    gradients = [1, 1, np.inf, 1, 1, 1, np.nan, np.nan, 1, 1, 1, 1, 1, 1]
+    gradients = [1, 1, np.inf, 1, 1, 1, np.nan, np.nan, *[1] * 9]
     for g in gradients:
         updates, state = jax.jit(optimizer.update)({"w": jnp.array([1.0, g])}, state, params)
         if np.isfinite(g):
