@@ -60,7 +60,22 @@ from fnnet.layers import (
     sequential,
 )
 from fnnet.optimizers import Optimizer, apply_updates, chain
-from fnnet.training import FitResult, TrainState, accuracy, evaluate, fit, train_epoch, train_step
+from fnnet.training import (
+    Checkpoint,
+    CheckpointError,
+    FitResult,
+    NonFinite,
+    TrainState,
+    accuracy,
+    averaged_params,
+    evaluate,
+    fit,
+    load_weights,
+    read_record,
+    save_weights,
+    train_epoch,
+    train_step,
+)
 
 __version__ = "0.1.0"
 
@@ -70,6 +85,8 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "Bidirectional",
+    "Checkpoint",
+    "CheckpointError",
     "Conv",
     "ConvTranspose",
     "Cost",
@@ -86,6 +103,7 @@ __all__ = [
     "LSTMCell",
     "LayerNorm",
     "MaxPool",
+    "NonFinite",
     "Optimizer",
     "RNNCell",
     "Recurrent",
@@ -96,6 +114,7 @@ __all__ = [
     "accuracy",
     "activations",
     "apply_updates",
+    "averaged_params",
     "backprop",
     "bind",
     "cells",
@@ -111,13 +130,16 @@ __all__ = [
     "initializers",
     "inspect",
     "leaky_relu",
+    "load_weights",
     "log_softmax",
     "losses",
     "optimizers",
     "paths",
     "penalties",
     "projections",
+    "read_record",
     "relu",
+    "save_weights",
     "schedules",
     "sequential",
     "sigmoid",

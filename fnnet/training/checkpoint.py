@@ -88,8 +88,12 @@ class Saver:
         finally:
             self.manager.close()
 
-    def due(self, progress: Progress) -> bool:
-        return progress.epoch % self.checkpoint.every == 0
+    def after_epoch(self, progress: Progress, *, last: bool) -> None:
+        """Save if it is time; else look whether the last save is complete."""
+        if last or progress.epoch % self.checkpoint.every == 0:
+            self.save(progress)
+        else:
+            self.report()
 
     def save(self, progress: Progress) -> None:
         """Begin to save; an earlier save that is not complete is waited for."""
@@ -111,7 +115,9 @@ class Saver:
     def lowest(self, history: Mapping[str, list[float]], steps: list[int]) -> int | None:
         """Of the steps saved, the one with the lowest validation cost."""
         costs = dict(zip(history.get("step", []), history.get("validation_cost", []), strict=False))
-        return min((step for step in steps if math.isfinite(costs.get(step, math.nan))), key=costs.__getitem__, default=None)
+        return min(
+            (step for step in steps if math.isfinite(costs.get(step, math.nan))), key=costs.__getitem__, default=None
+        )
 
     def report(self, *, wait: bool = False) -> None:
         """Tell ``on_saved`` of a save that is complete."""

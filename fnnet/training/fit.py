@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import time
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from fnnet import checks
 from fnnet.cost import Cost
@@ -19,12 +15,13 @@ from fnnet.optimizers import Optimizer
 from fnnet.training.checkpoint import Checkpoint, Saver
 from fnnet.training.data import checked_data
 from fnnet.training.evaluate import evaluate
+from fnnet.training.loop import Loop
 from fnnet.training.non_finite import NonFinite, first_non_finite
 from fnnet.training.placing import DefaultDevice
 from fnnet.training.progress import Progress, Record
 from fnnet.training.record import JsonLines, TensorBoard
 from fnnet.training.snapshot import run_of
-from fnnet.training.source import Arrays, Source
+from fnnet.training.source import Arrays
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure
 from fnnet.types import Array, Batch, Loss, Params
@@ -121,9 +118,20 @@ def fit(
             needs is None or validation is not None, f"fit: {name} {verb} validation data; pass validation=(x, y)"
         )
 
-    evaluation, evaluated = jax.jit(evaluate(cost, metrics)), validate_on or (lambda state: state.params)
+    evaluation = jax.jit(evaluate(cost, metrics))
+
+    def validate(state: TrainState) -> Record:
+        if validation is None:
+            return {}
+        measured = evaluation(state.params if validate_on is None else validate_on(state), validation)
+        return {f"validation_{name}": float(value) for name, value in measured.items()}
+
+    def search(before: Progress) -> NonFinite | None:
+        batches = source.batches(before.state, before.place)
+        return first_non_finite(cost, optimizer, value_and_grad, before.state, batches)
+
     progress = Progress.start(state, source.steps, keep_best=patience is not None)
-    last, non_finite = progress.epoch + epochs, None
+    last = progress.epoch + epochs
     with ExitStack() as stack:
         saver = None
         if checkpoint is not None:
@@ -137,49 +145,11 @@ def fit(
             for kind, path in ((JsonLines, record), (TensorBoard, tensorboard))
             if path is not None
         ]
-        compile_seconds = source.compile(progress.state) if progress.epoch < last else 0.0
-        stop = patience is not None and progress.waited >= patience
-        while progress.epoch < last and not stop:
-            before, progress = run_epoch(source, progress)
-            numbers = progress.record(compile_seconds)
-            compile_seconds = 0.0
-            if validation is not None:
-                measured = evaluation(evaluated(progress.state), validation)
-                numbers |= {f"validation_{name}": float(value) for name, value in measured.items()}
-            progress = progress.next_epoch(numbers)
-            if patience is not None:
-                progress = progress.compared(numbers["validation_cost"])
-                stop = progress.waited >= patience
-            for writer in writers:
-                writer.write(numbers)
-            if callback is not None and is_true(callback(progress.state, dict(numbers))):
-                stop = True
-            if not math.isfinite(numbers["cost"]):
-                if find_non_finite:
-                    batches = source.batches(before.state, before.place)
-                    non_finite = first_non_finite(cost, optimizer, value_and_grad, before.state, batches)
-                warnings.warn(not_finite(numbers, non_finite), RuntimeWarning, stacklevel=2)
-                stop = True
-            elif saver is not None:
-                saver.report()
-                if saver.due(progress) or progress.epoch == last or stop:
-                    saver.save(progress)
+        loop = Loop(source, validate, patience, callback, writers, saver, search if find_non_finite else None)
+        progress, non_finite = loop.run(progress, last)
     result = FitResult(progress.state if progress.best is None else progress.best, progress.history)
     result.non_finite = non_finite
     return result
-
-
-def run_epoch(source: Source, progress: Progress) -> tuple[Progress, Progress]:
-    """The rest of an epoch, up to a cost that is not finite: the progress before its last part, and after it."""
-    before, start = progress, time.perf_counter()
-    for part in source.parts(progress.state, progress.place):
-        jax.block_until_ready(part)
-        now = time.perf_counter()
-        before, progress = progress, progress.after(part, now - start)
-        start = now
-        if not math.isfinite(progress.means["cost"]):
-            break
-    return before, progress
 
 
 def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array | None) -> TrainState:
@@ -192,15 +162,3 @@ def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array 
             "for the order of the examples and the model's random numbers"
         )
     return TrainState.create(params, optimizer, key)
-
-
-def is_true(answer: Any) -> bool:
-    """A callback stops by returning True itself: what else it returns is its own affair."""
-    return isinstance(answer, (bool, np.bool_)) and bool(answer)
-
-
-def not_finite(numbers: Record, found: NonFinite | None) -> str:
-    return (
-        f"fit: the cost of epoch {numbers['epoch']} is {numbers['cost']}, training stops; lower the learning rate, or "
-        f"check the initial parameters with fnnet.evaluate{'' if found is None else f'; {found}'}"
-    )

@@ -25,7 +25,11 @@ COUNTED = ("history", "epoch", "place", "means", "examples", "seconds", "best_co
 def run_of(cost: Cost, source: Mapping[str, Any], state: TrainState) -> dict[str, Any]:
     """What a checkpoint must have in common with a run that goes on from it, beside the shapes of its arrays."""
     key = np.asarray(raw(state.key)).tolist()
-    return {"cost": re.sub(r" at 0x[0-9a-f]+", "", repr(cost)), "key": key, **{f"data: {k}": v for k, v in source.items()}}
+    return {
+        "cost": re.sub(r" at 0x[0-9a-f]+", "", repr(cost)),
+        "key": key,
+        **{f"data: {k}": v for k, v in source.items()},
+    }
 
 
 def arrays_of(progress: Progress) -> dict[str, Array]:
@@ -86,7 +90,8 @@ def restored(table: Mapping[str, Any], arrays: Mapping[str, Array], like: Progre
 
     def tree(name: str, structure: Any) -> Any:
         leaves = [
-            jax.random.wrap_key_data(arrays[f"{name}.{path}"], impl=jax.random.key_impl(leaf)) if is_key(leaf)
+            jax.random.wrap_key_data(arrays[f"{name}.{path}"], impl=jax.random.key_impl(leaf))
+            if is_key(leaf)
             # A buffer of its own, for donation.
             else jnp.copy(arrays[f"{name}.{path}"])
             for path, leaf in named_leaves(structure)
