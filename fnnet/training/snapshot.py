@@ -81,8 +81,8 @@ def described(value: Any) -> str:
 
 def damaged(table: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[str]:
     """The names of the arrays that are not what was saved."""
-    saved = {name: leaf[2] for name, leaf in table["leaves"].items()}
-    return [name for name, array in arrays.items() if saved[name] is not None and checksum(array) != saved[name]]
+    sums = {name: (leaf[2], checksum(arrays[name])) for name, leaf in table["leaves"].items()}
+    return [name for name, (saved, found) in sums.items() if None not in (saved, found) and saved != found]
 
 
 def restored(table: Mapping[str, Any], arrays: Mapping[str, Array], like: Progress) -> Progress:
