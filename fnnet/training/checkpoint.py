@@ -25,8 +25,9 @@ class Checkpoint:
     """Where and when ``fit`` saves a run, and how much is kept. ``fit`` goes on from the last one by itself.
 
     Saved are parameters, optimizer state, key, step, place in the order of the examples, history and the best state so
-    far, after every ``every`` epochs and at the end, while training goes on. A checkpoint appears under its number of
-    updates, whole or not at all. The last ``keep`` are kept, and the one with the lowest validation cost.
+    far, after every ``every`` epochs and at the end, while training goes on; with ``updates``, also after so many of
+    them within an epoch, which is then run in parts of that length. A checkpoint appears under its number of updates,
+    whole or not at all. The last ``keep`` are kept, and the one with the lowest validation cost.
 
     ``step`` goes on from that checkpoint rather than from the last, and removes the later ones. ``on_saved(step)`` is
     called when a checkpoint is on disk for certain.
@@ -34,6 +35,7 @@ class Checkpoint:
 
     directory: str | Path
     every: int = 1
+    updates: int | None = None
     keep: int = 3
     step: int | None = None
     on_saved: Callable[[int], Any] | None = None
@@ -41,6 +43,8 @@ class Checkpoint:
     def __post_init__(self) -> None:
         checks.positive_integer("Checkpoint", "every", self.every)
         checks.positive_integer("Checkpoint", "keep", self.keep)
+        if self.updates is not None:
+            checks.positive_integer("Checkpoint", "updates", self.updates)
 
 
 class CheckpointError(ValueError):
@@ -87,6 +91,10 @@ class Saver:
             self.report(wait=True)
         finally:
             self.manager.close()
+
+    def after_part(self, progress: Progress) -> None:
+        if self.checkpoint.updates is not None:
+            self.save(progress)
 
     def after_epoch(self, progress: Progress, *, last: bool) -> None:
         """Save if it is time; else look whether the last save is complete."""

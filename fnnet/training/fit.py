@@ -94,6 +94,8 @@ def fit(
     """
     checks.positive_integer("fit", "epochs", epochs)
     checks.positive_integer("fit", "batch_size", batch_size)
+    if isinstance(checkpoint, (str, Path)):
+        checkpoint = Checkpoint(checkpoint)
     placing = DefaultDevice()
     state = placing.state(initial_state(params, optimizer, key))
     source = Arrays(
@@ -103,6 +105,7 @@ def fit(
         batch_size=batch_size,
         # The state that an epoch receives is dead after it, unless it may be kept.
         donate=callback is None and not find_non_finite,
+        updates=None if checkpoint is None else checkpoint.updates,
         value_and_grad=value_and_grad,
         shuffle=shuffle,
         drop_last=drop_last,
@@ -135,7 +138,6 @@ def fit(
     with ExitStack() as stack:
         saver = None
         if checkpoint is not None:
-            checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
             run = run_of(cost, source.description | {"early stopping": patience is not None}, state)
             saver = stack.enter_context(Saver(checkpoint, run))
             progress = saver.resumed(progress)

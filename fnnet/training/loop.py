@@ -67,6 +67,11 @@ class Loop:
             start = now
             if not math.isfinite(progress.means["cost"]):
                 break
+            if (
+                self.saver is not None and progress.place != self.source.steps
+            ):  # an epoch's end is saved with its record
+                self.saver.after_part(progress)
+                start = time.perf_counter()
         return before, progress
 
     def gave_up(self, progress: Progress) -> bool:

@@ -19,7 +19,7 @@ from fnnet import Checkpoint, CheckpointError, Cost, FitResult, TrainState, fit,
 from fnnet.optimizers import adam, add_noise, chain, sgd
 from fnnet.training.snapshot import arrays_of
 from tests.cases import random_params
-from tests.compare import assert_identical
+from tests.compare import assert_close, assert_identical
 from tests.training.problems import COST, DATA, LABELS, NETWORK, PARAMS, X, key
 
 OPTIONS = {"batch_size": 4, "validation": DATA, "patience": 9}
@@ -62,6 +62,18 @@ def test_a_resumed_run_is_the_uninterrupted_one(run: Path, tmp_path: Path) -> No
     again = train(run, 6)  # nothing is left to do
     assert_identical(again.state, whole.state)
     assert again.history == resumed.history
+
+
+def test_a_run_resumed_within_an_epoch(tmp_path: Path) -> None:
+    """Parts of two updates: the third, of the last and smaller batch, ends the epoch."""
+    whole = train(Checkpoint(tmp_path / "whole", updates=2, keep=9), 2)
+    assert steps_in(tmp_path / "whole") == [2, 3, 5, 6]
+    resumed = train(Checkpoint(tmp_path / "whole", updates=2, step=2), 2)
+    assert_identical(resumed.state, whole.state)
+    assert numbers(resumed) == numbers(whole)
+    at_once = train(None, 2)
+    assert_close(resumed.state._replace(key=0), at_once.state._replace(key=0), 1e-5)
+    assert_close(resumed.history["cost"], at_once.history["cost"], 1e-5)
 
 
 def test_early_stopping_goes_on_as_it_was(tmp_path: Path) -> None:
