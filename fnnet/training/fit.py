@@ -14,7 +14,6 @@ from fnnet.cost import Cost
 from fnnet.optimizers import Optimizer
 from fnnet.training.checkpoint import Checkpoint, Saver
 from fnnet.training.data import checked_data
-from fnnet.training.evaluate import evaluate
 from fnnet.training.loop import Loop
 from fnnet.training.non_finite import NonFinite, first_non_finite
 from fnnet.training.placing import DefaultDevice
@@ -24,6 +23,7 @@ from fnnet.training.snapshot import run_of
 from fnnet.training.source import Arrays
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure
+from fnnet.training.validation import ArraysValidation
 from fnnet.types import Array, Batch, Loss, Params
 
 
@@ -78,9 +78,9 @@ def fit(
 
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
     compiling), ``compile_seconds`` (in the first epoch; else 0) and the numbers of ``measure``, means over the epoch's
-    updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). The epoch itself is the pure
-    function ``fnnet.train_epoch``: compile, ``vmap`` or shard that for whatever this loop does not do. Two programs
-    are compiled, to train and to evaluate, for any number of epochs.
+    updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). Two programs are compiled, to
+    train and to evaluate, for any number of epochs. The epoch itself is the pure function ``fnnet.train_epoch``:
+    compile, ``vmap`` or shard that for whatever this loop does not do.
 
     ``checkpoint`` is a directory, or a ``Checkpoint`` that says more: the run is saved there as it goes, and the same
     call, made again after it was interrupted, goes on from the last checkpoint. ``epochs`` counts from the beginning
@@ -111,8 +111,10 @@ def fit(
         drop_last=drop_last,
         measure=measure,
     )
+    validate = None
     if validation is not None:
         validation = placing.batch(checked_data("fit: validation", cost, state.params, validation))
+        validate = ArraysValidation(cost, metrics, validation, validate_on)
     if patience is not None:
         checks.positive_integer("fit", "patience", patience)
     for name, needs in (("patience", patience), ("metrics", metrics or None), ("validate_on", validate_on)):
@@ -120,14 +122,6 @@ def fit(
         checks.require(
             needs is None or validation is not None, f"fit: {name} {verb} validation data; pass validation=(x, y)"
         )
-
-    evaluation = jax.jit(evaluate(cost, metrics))
-
-    def validate(state: TrainState) -> Record:
-        if validation is None:
-            return {}
-        measured = evaluation(state.params if validate_on is None else validate_on(state), validation)
-        return {f"validation_{name}": float(value) for name, value in measured.items()}
 
     def search(before: Progress) -> NonFinite | None:
         batches = source.batches(before.state, before.place)

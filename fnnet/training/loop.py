@@ -17,6 +17,7 @@ from fnnet.training.non_finite import NonFinite
 from fnnet.training.progress import Progress, Record
 from fnnet.training.source import Source
 from fnnet.training.state import TrainState
+from fnnet.training.validation import Validation
 
 
 class Writer(Protocol):
@@ -30,7 +31,7 @@ class Loop:
     """The parts of a run that do not change while it lasts; what ``fit``'s arguments stand for."""
 
     source: Source
-    validate: Callable[[TrainState], Record]
+    validation: Validation | None = None
     patience: int | None = None
     callback: Callable[[TrainState, Record], Any] | None = None
     writers: Sequence[Writer] = ()
@@ -40,10 +41,12 @@ class Loop:
     def run(self, progress: Progress, epochs: int) -> tuple[Progress, NonFinite | None]:
         """Until there are that many epochs in all, or something stops it."""
         stop, found = self.gave_up(progress), None
-        compile_seconds = self.source.compile(progress.state) if progress.epoch < epochs and not stop else 0.0
+        compile_seconds = self.compile(progress.state) if progress.epoch < epochs and not stop else 0.0
         while progress.epoch < epochs and not stop:
             before, progress = self.run_epoch(progress)
-            record = progress.record(compile_seconds) | self.validate(progress.state)
+            record = progress.record(compile_seconds)
+            if self.validation is not None:
+                record |= self.validation(progress.state)
             compile_seconds = 0.0
             progress = progress.next_epoch(record)
             if self.patience is not None:
@@ -56,6 +59,9 @@ class Loop:
             elif self.saver is not None:
                 self.saver.after_epoch(progress, last=stop or progress.epoch == epochs)
         return progress, found
+
+    def compile(self, state: TrainState) -> float:
+        return self.source.compile(state) + (0.0 if self.validation is None else self.validation.compile(state))
 
     def run_epoch(self, progress: Progress) -> tuple[Progress, Progress]:
         """The rest of an epoch, up to a cost that is not finite: the progress before its last part, and after it."""
