@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ import jax
 from fnnet import checks
 from fnnet.training.extras import imported
 from fnnet.training.progress import Progress
-from fnnet.training.snapshot import arrays_of, damaged, differences, fault_of_table, restored, table_of
+from fnnet.training.snapshot import arrays_of, differences, fault_of_table, restored, table_of
+from fnnet.training.sums import damaged_files, write_sums
 
 SHOWN = 8  # of the differences from another run
 
@@ -70,6 +72,7 @@ class Saver:
         self.directory = Path(checkpoint.directory).absolute()
         self.orbax = imported("fit: checkpoint", "orbax.checkpoint", "checkpoint")
         self.saving: int | None = None
+        self.saved = Future[None]()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.directory):
@@ -81,6 +84,7 @@ class Saver:
             ) from error
         self.kept = LastAndBest(checkpoint.keep)
         options = self.orbax.CheckpointManagerOptions(preservation_policy=self.kept, cleanup_tmp_directories=True)
+        self.background = ThreadPoolExecutor(1)
         self.manager = self.orbax.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> Saver:
@@ -90,6 +94,7 @@ class Saver:
         try:
             self.report(wait=True)
         finally:
+            self.background.shutdown()
             self.manager.close()
 
     def after_part(self, progress: Progress) -> None:
@@ -118,7 +123,14 @@ class Saver:
                     arrays=args.StandardSave(arrays_of(progress)), table=args.JsonSave(table_of(progress, self.run))
                 ),
             )
-        self.saving = step
+        self.saving, self.saved = step, self.background.submit(self.complete, step)
+
+    def complete(self, step: int) -> None:
+        """Wait for orbax, then sum up what it wrote."""
+        self.manager.wait_until_finished()
+        self.manager.check_for_errors()
+        if jax.process_index() == 0:
+            write_sums(self.directory / str(step))
 
     def lowest(self, history: Mapping[str, list[float]], steps: list[int]) -> int | None:
         """Of the steps saved, the one with the lowest validation cost."""
@@ -130,12 +142,11 @@ class Saver:
     def report(self, *, wait: bool = False) -> None:
         """Tell ``on_saved`` of a save that is complete."""
         step = self.saving
-        if step is None or not (wait or not self.manager.is_saving_in_progress()):
+        if step is None or not (wait or self.saved.done()):
             return
         self.saving = None
         with self.explained(step):
-            self.manager.wait_until_finished()
-            self.manager.check_for_errors()
+            self.saved.result()
         if self.checkpoint.on_saved is not None:
             self.checkpoint.on_saved(step)
 
@@ -182,6 +193,9 @@ class Saver:
 
     def read(self, step: int, progress: Progress) -> Progress:
         place, args = f"checkpoint {self.directory / str(step)}", self.orbax.args
+        bad = damaged_files(self.directory / str(step))
+        if bad:
+            raise CheckpointError(f"{place} is damaged: not what was saved are {', '.join(bad)}")
         table = self.restore(step, place, "table", args.JsonRestore())
         fault = fault_of_table(table)
         if fault is not None:
@@ -195,9 +209,6 @@ class Saver:
             for name, array in arrays_of(progress).items()
         }
         arrays = self.restore(step, place, "arrays", args.StandardRestore(like))
-        bad = damaged(table, arrays)
-        if bad:
-            raise CheckpointError(f"{place} is damaged: not what was saved are {', '.join(bad)}")
         return restored(table, arrays, progress)
 
     def restore(self, step: int, place: str, item: str, args: Any) -> Any:

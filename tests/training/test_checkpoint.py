@@ -165,8 +165,8 @@ def change_history(directory: Path) -> None:
     path.write_text(text.replace('"waited": 0', '"waited": 1'))
 
 
-def cut_table(directory: Path) -> None:
-    path = directory / "table" / "metadata"
+def cut_sums(directory: Path) -> None:
+    path = directory / "sums.json"
     os.truncate(path, path.stat().st_size // 2)
 
 
@@ -174,7 +174,7 @@ def remove_arrays(directory: Path) -> None:
     shutil.rmtree(directory / "arrays")
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_bits, change_history, cut_table, remove_arrays])
+@pytest.mark.parametrize("damage", [truncate, flip_bits, change_history, cut_sums, remove_arrays])
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(run: Path, damage: Any) -> None:
     damage(run / "12")
     with pytest.raises(CheckpointError, match=r"fit: checkpoint .*/12 .*damaged") as caught:
@@ -187,21 +187,6 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(run: Path, d
         resumed = train(Checkpoint(run, step=9), 5)
         assert numbers(resumed) == numbers(train(None, 5))
         assert steps_in(run) == [9, 12, 15]
-
-
-def test_one_array_that_is_another_is_named(run: Path) -> None:
-    """A checkpoint that reads well but holds other numbers than were saved."""
-    import orbax.checkpoint as ocp
-
-    checkpointer = ocp.StandardCheckpointer()
-    arrays = checkpointer.restore(run / "12" / "arrays")
-    arrays["state.params.0.w"] = arrays["state.params.0.w"] + 1e-6
-    checkpointer.save(run / "12" / "arrays", arrays, force=True)
-    checkpointer.wait_until_finished()
-    with pytest.raises(
-        CheckpointError, match=r"12 is damaged: not what was saved are state.params.0.w. The one before"
-    ):
-        train(run, 5)
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
