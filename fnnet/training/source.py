@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 
 from fnnet.cost import Cost
 from fnnet.optimizers import Optimizer
-from fnnet.training.epoch import check_batch_size, example_order, take_rows, train_epoch
+from fnnet.training.epoch import check_batch_size, example_order, take_rows, train_epoch, train_part
 from fnnet.training.state import TrainState
 from fnnet.types import Array, Batch
 
@@ -54,17 +55,36 @@ class Source(Protocol):
 
 
 class Arrays:
-    """Examples on the device: an epoch is one part and one program, ``train_epoch``."""
+    """Examples on the device: an epoch is one part and one program, ``train_epoch``.
+
+    With ``updates``, parts of so many updates, the last one as short as it comes, and one program for all of them.
+    """
 
     def __init__(
-        self, cost: Cost, optimizer: Optimizer, data: Batch, *, batch_size: int, donate: bool, **options: Any
+        self,
+        cost: Cost,
+        optimizer: Optimizer,
+        data: Batch,
+        *,
+        batch_size: int,
+        donate: bool,
+        updates: int | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        **options: Any,
     ) -> None:
         check_batch_size("fit", batch_size, len(data[0]))
-        self.data, self.batch_size, self.examples = data, batch_size, len(data[0])
-        self.shuffle, self.drop_last = options.get("shuffle", True), options.get("drop_last", False)
-        epoch = train_epoch(cost, optimizer, batch_size=batch_size, **options)
-        self.function = jax.jit(epoch, donate_argnums=(0,) if donate else ())
-        self.compiled: Callable[..., Any] = self.function
+        self.data, self.examples, self.donate = data, len(data[0]), donate
+        self.batch_size, self.updates, self.shuffle, self.drop_last = batch_size, updates, shuffle, drop_last
+        self.build = partial(
+            train_epoch if updates is None else train_part,
+            cost,
+            optimizer,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            **options,
+        )
 
     @property
     def steps(self) -> int:
@@ -73,27 +93,33 @@ class Arrays:
 
     @property
     def description(self) -> dict[str, Any]:
-        return {
-            "examples": self.examples,
-            "batch_size": self.batch_size,
-            "shuffle": self.shuffle,
-            "drop_last": self.drop_last,
-        }
+        return {name: getattr(self, name) for name in ("examples", "batch_size", "shuffle", "drop_last", "updates")}
 
     @property
     def numbers(self) -> dict[str, float]:
         return {}
 
     def compile(self, state: TrainState) -> float:
-        self.compiled, seconds = compile_timed(self.function, state, self.data)
+        program: Any = jax.jit(self.build(), donate_argnums=(0,) if self.donate else ())
+        bounds = () if self.updates is None else self.bounds(0, self.updates)
+        self.compiled, seconds = compile_timed(program, state, self.data, *bounds)
         return seconds
 
     def parts(self, state: TrainState, place: int) -> Generator[Part, None, None]:
-        state, metrics = self.compiled(state, self.data)
-        yield Part(state, metrics, self.examples, self.steps)
+        while place < self.steps:
+            end = self.steps if self.updates is None else min(place + self.updates, self.steps)
+            bounds = () if self.updates is None else self.bounds(place, end)
+            state, metrics = self.compiled(state, self.data, *bounds)
+            examples = min(end * self.batch_size, self.examples) - place * self.batch_size
+            yield Part(state, metrics, examples, end - place)
+            place = end
+
+    @staticmethod
+    def bounds(start: int, end: int) -> tuple[Array, Array]:
+        return jnp.asarray(start, jnp.int32), jnp.asarray(end, jnp.int32)
 
     def batches(self, state: TrainState, place: int) -> Iterator[Batch]:
-        order = example_order(state, self.examples, self.shuffle)
+        order = example_order(state._replace(step=state.step - place), self.examples, self.shuffle)
         for i in range(place, self.steps):
             rows = order[i * self.batch_size : (i + 1) * self.batch_size]
             yield tuple(take_rows(jnp.asarray(a), rows) for a in self.data)  # type: ignore[misc]

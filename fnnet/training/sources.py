@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-
 from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.data import Stream
 from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer
 from fnnet.training.data import checked_data
-from fnnet.training.evaluate import Evaluation, evaluate
 from fnnet.training.metrics import Metric
 from fnnet.training.placing import Placing
+from fnnet.training.progress import Record
 from fnnet.training.source import Arrays, Source
 from fnnet.training.state import TrainState
 from fnnet.training.streamed import Streamed
 from fnnet.training.streamed_evaluation import evaluate_stream
-from fnnet.types import Batch, Loss
+from fnnet.training.validation import ArraysValidation, Validation, record_of
+from fnnet.types import Batch, Loss, Params
 
 BATCH_SIZE = 32
 
@@ -51,28 +50,37 @@ def source_of(
     return Arrays(cost, optimizer, arrays, augment=augment, **{**batching, "batch_size": batch_size}, **options)
 
 
-def checked_validation(cost: Cost, state: TrainState, data: Batch | Stream, placing: Placing) -> Batch | Stream:
+def validation_of(
+    cost: Cost,
+    metrics: Mapping[str, Loss | Metric] | None,
+    state: TrainState,
+    data: Batch | Stream,
+    placing: Placing,
+    parameters: Callable[[TrainState], Params] | None,
+) -> Validation:
     if isinstance(data, Stream):
-        checked_data("fit: the first batch of validation", cost, state.params, data.first_batch(state.order_key()))
-        return data
-    return placing.batch(checked_data("fit: validation", cost, state.params, data))
+        first = data.first_batch(state.order_key())
+        checked_data("fit: the first batch of validation", cost, state.params, tuple(first))
+        return StreamValidation(cost, metrics, data, parameters)
+    checked = placing.batch(checked_data("fit: validation", cost, state.params, data))
+    return ArraysValidation(cost, metrics, checked, parameters)
 
 
-def evaluation_of(
-    cost: Cost, metrics: Mapping[str, Loss | Metric] | None, data: Batch | Stream | None
-) -> Callable[..., Any]:
-    """The program that evaluates on validation data of this kind, with single numbers as results."""
-    evaluation: Evaluation
-    evaluation = evaluate_stream(cost, metrics) if isinstance(data, Stream) else jax.jit(evaluate(cost, metrics))
+class StreamValidation:
+    """Examples on the host: ``evaluate_stream``, which compiles its one program in the first epoch."""
 
-    def run(params: Any, data: Any) -> dict[str, Any]:
-        numbers = evaluation(params, data)
-        for name, number in numbers.items():
-            checks.require(
-                number.ndim == 0,
-                f"fit: the metric {name!r} gives an array of shape {number.shape}; a history has single numbers: "
-                f"leave it out here and use fnnet.evaluate after training",
-            )
-        return numbers
+    def __init__(
+        self,
+        cost: Cost,
+        metrics: Mapping[str, Loss | Metric] | None,
+        stream: Stream,
+        parameters: Callable[[TrainState], Params] | None,
+    ) -> None:
+        self.evaluation = evaluate_stream(cost, metrics)
+        self.stream, self.parameters = stream, parameters or (lambda state: state.params)
 
-    return run
+    def compile(self, state: TrainState) -> float:
+        return 0.0
+
+    def __call__(self, state: TrainState) -> Record:
+        return record_of(self.evaluation(self.parameters(state), self.stream))

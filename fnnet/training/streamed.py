@@ -31,7 +31,7 @@ class Streamed:
 
     The order of an epoch comes from the run's key and the step at which the epoch begins, as that of arrays does.
     ``data_seconds`` is how long the epoch has waited for chunks: much of its seconds, and loading is the limit.
-    ``put`` brings a chunk to the devices, in the thread that makes it.
+    Chunks have no more than ``updates`` batches, if that is given. ``put`` brings a chunk to the devices, in the thread that makes it.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Streamed:
         value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
         measure: Measure | None = None,
         augment: Augmentation | None = None,
+        updates: int | None = None,
         put: Callable[[Chunk], Chunk] = jax.device_put,
     ) -> None:
         self.padded = check_padding(stream, cost.model)
@@ -51,7 +52,7 @@ class Streamed:
         step = train_step(cost, optimizer, value_and_grad, measure, augment)
         self.function = jax.jit(partial(train_chunk, step, padded=self.padded), donate_argnums=(0,) if donate else ())
         self.compiled: Callable[..., Any] = self.function
-        self.chunk_size = 1
+        self.chunk_size, self.updates = 1, updates
         self.data_seconds = 0.0
 
     @property
@@ -76,7 +77,8 @@ class Streamed:
         """Looks at a first batch of the stream, checked as data in memory is."""
         batch = self.stream.first_batch(state.order_key())
         checked_data("fit: the first batch of the stream", self.cost, state.params, batch, self.augment)
-        self.chunk_size = batches_per_chunk(batch, self.stream.chunk_bytes, self.steps)
+        most = [n for n in (self.steps, self.updates) if n is not None]
+        self.chunk_size = batches_per_chunk(batch, self.stream.chunk_bytes, min(most, default=None))
         chunk = next(chunks([batch], self.chunk_size, self.stream.batch_size))
         self.compiled, seconds = compile_timed(self.function, state, self.put(chunk))
         return seconds
