@@ -28,7 +28,7 @@ def fnnet_epoch(task: Task, streamed: bool) -> Work:
     import jax
 
     import fnnet
-    from fnnet.training.fit import run_epoch
+    from fnnet.training.loop import Loop
     from fnnet.training.placing import DefaultDevice
     from fnnet.training.progress import Progress
     from fnnet.training.sources import source_of
@@ -40,14 +40,15 @@ def fnnet_epoch(task: Task, streamed: bool) -> Work:
     # What fit itself does in an epoch, compiled once: a new call of fit would compile again.
     source = source_of(
         *(cost, optimizer, state, data, DefaultDevice(), batching),
-        donate=True, value_and_grad=jax.value_and_grad, measure=None, augment=None,
+        donate=False, value_and_grad=jax.value_and_grad, measure=None, augment=None,
     )  # fmt: skip
     source.compile(state)
+    loop = Loop(source)
     progress = Progress.start(state, source.steps, keep_best=False)
 
     def epoch() -> float:
         nonlocal progress
-        _, progress = run_epoch(source, progress)
+        _, progress = loop.run_epoch(progress)
         record = progress.record(0.0)
         progress = progress.next_epoch(record)
         return record["cost"]

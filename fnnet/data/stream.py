@@ -30,7 +30,7 @@ class Stream:
     batches run through. ``last="drop"`` leaves it out. ``examples`` per epoch, if it is known.
 
     ``prefetch`` chunks, of as many batches as ``chunk_bytes`` hold and at least one, are made and put on the device
-    ahead of the one that is in use; so up to ``prefetch + 2`` are in memory at a time.
+    ahead of the two that are in use; so up to ``prefetch + 3`` are in memory at a time.
     """
 
     make: Callable[[Array, int], Iterable[Any]]

@@ -31,7 +31,8 @@ class Streamed:
 
     The order of an epoch comes from the run's key and the step at which the epoch begins, as that of arrays does.
     ``data_seconds`` is how long the epoch has waited for chunks: much of its seconds, and loading is the limit.
-    Chunks have no more than ``updates`` batches, if that is given. ``put`` brings a chunk to the devices, in the thread that makes it.
+    Chunks have no more than ``updates`` batches, if that is given. ``put`` brings a chunk to the devices, in the thread
+    that makes it.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Streamed:
         step = train_step(cost, optimizer, value_and_grad, measure, augment)
         self.function = jax.jit(partial(train_chunk, step, padded=self.padded), donate_argnums=(0,) if donate else ())
         self.compiled: Callable[..., Any] = self.function
-        self.chunk_size, self.updates = 1, updates
+        self.chunk_size, self.updates, self.donate = 1, updates, donate
         self.data_seconds = 0.0
 
     @property
@@ -85,13 +86,20 @@ class Streamed:
 
     def parts(self, state: TrainState, place: int) -> Generator[Part, None, None]:
         self.data_seconds = 0.0
-        done = place
+        done, part = place, None
         with Prefetched(self.chunks(state, place), self.stream.prefetch) as made:
             for chunk, examples, updates in made:
                 self.data_seconds, made.waited = self.data_seconds + made.waited, 0.0
                 state, metrics = self.compiled(state, chunk)
                 done += updates
-                yield Part(state, metrics, examples, updates)
+                # The next chunk is on its way before the last one is waited for, unless it takes its state away.
+                part, ready = Part(state, metrics, examples, updates), part
+                if self.donate:
+                    yield part
+                elif ready is not None:
+                    yield ready
+            if part is not None and not self.donate:
+                yield part
             self.data_seconds += made.waited
         checks.require(
             done > 0 and done == (self.steps or done),

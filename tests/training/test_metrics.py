@@ -25,7 +25,8 @@ def test_classes(batch_size: int) -> None:
     }
     result = jax.jit(evaluate(COST, chosen, batch_size=batch_size))(PARAMS, DATA)
     labels = np.asarray(LABELS)
-    np.testing.assert_array_equal(result["confusion"], sklearn.metrics.confusion_matrix(labels, SCORES.argmax(1), labels=range(3)))
+    confusion = sklearn.metrics.confusion_matrix(labels, SCORES.argmax(1), labels=range(3))
+    np.testing.assert_array_equal(result["confusion"], confusion)
     assert result["confusion"].dtype == jnp.int32
     assert float(result["accuracy"]) == pytest.approx(np.trace(result["confusion"]) / 10)
     top = sklearn.metrics.top_k_accuracy_score(labels, SCORES, k=2, labels=range(3))

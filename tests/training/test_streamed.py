@@ -175,7 +175,8 @@ def test_validation_on_a_stream_and_early_stopping() -> None:
 
 def test_a_history_has_single_numbers() -> None:
     with pytest.raises(ValueError, match=r"fit: the metric 'c' gives an array of shape \(3, 3\)"):
-        fit(COST, sgd(0.1), PARAMS, DATA, key=key(), batch_size=5, validation=DATA, metrics={"c": metrics.confusion_matrix})
+        chosen = {"c": metrics.confusion_matrix}
+        fit(COST, sgd(0.1), PARAMS, DATA, key=key(), batch_size=5, validation=DATA, metrics=chosen)
 
 
 def doubled(key: jax.Array, batch: Any) -> Any:
