@@ -174,8 +174,8 @@ def test_validation_on_a_stream_and_early_stopping() -> None:
 
 
 def test_a_history_has_single_numbers() -> None:
+    chosen = {"c": metrics.confusion_matrix}
     with pytest.raises(ValueError, match=r"fit: the metric 'c' gives an array of shape \(3, 3\)"):
-        chosen = {"c": metrics.confusion_matrix}
         fit(COST, sgd(0.1), PARAMS, DATA, key=key(), batch_size=5, validation=DATA, metrics=chosen)
 
 
