@@ -2,7 +2,7 @@
 
 import sys
 
-from experiments.cli import main
+from experiments.cli import keep_compiled_programs, main
 
 EXPERIMENTS = {
     "digits": "experiments.digits",
@@ -23,4 +23,5 @@ EXPERIMENTS = {
 }
 
 if __name__ == "__main__":
+    keep_compiled_programs()
     sys.exit(main("python -m experiments", EXPERIMENTS, default="digits"))

@@ -42,10 +42,13 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+EXTRAS = {"plots": {"matplotlib"}, "data": {"PIL"}}  # what a part may need beside jax and numpy
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_only_jax_and_numpy(path: Path) -> None:
     roots = {name.split(".")[0] for name in imports(path.read_text())}
-    extra = {"matplotlib"} if part_of(path) == "plots" else set()
+    extra = EXTRAS.get(part_of(path), set())
     assert roots - sys.stdlib_module_names <= {"jax", "numpy", "fnnet"} | extra
 
 
@@ -71,7 +74,7 @@ FLOORS = [
     ["types"],
     ["binding", "paths"],
     ["checks"],
-    ["activations", "initializers", "penalties", "projections"],
+    ["activations", "initializers", "penalties", "projections", "data"],
     ["losses", "convolution", "cells"],
     ["layers"],
     ["cost"],

@@ -11,6 +11,7 @@ BENCHMARKS = {
     "optimizers": "experiments.benchmarks.optimizers",
     "agreement": "experiments.benchmarks.agreement",
     "pool": "experiments.benchmarks.pool",
+    "training": "experiments.benchmarks.training",
     "sweep": "experiments.benchmarks.sweep",
 }
 

@@ -9,15 +9,17 @@ from fnnet.inspect.landscape import (
     plane_point,
     project_on,
 )
-from fnnet.inspect.updates import update_ratios
+from fnnet.inspect.updates import gradient_norms, update_norms, update_ratios
 
 __all__ = [
     "PathDirections",
     "cost_plane",
     "filter_normalized",
+    "gradient_norms",
     "layer_outputs",
     "path_directions",
     "plane_point",
     "project_on",
+    "update_norms",
     "update_ratios",
 ]

@@ -10,6 +10,7 @@ from fnnet.layers.folding import fold_batch_norm
 from fnnet.layers.noise import Dropout, GaussianNoise
 from fnnet.layers.normalization import BatchNorm, GroupNorm, LayerNorm
 from fnnet.layers.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from fnnet.layers.precision import LowPrecision
 from fnnet.layers.recurrent import Bidirectional, Recurrent
 from fnnet.layers.upsampling import Upsample
 
@@ -29,6 +30,7 @@ __all__ = [
     "GlobalMaxPool",
     "GroupNorm",
     "LayerNorm",
+    "LowPrecision",
     "MaxPool",
     "Recurrent",
     "Residual",

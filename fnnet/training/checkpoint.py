@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ import jax
 from fnnet import checks
 from fnnet.training.extras import imported
 from fnnet.training.progress import Progress
-from fnnet.training.snapshot import arrays_of, damaged, differences, fault_of_table, restored, table_of
+from fnnet.training.snapshot import arrays_of, differences, fault_of_table, restored, table_of
+from fnnet.training.sums import damaged_files, write_sums
 
 SHOWN = 8  # of the differences from another run
 
@@ -25,8 +27,9 @@ class Checkpoint:
     """Where and when ``fit`` saves a run, and how much is kept. ``fit`` goes on from the last one by itself.
 
     Saved are parameters, optimizer state, key, step, place in the order of the examples, history and the best state so
-    far, after every ``every`` epochs and at the end, while training goes on. A checkpoint appears under its number of
-    updates, whole or not at all. The last ``keep`` are kept, and the one with the lowest validation cost.
+    far, after every ``every`` epochs and at the end, while training goes on; with ``updates``, also after so many of
+    them within an epoch, which is then run in parts of that length. A checkpoint appears under its number of updates,
+    whole or not at all. The last ``keep`` are kept, and the one with the lowest validation cost.
 
     ``step`` goes on from that checkpoint rather than from the last, and removes the later ones. ``on_saved(step)`` is
     called when a checkpoint is on disk for certain.
@@ -34,6 +37,7 @@ class Checkpoint:
 
     directory: str | Path
     every: int = 1
+    updates: int | None = None
     keep: int = 3
     step: int | None = None
     on_saved: Callable[[int], Any] | None = None
@@ -41,6 +45,8 @@ class Checkpoint:
     def __post_init__(self) -> None:
         checks.positive_integer("Checkpoint", "every", self.every)
         checks.positive_integer("Checkpoint", "keep", self.keep)
+        if self.updates is not None:
+            checks.positive_integer("Checkpoint", "updates", self.updates)
 
 
 class CheckpointError(ValueError):
@@ -66,6 +72,7 @@ class Saver:
         self.directory = Path(checkpoint.directory).absolute()
         self.orbax = imported("fit: checkpoint", "orbax.checkpoint", "checkpoint")
         self.saving: int | None = None
+        self.saved = Future[None]()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.directory):
@@ -77,6 +84,7 @@ class Saver:
             ) from error
         self.kept = LastAndBest(checkpoint.keep)
         options = self.orbax.CheckpointManagerOptions(preservation_policy=self.kept, cleanup_tmp_directories=True)
+        self.background = ThreadPoolExecutor(1)
         self.manager = self.orbax.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> Saver:
@@ -86,10 +94,19 @@ class Saver:
         try:
             self.report(wait=True)
         finally:
+            self.background.shutdown()
             self.manager.close()
 
-    def due(self, progress: Progress) -> bool:
-        return progress.epoch % self.checkpoint.every == 0
+    def after_part(self, progress: Progress) -> None:
+        if self.checkpoint.updates is not None:
+            self.save(progress)
+
+    def after_epoch(self, progress: Progress, *, last: bool) -> None:
+        """Save if it is time; else look whether the last save is complete."""
+        if last or progress.epoch % self.checkpoint.every == 0:
+            self.save(progress)
+        else:
+            self.report()
 
     def save(self, progress: Progress) -> None:
         """Begin to save; an earlier save that is not complete is waited for."""
@@ -106,22 +123,30 @@ class Saver:
                     arrays=args.StandardSave(arrays_of(progress)), table=args.JsonSave(table_of(progress, self.run))
                 ),
             )
-        self.saving = step
+        self.saving, self.saved = step, self.background.submit(self.complete, step)
+
+    def complete(self, step: int) -> None:
+        """Wait for orbax, then sum up what it wrote."""
+        self.manager.wait_until_finished()
+        self.manager.check_for_errors()
+        if jax.process_index() == 0:
+            write_sums(self.directory / str(step))
 
     def lowest(self, history: Mapping[str, list[float]], steps: list[int]) -> int | None:
         """Of the steps saved, the one with the lowest validation cost."""
         costs = dict(zip(history.get("step", []), history.get("validation_cost", []), strict=False))
-        return min((step for step in steps if math.isfinite(costs.get(step, math.nan))), key=costs.__getitem__, default=None)
+        return min(
+            (step for step in steps if math.isfinite(costs.get(step, math.nan))), key=costs.__getitem__, default=None
+        )
 
     def report(self, *, wait: bool = False) -> None:
         """Tell ``on_saved`` of a save that is complete."""
         step = self.saving
-        if step is None or not (wait or not self.manager.is_saving_in_progress()):
+        if step is None or not (wait or self.saved.done()):
             return
         self.saving = None
         with self.explained(step):
-            self.manager.wait_until_finished()
-            self.manager.check_for_errors()
+            self.saved.result()
         if self.checkpoint.on_saved is not None:
             self.checkpoint.on_saved(step)
 
@@ -168,6 +193,9 @@ class Saver:
 
     def read(self, step: int, progress: Progress) -> Progress:
         place, args = f"checkpoint {self.directory / str(step)}", self.orbax.args
+        bad = damaged_files(self.directory / str(step))
+        if bad:
+            raise CheckpointError(f"{place} is damaged: not what was saved are {', '.join(bad)}")
         table = self.restore(step, place, "table", args.JsonRestore())
         fault = fault_of_table(table)
         if fault is not None:
@@ -181,9 +209,6 @@ class Saver:
             for name, array in arrays_of(progress).items()
         }
         arrays = self.restore(step, place, "arrays", args.StandardRestore(like))
-        bad = damaged(table, arrays)
-        if bad:
-            raise CheckpointError(f"{place} is damaged: not what was saved are {', '.join(bad)}")
         return restored(table, arrays, progress)
 
     def restore(self, step: int, place: str, item: str, args: Any) -> Any:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import math
-import time
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from fnnet import checks
 from fnnet.cost import Cost
+from fnnet.data import Stream
+from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer
 from fnnet.training.checkpoint import Checkpoint, Saver
-from fnnet.training.data import checked_data
-from fnnet.training.evaluate import evaluate
+from fnnet.training.loop import Loop
 from fnnet.training.mesh import OnMesh
+from fnnet.training.metrics import Metric
 from fnnet.training.non_finite import NonFinite, first_non_finite
 from fnnet.training.placing import DefaultDevice, Placing
 from fnnet.training.progress import Progress, Record
 from fnnet.training.record import JsonLines, TensorBoard
 from fnnet.training.snapshot import run_of
-from fnnet.training.source import Arrays, Source
+from fnnet.training.sources import source_of, validation_of
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure
 from fnnet.types import Array, Batch, Loss, Params
@@ -49,13 +47,13 @@ def fit(
     cost: Cost,
     optimizer: Optimizer,
     params: Params | TrainState,
-    data: Batch,
+    data: Batch | Stream,
     *,
     key: Array | None = None,
     epochs: int = 10,
-    batch_size: int = 32,
-    validation: Batch | None = None,
-    metrics: Mapping[str, Loss] | None = None,
+    batch_size: int | None = None,
+    validation: Batch | Stream | None = None,
+    metrics: Mapping[str, Loss | Metric] | None = None,
     patience: int | None = None,
     callback: Callable[[TrainState, Record], Any] | None = None,
     value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
@@ -67,13 +65,16 @@ def fit(
     tensorboard: str | Path | None = None,
     validate_on: Callable[[TrainState], Params] | None = None,
     find_non_finite: bool = True,
+    augment: Augmentation | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> FitResult:
     """Train for some epochs and return the final state and the history. Silent; the arguments are left as they are.
 
     ``params`` are initial parameters, with a ``key`` for the order of the examples and the model's random numbers; or
     the ``TrainState`` of an earlier run, to continue it. ``data`` is ``(x, y)`` with examples on the first axis,
-    checked once. ``batch_size=len(x)`` is whole-batch, ``1`` stochastic gradient descent.
+    checked once. ``batch_size`` is 32 if not given; ``len(x)`` is whole-batch, ``1`` stochastic gradient descent. Or
+    ``data`` is a ``fnnet.data.Stream`` of batches that need not fit into memory, with a batch size of its own.
+    ``augment`` changes the batches at random on the device (see ``train_step``).
 
     With ``validation`` data the history has ``validation_cost`` and, for each of ``metrics`` (such as
     ``{"accuracy": fnnet.accuracy}``), ``validation_NAME``; ``validate_on(state)`` chooses the parameters
@@ -83,9 +84,9 @@ def fit(
 
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
     compiling), ``compile_seconds`` (in the first epoch; else 0) and the numbers of ``measure``, means over the epoch's
-    updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). The epoch itself is the pure
-    function ``fnnet.train_epoch``: compile, ``vmap`` or shard that for whatever this loop does not do. Two programs
-    are compiled, to train and to evaluate, for any number of epochs.
+    updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). Two programs are compiled, to
+    train and to evaluate, for any number of epochs. The epoch itself is the pure function ``fnnet.train_epoch``:
+    compile, ``vmap`` or shard that for whatever this loop does not do.
 
     ``checkpoint`` is a directory, or a ``Checkpoint`` that says more: the run is saved there as it goes, and the same
     call, made again after it was interrupted, goes on from the last checkpoint. ``epochs`` counts from the beginning
@@ -101,24 +102,27 @@ def fit(
     the optimizer's state over its axis ``model`` if it has one (``fnnet.training.mesh.OnMesh`` tells how).
     """
     checks.positive_integer("fit", "epochs", epochs)
-    checks.positive_integer("fit", "batch_size", batch_size)
-    placing: Placing = DefaultDevice() if mesh is None else OnMesh.checked(mesh, batch_size)
+    if isinstance(checkpoint, (str, Path)):
+        checkpoint = Checkpoint(checkpoint)
+    placing: Placing = DefaultDevice() if mesh is None else OnMesh.checked(mesh)
     state = placing.state(initial_state(params, optimizer, key))
-    source = Arrays(
+    source = source_of(
         cost,
         optimizer,
-        placing.batch(checked_data("fit", cost, state.params, data)),
-        batch_size=batch_size,
+        state,
+        data,
+        placing,
+        {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last},
         # The state that an epoch receives is dead after it, unless it may be kept.
         donate=callback is None and not find_non_finite,
-        program=placing.program,
-        value_and_grad=placing.engine(value_and_grad),
-        shuffle=shuffle,
-        drop_last=drop_last,
+        updates=None if checkpoint is None else checkpoint.updates,
+        value_and_grad=value_and_grad,
         measure=measure,
+        augment=augment,
     )
+    validate = None
     if validation is not None:
-        validation = placing.batch(checked_data("fit: validation", cost, state.params, validation))
+        validate = validation_of(cost, metrics, state, validation, placing, validate_on)
     if patience is not None:
         checks.positive_integer("fit", "patience", patience)
     for name, needs in (("patience", patience), ("metrics", metrics or None), ("validate_on", validate_on)):
@@ -127,14 +131,16 @@ def fit(
             needs is None or validation is not None, f"fit: {name} {verb} validation data; pass validation=(x, y)"
         )
 
-    evaluation, evaluated = jax.jit(evaluate(cost, metrics)), validate_on or (lambda state: state.params)
+    def search(before: Progress) -> NonFinite | None:
+        batches = source.batches(before.state, before.place)
+        return first_non_finite(cost, optimizer, value_and_grad, before.state, batches)
+
     progress = Progress.start(state, source.steps, keep_best=patience is not None)
-    last, non_finite = progress.epoch + epochs, None
+    last = progress.epoch + epochs
     with ExitStack() as stack:
         stack.enter_context(placing.running())
         saver = None
         if checkpoint is not None:
-            checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
             run = run_of(cost, source.description | {"early stopping": patience is not None}, state)
             saver = stack.enter_context(Saver(checkpoint, run))
             progress = saver.resumed(progress)
@@ -144,49 +150,11 @@ def fit(
             for kind, path in ((JsonLines, record), (TensorBoard, tensorboard))
             if path is not None
         ]
-        compile_seconds = source.compile(progress.state) if progress.epoch < last else 0.0
-        stop = patience is not None and progress.waited >= patience
-        while progress.epoch < last and not stop:
-            before, progress = run_epoch(source, progress)
-            numbers = progress.record(compile_seconds)
-            compile_seconds = 0.0
-            if validation is not None:
-                measured = evaluation(evaluated(progress.state), validation)
-                numbers |= {f"validation_{name}": float(value) for name, value in measured.items()}
-            progress = progress.next_epoch(numbers)
-            if patience is not None:
-                progress = progress.compared(numbers["validation_cost"])
-                stop = progress.waited >= patience
-            for writer in writers:
-                writer.write(numbers)
-            if callback is not None and is_true(callback(progress.state, dict(numbers))):
-                stop = True
-            if not math.isfinite(numbers["cost"]):
-                if find_non_finite:
-                    batches = source.batches(before.state, before.place)
-                    non_finite = first_non_finite(cost, optimizer, value_and_grad, before.state, batches)
-                warnings.warn(not_finite(numbers, non_finite), RuntimeWarning, stacklevel=2)
-                stop = True
-            elif saver is not None:
-                saver.report()
-                if saver.due(progress) or progress.epoch == last or stop:
-                    saver.save(progress)
+        loop = Loop(source, validate, patience, callback, writers, saver, search if find_non_finite else None)
+        progress, non_finite = loop.run(progress, last)
     result = FitResult(progress.state if progress.best is None else progress.best, progress.history)
     result.non_finite = non_finite
     return result
-
-
-def run_epoch(source: Source, progress: Progress) -> tuple[Progress, Progress]:
-    """The rest of an epoch, up to a cost that is not finite: the progress before its last part, and after it."""
-    before, start = progress, time.perf_counter()
-    for part in source.parts(progress.state, progress.place):
-        jax.block_until_ready(part)
-        now = time.perf_counter()
-        before, progress = progress, progress.after(part, now - start)
-        start = now
-        if not math.isfinite(progress.means["cost"]):
-            break
-    return before, progress
 
 
 def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array | None) -> TrainState:
@@ -199,15 +167,3 @@ def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array 
             "for the order of the examples and the model's random numbers"
         )
     return TrainState.create(params, optimizer, key)
-
-
-def is_true(answer: Any) -> bool:
-    """A callback stops by returning True itself: what else it returns is its own affair."""
-    return isinstance(answer, (bool, np.bool_)) and bool(answer)
-
-
-def not_finite(numbers: Record, found: NonFinite | None) -> str:
-    return (
-        f"fit: the cost of epoch {numbers['epoch']} is {numbers['cost']}, training stops; lower the learning rate, or "
-        f"check the initial parameters with fnnet.evaluate{'' if found is None else f'; {found}'}"
-    )

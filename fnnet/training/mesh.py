@@ -45,8 +45,8 @@ class OnMesh:
     mesh: Mesh
 
     @classmethod
-    def checked(cls, mesh: Any, batch_size: int) -> OnMesh:
-        """On the given mesh, if it has the axes that are needed and splits the batch evenly."""
+    def checked(cls, mesh: Any) -> OnMesh:
+        """On the given mesh, if it has the axes that are needed."""
         if not isinstance(mesh, Mesh):
             raise TypeError(f"fit: mesh is {mesh!r}; expected a jax.sharding.Mesh: {EXAMPLE}")
         checks.require(
@@ -54,14 +54,16 @@ class OnMesh:
             f"fit: mesh has the axes {mesh.axis_names}; expected 'data', over which batches are split, and if wanted "
             f"'model', over which parameters are: {EXAMPLE}",
         )
-        devices = mesh.shape[DATA]
+        # XLA shall choose the shardings in between, whatever kind of mesh make_mesh gives.
+        return cls(Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names)))
+
+    def check_batch_size(self, batch_size: int) -> None:
+        devices = self.mesh.shape[DATA]
         checks.require(
             batch_size % devices == 0,
             f"fit: batch_size is {batch_size}, but the axis 'data' of the mesh has {devices} devices; expected a "
             f"multiple of {devices}, such as {-(-batch_size // devices) * devices}",
         )
-        # XLA shall choose the shardings in between, whatever kind of mesh make_mesh gives.
-        return cls(Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names)))
 
     def state(self, state: TrainState) -> TrainState:
         """The state, of which all processes have the same, in new buffers on the devices of the mesh."""

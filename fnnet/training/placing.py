@@ -20,6 +20,10 @@ class Placing(Protocol):
         """The state in buffers of its own: the caller's must outlive a donation."""
         ...
 
+    def check_batch_size(self, batch_size: int) -> None:
+        """Refuses a batch that cannot be placed."""
+        ...
+
     def batch(self, batch: Batch) -> Batch: ...
 
     def engine(self, value_and_grad: Callable[[Any], Callable[..., Any]]) -> Callable[[Any], Callable[..., Any]]:
@@ -40,6 +44,9 @@ class DefaultDevice:
 
     def state(self, state: TrainState) -> TrainState:
         return jax.tree.map(jnp.copy, state)
+
+    def check_batch_size(self, batch_size: int) -> None:
+        pass
 
     def batch(self, batch: Batch) -> Batch:
         return batch

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +50,37 @@ class JsonLines:
     """
 
     def __init__(self, path: str | Path, resumed_at: int | None) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            lines, ends = whole_lines(path)
-            while resumed_at is not None and lines and lines[-1].get("step", 0) > resumed_at:
-                lines.pop()
-                ends.pop()
-            os.truncate(path, ends[-1] if ends else 0)
-        self.file = path.open("a", encoding="utf-8")
+        self.path = Path(path)
+        with self.explained():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
+                lines, ends = whole_lines(self.path)
+                while resumed_at is not None and lines and lines[-1].get("step", 0) > resumed_at:
+                    lines.pop()
+                    ends.pop()
+                os.truncate(self.path, ends[-1] if ends else 0)
+            self.file = self.path.open("ab")
 
     def write(self, record: Record) -> None:
         numbers = {name: n if math.isfinite(n) else str(float(n)) for name, n in record.items()}
-        self.file.write(json.dumps(numbers, allow_nan=False) + "\n")
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        with self.explained():
+            self.file.write((json.dumps(numbers, allow_nan=False) + "\n").encode())
+            self.file.flush()
+            os.fsync(self.file.fileno())
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"fit: record: {self.path} cannot be written ({error}); what it has is as it was: "
+                f"choose a file that you may write to, on a disk with room"
+            ) from error
 
     def close(self) -> None:
-        self.file.close()
+        with self.explained():
+            self.file.close()
 
 
 class TensorBoard:

@@ -124,9 +124,7 @@ def training(
     The arguments are those of ``sweep``; ``setting`` has one number for each name.
     """
 
-    def train(
-        setting: Mapping[str, Array], sets: tuple[Batch, Batch | None]
-    ) -> tuple[TrainState, dict[str, Array]]:
+    def train(setting: Mapping[str, Array], sets: tuple[Batch, Batch | None]) -> tuple[TrainState, dict[str, Array]]:
         data, validation = sets
         numbers = dict(setting)
         seed = numbers.pop(SEED, None)

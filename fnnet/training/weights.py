@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnnet import checks
 from fnnet.paths import named_leaves
 from fnnet.training.extras import imported
 from fnnet.types import Params
@@ -22,6 +23,9 @@ def save_weights(path: str | Path, params: Params, metadata: Mapping[str, str] |
     """
     safetensors = imported("save_weights", "safetensors.numpy", "checkpoint")
     pairs = named_leaves(params)
+    for name, leaf in pairs:
+        if jnp.issubdtype(checks.dtype_of(leaf), jax.dtypes.prng_key):
+            raise TypeError(f"save_weights: {name} is a random key; save jax.random.key_data of it")
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in pairs}
     if len(arrays) < len(pairs) or "" in arrays:
         raise ValueError("save_weights: params has leaves without a name of their own; expected dicts and tuples")

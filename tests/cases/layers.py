@@ -25,6 +25,7 @@ from fnnet import (
     GroupNorm,
     GRUCell,
     LayerNorm,
+    LowPrecision,
     LSTMCell,
     MaxPool,
     Recurrent,
@@ -187,6 +188,7 @@ NORMALIZATION = [
 ]
 
 RESIDUAL = [
+    LayerCase("LowPrecision", lambda: LowPrecision(Activation(relu)), (5, 3)),
     LayerCase("Residual", lambda: Residual(sequential(Dense(3), tanh)), (5, 3)),
     LayerCase("Residual, projected", lambda: Residual(sequential(LayerNorm(), Dense(4)), Dense(4)), (5, 3)),
     LayerCase("Residual in training", lambda: Residual(Dropout(0.4), Dropout(0.4)), (5, 3), train=True),

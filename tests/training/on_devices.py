@@ -82,7 +82,9 @@ def main() -> None:
     if options.names == ["resumed"]:
         epochs = max(int(path.name) for path in saved.iterdir() if path.name.isdigit()) // (N // BATCH) + 1
         write(options.folder / "one-float64.npz", train(None, "float64", epochs=epochs))
-        write(options.folder / "model-float64.npz", train(MESHES["model"](), "float64", epochs=epochs, checkpoint=saved))
+        write(
+            options.folder / "model-float64.npz", train(MESHES["model"](), "float64", epochs=epochs, checkpoint=saved)
+        )
         return
     for name in options.names:
         mesh, dtype = name.split("-")

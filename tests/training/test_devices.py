@@ -149,6 +149,14 @@ def abstract(**axes: int) -> OnMesh:
     return OnMesh(jax.sharding.AbstractMesh(tuple(axes.values()), tuple(axes)))  # type: ignore[arg-type]
 
 
+def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
+    abstract(data=8).check_batch_size(16)
+    with pytest.raises(
+        ValueError, match="batch_size is 12, but the axis 'data' of the mesh has 8 devices; .* such as 16"
+    ):
+        abstract(data=8).check_batch_size(12)
+
+
 def test_what_is_split_along_which_axis() -> None:
     pair = abstract(data=4, model=2)
     assert pair.split((6, 8)) == jax.P(None, "model")

@@ -29,8 +29,7 @@ def alone(i: int, data: Any, validation: Any) -> Any:
     start, order = jax.random.split(jax.random.fold_in(key(7), setting.pop("seed")))
     cost, optimizer, scale = make(**setting)
     params = [
-        {name: p * scale if name == "w" else p for name, p in layer.items()}
-        for layer in MODEL.init(start, data[0])
+        {name: p * scale if name == "w" else p for name, p in layer.items()} for layer in MODEL.init(start, data[0])
     ]
     return fit(cost, optimizer, tuple(params), data, key=order, validation=validation, **OPTIONS)
 

@@ -10,6 +10,7 @@ from fnnet.backprop.layers import (
     noise,
     normalization,
     pooling,
+    precision,
     recurrent,
     upsampling,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "noise",
     "normalization",
     "pooling",
+    "precision",
     "recurrent",
     "upsampling",
 ]
