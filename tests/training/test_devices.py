@@ -152,7 +152,7 @@ def abstract(**axes: int) -> OnMesh:
 def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
     abstract(data=8).check_batch_size(16)
     with pytest.raises(
-        ValueError, match="batch_size is 12, but the axis 'data' of the mesh has 8 devices; .* such as 16"
+        ValueError, match=r"batch_size is 12, but the axis 'data' of the mesh has 8 devices; .* such as 16"
     ):
         abstract(data=8).check_batch_size(12)
 
