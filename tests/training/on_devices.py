@@ -51,6 +51,27 @@ def train(mesh: Any, dtype: str, **options: Any) -> fnnet.FitResult:
     )
 
 
+def sweep(folder: Path) -> None:
+    """Ten runs on one device and on all of them, which are not a divisor of ten."""
+    settings = fnnet.grid(learning_rate=[0.01, 0.1], seed=range(5))
+
+    def make(learning_rate: Any) -> Any:
+        return COST, optimizers.adam(learning_rate)
+
+    for name, devices, chunk in (("one", jax.devices()[:1], None), ("all", None, 1)):
+        result = fnnet.sweep(
+            make,
+            settings,
+            data("float32"),
+            key=jax.random.key(0),
+            epochs=1,
+            batch_size=16,
+            devices=devices,
+            chunk=chunk,
+        )
+        np.savez(folder / f"sweep-{name}.npz", **dict(named_leaves(result.states.params)), **result.history)
+
+
 def tell(state: fnnet.TrainState, record: dict[str, float]) -> None:
     print("epoch", record["epoch"], flush=True)
 
@@ -88,6 +109,9 @@ def main() -> None:
         return
     for name in options.names:
         mesh, dtype = name.split("-")
+        if mesh == "sweep":
+            sweep(options.folder)
+            continue
         with jax.enable_x64(dtype == "float64"):
             write(options.folder / f"{name}.npz", train(MESHES[mesh](), dtype))
 

@@ -60,7 +60,7 @@ RUNS = ("data-float32", "data-float64", "model-float32", "model-float64")
 def eight_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what eight devices made: one of them, all together, and in four pairs."""
     folder = tmp_path_factory.mktemp("devices")
-    process = start(folder, 8, "one-float32", "one-float64", *RUNS)
+    process = start(folder, 8, "one-float32", "one-float64", *RUNS, "sweep-float32")
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     return folder
@@ -81,6 +81,16 @@ def assert_as_on_one(folder: Path, run: str, one: Path) -> None:
 def test_eight_devices(eight_devices: Path, run: str) -> None:
     """105 updates with dropout, batch normalization and Adam; data 8, and data 4 × model 2."""
     assert_as_on_one(eight_devices, run, eight_devices)
+
+
+@pytest.mark.slow
+def test_a_sweep_over_eight_devices(eight_devices: Path) -> None:
+    """Ten runs: two on some of the devices, one on others."""
+    one, everywhere = (np.load(eight_devices / f"sweep-{name}.npz") for name in ("one", "all"))
+    assert set(one) == set(everywhere)
+    for name, values in one.items():
+        assert len(values) == 10
+        np.testing.assert_allclose(everywhere[name], values, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
