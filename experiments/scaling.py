@@ -4,9 +4,9 @@ Trains a multilayer perceptron 256-512-512-10 on random examples with ``fit(...,
 4, ... devices, and compares the parameters with those of one device. Devices that only share the cores of one CPU, as
 with ``--virtual``, show that the numbers agree and what the splitting costs, and no gain.
 
-On several machines start it on each: under Slurm, Open MPI, on Cloud TPU or Kubernetes with ``--processes 0``; elsewhere with
-``--coordinator ADDRESS:PORT --processes P --process I``, the address that of process 0. Every process makes its own
-part of the examples; only all devices together are then measured.
+On several machines start it on each: under Slurm, Open MPI, Kubernetes and on Cloud TPU with ``--processes 0``;
+elsewhere with ``--coordinator ADDRESS:PORT --processes P --process I``, the address that of process 0. Every process
+makes its own part of the examples; only all devices together are then measured.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def train(config: Config, mesh: Mesh, data: tuple[Any, Any]) -> fnnet.FitResult:
     cost = fnnet.Cost(fnnet.sequential(*layers, fnnet.Dense(10)), fnnet.losses.softmax_cross_entropy)
     return fnnet.fit(
         cost,
-        fnnet.optimizers.adam(1e-3),
+        fnnet.optimizers.momentum(0.1),
         cost.model.init(jax.random.key(config.seed), jnp.asarray(data[0][:1])),
         data,
         key=jax.random.key(config.seed + 1),

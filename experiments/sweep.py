@@ -107,14 +107,13 @@ def draw(rates: Any, accuracy: Any) -> Figure:
     spots = rates[:, None] * np.linspace(0.9, 1.1, last.shape[1])  # seeds side by side, so that none hides another
     left.plot(spots.ravel(), last.ravel(), ".", color="black", markersize=3.5, label="a network")
     left.set(xscale="log", xlabel="learning rate", ylabel="test accuracy", title="After the last epoch", ylim=(0, 1.02))
-    left.legend(frameon=False, fontsize=SMALL, loc="lower left", bbox_to_anchor=(0.0, 0.05))
+    left.legend(frameon=False, fontsize=SMALL, loc="lower center")
     epochs = np.arange(1, accuracy.shape[2] + 1)
     colors = matplotlib_colors(len(rates))
     for rate, values, color in zip(rates, accuracy, colors, strict=True):
         right.fill_between(epochs, values.min(0), values.max(0), color=color, alpha=0.15, linewidth=0)
         right.plot(epochs, values.mean(0), color=color, label=f"{rate:.2g}")
-    right.set(xlabel="epoch", title="By epoch: mean, lowest and highest of the seeds")
-    right.title.set_fontsize(left.title.get_fontsize())
+    right.set(xlabel="epoch", title="By epoch: mean and range")
     right.legend(title="learning rate", frameon=False, fontsize=SMALL, loc="center left", bbox_to_anchor=(1.0, 0.5))
     for ax in (left, right):
         tidy(ax)
