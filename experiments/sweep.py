@@ -43,12 +43,14 @@ class Config:
     """Digits per update."""
     seed: int = 0
     """Seed of everything random."""
+    cpu_devices: int = os.cpu_count() or 1
+    """As how many devices a CPU appears."""
     runs: Path = Path("runs")
     """Folder for the results."""
 
 
 def run(config: Config) -> None:
-    one_device_for_each_core()
+    split_cpu(config.cpu_devices)
     results = Results("sweep", config, config.runs)
     split = data.digits()
     model = fnnet.sequential(fnnet.Flatten(), fnnet.Dense(config.hidden), fnnet.relu, fnnet.Dense(10))
@@ -82,11 +84,11 @@ def run(config: Config) -> None:
     results.summary(f"{networks} networks in {swept.seconds:.2f} s.\n\n{markdown_table(COLUMNS, rows)}")
 
 
-def one_device_for_each_core() -> None:
+def split_cpu(devices: int) -> None:
     """Small networks leave the cores of a CPU idle: the runs of a sweep are shared out among devices, so let each core
     be one. Too late where JAX has started already; nothing to an accelerator."""
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+        jax.config.update("jax_num_cpu_devices", devices)
 
 
 def row_of(rate: float, accuracy: Any, cost: Any) -> list[str]:

@@ -18,7 +18,11 @@ def records(runs: Path, name: str) -> list[dict[str, float]]:
 
 
 def test_sweep(tmp_path: Path) -> None:
-    sweep.run(sweep.Config(rates=2, seeds=2, lowest_rate=1e-4, highest_rate=1e-2, hidden=8, epochs=2, runs=tmp_path))
+    sweep.run(
+        sweep.Config(
+            rates=2, seeds=2, lowest_rate=1e-4, highest_rate=1e-2, hidden=8, epochs=2, cpu_devices=1, runs=tmp_path
+        )
+    )
     rows = records(tmp_path, "sweep")
     assert [row["seed"] for row in rows] == [0, 1, 0, 1]
     assert len({row["cost"] for row in rows}) == 4
@@ -28,7 +32,7 @@ def test_sweep(tmp_path: Path) -> None:
 
 def test_scaling(tmp_path: Path) -> None:
     scaling.run(scaling.Config(hidden=8, examples=64, batch_size=32, epochs=2, runs=tmp_path))
-    (row,) = records(tmp_path, "scaling")
+    row = records(tmp_path, "scaling")[0]
     assert row["data"] == row["processes"] == 1
     assert row["seconds"] > 0
 

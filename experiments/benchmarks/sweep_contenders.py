@@ -45,10 +45,10 @@ def one_program(task: Task) -> Work:
 
 
 def one_after_the_other(task: Task) -> Work:
-    """The program of one network, compiled once and run for each."""
+    """The program of one network with the gradients that ``fit`` uses, compiled once and run for each."""
     import jax
 
-    train, settings, sets = fnnet_training(task)
+    train, settings, sets = fnnet_training(task, value_and_grad=jax.value_and_grad)
     each = [jax.tree.map(lambda values: values[i], settings) for i in range(task.networks)]  # noqa: B023
     program = jax.jit(train).lower(each[0], sets).compile()
 
@@ -58,7 +58,7 @@ def one_after_the_other(task: Task) -> Work:
     return work
 
 
-def fnnet_training(task: Task) -> Any:
+def fnnet_training(task: Task, **options: Any) -> Any:
     """The run of one network as a pure function, all settings, and the data."""
     import jax
     import jax.numpy as jnp
@@ -73,6 +73,7 @@ def fnnet_training(task: Task) -> Any:
         key=jax.random.key(task.seed),
         epochs=task.epochs,
         batch_size=task.batch_size,
+        **options,
     )
     settings = {"learning_rate": jnp.asarray(task.rates()), "seed": jnp.arange(task.networks)}
     x, y = task.data()

@@ -16,6 +16,7 @@ from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.optimizers import Optimizer
 from fnnet.paths import is_weight, map_named
+from fnnet.training import narrow
 from fnnet.training.data import checked_data
 from fnnet.training.epoch import check_batch_size, train_epoch
 from fnnet.training.evaluate import evaluate
@@ -123,6 +124,7 @@ def training(
 
     The arguments are those of ``sweep``; ``setting`` has one number for each name.
     """
+    options = {"value_and_grad": narrow.value_and_grad} | options
 
     def train(setting: Mapping[str, Array], sets: tuple[Batch, Batch | None]) -> tuple[TrainState, dict[str, Array]]:
         data, validation = sets

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, Dropout, accuracy, fit, grid, losses, penalties, sequential, sweep, tanh
+from fnnet import Cost, Dense, Dropout, Residual, accuracy, fit, grid, losses, penalties, sequential, sweep, tanh
 from fnnet.optimizers import adam, sgd
+from fnnet.training import narrow
 from tests.compare import assert_close
-from tests.training.problems import COST, DATA, LABELS, X, key
+from tests.training.problems import COST, DATA, LABELS, PARAMS, X, key
 
 MODEL = sequential(Dense(4), tanh, Dropout(0.3), Dense(3))
 SETTINGS = grid(learning_rate=[0.01, 0.1], decay=[1e-3, 1e-2], seed=[3])
@@ -74,6 +75,24 @@ def test_options_reach_the_epoch() -> None:
     )
     assert result.states.step.tolist() == [4]
     assert result.history["bias"].shape == (1, 2)
+
+
+def test_narrow_layers_have_the_gradients_of_autodiff() -> None:
+    """Also in combinators, and under ``vmap``; layers that are not narrow are left to autodiff."""
+    inner = Residual(sequential(Dense(3), tanh))
+    cost = Cost(sequential(inner, Dense(4, use_bias=False), tanh, Dense(3)), losses.softmax_cross_entropy)
+    changed = narrow.narrowed(cost.model)
+    assert repr(changed).count("Narrow(") == 3
+    assert narrow.narrowed(tanh) is tanh
+    keys = jax.random.split(key(), 2)
+    params = jax.vmap(lambda each: cost.model.init(each, X))(keys)
+    together, expected = (
+        jax.jit(jax.vmap(engine(cost), (0, None)))(params, DATA)
+        for engine in (narrow.value_and_grad, jax.value_and_grad)
+    )
+    assert_close(together, expected, 1e-5)
+    with pytest.raises(ValueError, match=r"x has shape .* but w has shape"):
+        narrow.value_and_grad(COST)(PARAMS, (X[:, :2], LABELS))
 
 
 def test_grid() -> None:
