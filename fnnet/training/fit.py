@@ -81,7 +81,8 @@ def fit(
     stops if it returns True.
 
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
-    compiling), ``compile_seconds`` (in the first epoch; else 0) and the numbers of ``measure``, means over the epoch's
+    compiling), ``compile_seconds`` (in the first epoch; else 0), ``data_seconds`` (of these, how many were spent in
+    waiting for a stream; much of them, and loading is the limit) and the numbers of ``measure``, means over the epoch's
     updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). Two programs are compiled, to
     train and to evaluate, for any number of epochs. The epoch itself is the pure function ``fnnet.train_epoch``:
     compile, ``vmap`` or shard that for whatever this loop does not do.

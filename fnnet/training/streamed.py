@@ -46,12 +46,15 @@ class Streamed:
         measure: Measure | None = None,
         augment: Augmentation | None = None,
         updates: int | None = None,
+        program: Callable[[Any], Any] = lambda function: function,
         put: Callable[[Chunk], Chunk] = jax.device_put,
     ) -> None:
         self.padded = check_padding(stream, cost.model)
         self.cost, self.stream, self.augment, self.put = cost, stream, augment, put
         step = train_step(cost, optimizer, value_and_grad, measure, augment)
-        self.function = jax.jit(partial(train_chunk, step, padded=self.padded), donate_argnums=(0,) if donate else ())
+        self.function = jax.jit(
+            program(partial(train_chunk, step, padded=self.padded)), donate_argnums=(0,) if donate else ()
+        )
         self.compiled: Callable[..., Any] = self.function
         self.chunk_size, self.updates, self.donate = 1, updates, donate
         self.data_seconds = 0.0

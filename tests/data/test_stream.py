@@ -72,6 +72,17 @@ def test_reading_in_one_go_is_reading_by_batches(size: int, start: int, last: An
             assert a.dtype == b.dtype
 
 
+def test_arrays_that_cannot_be_read() -> None:
+    class Damaged:
+        shape, dtype = X.shape, X.dtype
+
+        def __getitem__(self, rows: Any) -> Any:
+            raise OSError("the disk is gone")
+
+    with pytest.raises(RuntimeError, match="batches 0 to 1 could not be read: OSError: the disk is gone"):
+        next(from_arrays(Damaged(), Y, 4).chunks(key(), 0, 2))
+
+
 def test_a_number_that_is_none_is_named_in_a_chunk() -> None:
     bad = X.copy()
     bad[6, 1] = np.inf

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 
 from fnnet import (
     BatchNorm,
+    Checkpoint,
     Cost,
     Dense,
     TrainState,
@@ -80,6 +82,33 @@ def test_going_on_in_the_middle_of_an_epoch() -> None:
     assert_identical(rest[-1].state, parts[-1].state)
     replayed = list(source.batches(parts[1].state, 2))
     assert [len(x) for x, _ in replayed] == [3, 1]
+
+
+def test_a_run_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    """The loader breaks down in the second epoch; the same call again ends with the bits of the uninterrupted run."""
+    pytest.importorskip("orbax.checkpoint")
+
+    class Failing:
+        shape, dtype, left = HOST[0].shape, HOST[0].dtype, 7
+
+        def __getitem__(self, rows: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError("the disk is gone")
+            return HOST[0][rows]
+
+    params = random_params(NETWORK.model, X)
+
+    def run(x: Any, **options: Any) -> Any:
+        stream = from_arrays(x, HOST[1], 3, chunk_bytes=1)
+        return fit(NETWORK, adam(0.1), params, stream, key=key(), epochs=3, **options)
+
+    checkpoint = Checkpoint(tmp_path / "run", updates=1)
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        run(Failing(), checkpoint=checkpoint)
+    resumed, whole = run(HOST[0], checkpoint=checkpoint), run(HOST[0])
+    assert_identical(resumed.state, whole.state)
+    assert resumed.history["cost"] == whole.history["cost"]
 
 
 def test_one_program_whatever_the_batches(caplog: pytest.LogCaptureFixture) -> None:
