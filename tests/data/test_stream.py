@@ -202,15 +202,18 @@ def test_waiting_is_counted() -> None:
 def test_the_thread_ends_however_the_loop_is_left(interruption: Any) -> None:
     closed = []
 
-    def endless() -> Iterator[int]:
-        try:
-            while True:
-                yield 1
-        finally:
+    class Endless:
+        def __iter__(self) -> "Endless":
+            return self
+
+        def __next__(self) -> int:
+            return 1
+
+        def close(self) -> None:
             closed.append(True)
 
     try:
-        with Prefetched(endless(), 2) as items:
+        with Prefetched(Endless(), 2) as items:
             next(items)
             if interruption is not None:
                 raise interruption
