@@ -32,7 +32,7 @@ def save_weights(path: str | Path, params: Params, metadata: Mapping[str, str] |
     for name, leaf in pairs:
         if hasattr(leaf, "dtype") and is_key(leaf):
             raise TypeError(f"save_weights: {name} is a random key; save jax.random.key_data of it")
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in pairs}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in pairs}
     if len(arrays) < len(pairs) or "" in arrays:
         raise ValueError("save_weights: params has leaves without a name of their own; expected dicts and tuples")
     path = Path(path)
