@@ -240,6 +240,7 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves the other writes behind
 def test_a_full_disk(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((10, 20_000)).astype("float32")
     params = {"w": jnp.asarray(np.random.default_rng(1).standard_normal((20_000, 3)), "float32"), "b": jnp.zeros(3)}
