@@ -143,7 +143,7 @@ def fit(
         writers = [
             stack.enter_context(closing(kind(path, resumed_at)))
             for kind, path in ((JsonLines, record), (TensorBoard, tensorboard))
-            if path is not None
+            if path is not None and jax.process_index() == 0
         ]
         loop = Loop(source, validate, patience, callback, writers, saver, search if find_non_finite else None)
         progress, non_finite = loop.run(progress, last)
