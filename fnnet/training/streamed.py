@@ -31,8 +31,7 @@ class Streamed:
 
     The order of an epoch comes from the run's key and the step at which the epoch begins, as that of arrays does.
     ``data_seconds`` is how long the epoch has waited for chunks: much of its seconds, and loading is the limit.
-    Chunks have no more than ``updates`` batches, if that is given. ``put`` brings a chunk to the devices, in the thread
-    that makes it.
+    Chunks have no more than ``updates`` batches, if that is given.
     """
 
     def __init__(
@@ -46,15 +45,12 @@ class Streamed:
         measure: Measure | None = None,
         augment: Augmentation | None = None,
         updates: int | None = None,
-        program: Callable[[Any], Any] = lambda function: function,
-        put: Callable[[Chunk], Chunk] = jax.device_put,
     ) -> None:
         self.padded = check_padding(stream, cost.model)
-        self.cost, self.stream, self.augment, self.put = cost, stream, augment, put
+        self.cost, self.stream, self.augment = cost, stream, augment
         step = train_step(cost, optimizer, value_and_grad, measure, augment)
-        self.function = jax.jit(
-            program(partial(train_chunk, step, padded=self.padded)), donate_argnums=(0,) if donate else ()
-        )
+        function = partial(train_chunk, step, padded=self.padded)
+        self.function = jax.jit(function, donate_argnums=(0,) if donate else ())
         self.compiled: Callable[..., Any] = self.function
         self.chunk_size, self.updates, self.donate = 1, updates, donate
         self.data_seconds = 0.0
@@ -84,7 +80,7 @@ class Streamed:
         most = [n for n in (self.steps, self.updates) if n is not None]
         self.chunk_size = batches_per_chunk(batch, self.stream.chunk_bytes, min(most, default=None))
         chunk = next(chunks([batch], self.chunk_size, self.stream.batch_size))
-        self.compiled, seconds = compile_timed(self.function, state, self.put(chunk))
+        self.compiled, seconds = compile_timed(self.function, state, jax.device_put(chunk))
         return seconds
 
     def parts(self, state: TrainState, place: int) -> Generator[Part, None, None]:
@@ -112,7 +108,7 @@ class Streamed:
     def chunks(self, state: TrainState, place: int) -> Iterator[tuple[Chunk, int, int]]:
         """Chunks on the device, each with its numbers of examples and of updates."""
         for chunk in self.stream.chunks(epoch_key(state, place), place, self.chunk_size):
-            yield self.put(chunk), int(chunk.sizes.sum()), int(chunk.updates)
+            yield jax.device_put(chunk), int(chunk.sizes.sum()), int(chunk.updates)
 
     def batches(self, state: TrainState, place: int) -> Iterator[Batch]:
         for batch in self.stream.batches(epoch_key(state, place), place):
