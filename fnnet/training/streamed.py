@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
-from fnnet.data.chunks import Chunk, batches_per_chunk, chunks
+from fnnet.data.chunks import Chunk, batches_per_chunk, chunks, stacked
 from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
 from fnnet.layers import BatchNorm
 from fnnet.optimizers import Optimizer
 from fnnet.training.data import checked_data
 from fnnet.training.epoch import scan_as_vectors
-from fnnet.training.source import Part, compile_timed
+from fnnet.training.source import Part, augmented, compile_timed
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure, Step, train_step
 from fnnet.types import Array, Batch
@@ -61,13 +61,9 @@ class Streamed:
 
     @property
     def description(self) -> dict[str, Any]:
-        stream = self.stream
-        return {
-            "examples": stream.examples,
-            "batch_size": stream.batch_size,
-            "last": stream.last,
-            "stream": True,
-        }
+        names = ("examples", "batch_size", "last", "chunk_bytes")
+        stream = {name: getattr(self.stream, name) for name in names}
+        return stream | {"shuffle": getattr(self.stream, "shuffle", None), "updates": self.updates}
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -91,6 +87,7 @@ class Streamed:
                 self.data_seconds, made.waited = self.data_seconds + made.waited, 0.0
                 state, metrics = self.compiled(state, chunk)
                 done += updates
+                self.check_steps(done, ended=False)
                 # The next chunk is on its way before the last one is waited for, unless it takes its state away.
                 part, ready = Part(state, metrics, examples, updates), part
                 if self.donate:
@@ -100,9 +97,16 @@ class Streamed:
             if part is not None and not self.donate:
                 yield part
             self.data_seconds += made.waited
+        self.check_steps(done, ended=True)
+
+    def check_steps(self, done: int, *, ended: bool) -> None:
+        """An epoch may not end early, nor go on for ever."""
+        expected = self.steps
+        right = done > 0 if expected is None else (done == expected if ended else done <= expected)
         checks.require(
-            done > 0 and done == (self.steps or done),
-            f"fit: the stream gave {done} batches in this epoch; expected {self.steps or 'at least one'}",
+            right,
+            f"fit: the stream gave {done} batches {'' if ended else 'or more '}in this epoch; "
+            f"expected {expected or 'at least one'}",
         )
 
     def chunks(self, state: TrainState, place: int) -> Iterator[tuple[Chunk, int, int]]:
@@ -111,8 +115,12 @@ class Streamed:
             yield jax.device_put(chunk), int(chunk.sizes.sum()), int(chunk.updates)
 
     def batches(self, state: TrainState, place: int) -> Iterator[Batch]:
-        for batch in self.stream.batches(epoch_key(state, place), place):
-            yield jnp.asarray(batch.x), jnp.asarray(batch.y)
+        size = self.stream.batch_size
+        for i, batch in enumerate(self.stream.batches(epoch_key(state, place), place)):
+            # Filled up as in training: random changes are drawn for all of it.
+            whole = tuple(jnp.asarray(stacked([part], 1, size)[0]) for part in batch)
+            x, y = augmented(self.augment, state, i, (whole[0], whole[1]))
+            yield x[: len(batch.x)], y[: len(batch.x)]
 
 
 def epoch_key(state: TrainState, place: int) -> Array:

@@ -1,5 +1,6 @@
 """Training and evaluating on a stream."""
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -151,6 +152,9 @@ def test_bad_batches_stop_fit_and_end_the_thread() -> None:
         fit(COST, sgd(0.1), PARAMS, from_arrays(HOST[0], np.full(10, 7), 4), key=key())
     with pytest.raises(ValueError, match="fit: the stream gave 1 batches in this epoch; expected 3"):
         fit(COST, sgd(0.1), PARAMS, from_batches([(HOST[0][:4], HOST[1][:4])], 4, examples=12), key=key())
+    endless = from_batches(lambda: itertools.repeat((HOST[0][:4], HOST[1][:4])), 4, examples=12, chunk_bytes=1)
+    with pytest.raises(ValueError, match="fit: the stream gave 4 batches or more in this epoch; expected 3"):
+        fit(COST, sgd(0.1), PARAMS, endless, key=key())
     with pytest.raises(ValueError, match="fit: batch_size, shuffle and drop_last are a stream's own"):
         fit(COST, sgd(0.1), PARAMS, from_arrays(*HOST, 4), key=key(), batch_size=5)
 
@@ -226,6 +230,28 @@ def test_augmentation_is_a_function_of_key_and_step() -> None:
         params = jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(COST)(params, batch))
     assert_close(arrays.params, params, 1e-5)
     assert_close(streamed.params, params, 1e-5)
+
+
+def test_what_is_not_finite_is_found_with_its_changes() -> None:
+    """The batch that is kept is the one that the network saw: changed at random, in the second step."""
+
+    cost = Cost(Dense(1), losses.squared_error)
+    y = np.ones((10, 1), np.float32)
+    params = {"w": jnp.ones((3, 1)), "b": jnp.zeros(1)}
+    for data, options in (
+        (from_arrays(HOST[0], y, 4, shuffle=False), {}),
+        ((X, y), {"batch_size": 4, "shuffle": False}),
+    ):
+        with pytest.warns(RuntimeWarning, match="the cost of epoch 1 is"):
+            result = fit(cost, sgd(1e20), params, data, key=key(), augment=noisy, **options)
+        found = result.non_finite
+        assert found is not None
+        expected = noisy(jax.random.fold_in(jax.random.fold_in(key(), 2), found.step), (X[4 * found.step :][:4], y))[0]
+        np.testing.assert_allclose(found.batch[0], expected, rtol=1e-6)
+
+
+def noisy(key: jax.Array, batch: Any) -> Any:
+    return batch[0] + jax.random.normal(key, batch[0].shape), batch[1]
 
 
 def test_augmentation_may_change_shape_and_dtype() -> None:
