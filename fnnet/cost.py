@@ -92,9 +92,10 @@ def above_zero(counted: Array) -> Array:
 
 def split_weighted(place: str, batch: Any) -> tuple[Array, Array, Array | None]:
     """The inputs, the targets and, if there are, the weights of a batch."""
+    parts: Any = batch
     if not isinstance(batch, (tuple, list)) or len(batch) != 3:
-        return *split_batch(place, batch), None
-    x, target = split_batch(place, batch[:2])
+        return *split_batch(place, parts), None
+    x, target = split_batch(place, parts[:2])
     weights = jnp.asarray(batch[2])
     checks.floating(place, "weights", weights)
     return x, target, weights

@@ -70,6 +70,12 @@ def test_compare_keeps_each_state_and_memory_apart_and_names_the_missing():
     ]  # fmt: skip
 
 
+def test_compare_in_fresh_processes_joins_their_rounds():
+    one, two = (compare({"counting": counting}, 10, 1, processes=n).results["counting"] for n in (1, 2))
+    assert (len(one.seconds), len(two.seconds)) == (1, 2)
+    assert one.value == two.value  # the second process counts from the start
+
+
 @pytest.mark.parametrize(("contender", "error"), [(failing, ZeroDivisionError), (dying, BrokenProcessPool)])
 def test_a_failure_in_a_process_comes_out_with_its_contenders_name(contender, error):
     with pytest.raises(error) as caught:

@@ -35,8 +35,10 @@ PACKAGES = ("jax", "jaxlib", "numpy", "torch")
 class Config:
     part: Literal["forward", "both", "all"] = "all"
     """Forward alone, forward and backward, or first the one and then the other."""
-    rounds: int = 7
-    """Rounds timed of each contender and layer, after the first one."""
+    rounds: int = 3
+    """Rounds timed of each contender and layer in a process, after the first one."""
+    processes: int = 3
+    """Fresh processes of each contender and layer, one after the other."""
     layers: tuple[int, ...] = ()
     """Numbers of the layers, from 0; all, if none is named."""
     output: Path = Path("runs/benchmarks/conv.json")
@@ -56,7 +58,8 @@ def run(config: Config) -> None:
         comparisons = []
         for task in (replace(TASKS[number], part=part) for number in config.layers or range(len(TASKS))):
             with console.status("") as status:
-                comparisons.append((task, compare(CONTENDERS, task, config.rounds, status.update)))
+                taken = compare(CONTENDERS, task, config.rounds, status.update, processes=config.processes)
+            comparisons.append((task, taken))
         console.print(table(part, comparisons))
         kept[part] = [{"task": asdict(task)} | report.as_json(c, REFERENCE) for task, c in comparisons]
         report.write_json(config.output, {"environment": machine, "config": asdict(config), "parts": kept})

@@ -35,15 +35,15 @@ class Task:
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions; the backward pass has twice those of the forward pass."""
+        """Multiplications and additions, as many as without groups; the backward pass has twice the forward pass's."""
         taps = self.kernel ** len(self.image)
-        each = 2 * self.examples * math.prod(self.output) * taps * self.channels * self.filters // self.groups
+        each = 2 * self.examples * math.prod(self.output) * taps * self.channels * self.filters
         return each * (3 if self.part == "both" else 1)
 
     @property
     def repeats(self) -> int:
-        """Times that it is computed in one round, so that a round is long enough to be timed."""
-        return min(max(1, round(4e9 / self.operations)), 200)
+        """Times that it is computed in one round: so many that the first, with cold caches, weighs little."""
+        return min(max(3, round(3e10 / self.operations)), 500)
 
     def arrays(self) -> tuple[Array, Array, Array]:
         """``x (N, *L, C)``, ``w (*A, C / groups, O)`` and ``dy (N, *P, O)``, float32."""

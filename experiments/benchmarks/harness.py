@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+REST = 0.3  # seconds before each round: some libraries' threads go on spinning for a while after their work
+
 Work = Callable[[], float]  # one round of work, finished when it returns; the number is shown, such as the loss reached
 Factory = Callable[[Any], Work]  # prepares the work for a task; imports what it measures, so that it may be missing
 
@@ -51,16 +53,34 @@ class Comparison(NamedTuple):
 
 
 def compare(
-    contenders: Mapping[str, Factory], task: Any, rounds: int, announce: Callable[[str], None] = lambda text: None
+    contenders: Mapping[str, Factory],
+    task: Any,
+    rounds: int,
+    announce: Callable[[str], None] = lambda text: None,
+    *,
+    processes: int = 1,
 ) -> Comparison:
     """Measure ``factory(task)()`` of every contender, once to warm up and then ``rounds`` times.
+
+    With ``processes`` all of it is done that many times in fresh processes: two processes that run the same program
+    differ, in where their memory lies, by more than the rounds of one.
 
     A factory is a function at the top of a module. One that raises ImportError is left out and named; any other
     exception goes through to the caller, with the traceback of the process it happened in. ``announce`` is told
     what is running.
     """
-    if rounds < 1:
-        raise ValueError(f"compare: rounds is {rounds}; expected at least 1")
+    for name, number in (("rounds", rounds), ("processes", processes)):
+        if number < 1:
+            raise ValueError(f"compare: {name} is {number}; expected at least 1")
+    taken = [compared_once(contenders, task, rounds, announce) for _ in range(processes)]
+    return Comparison(
+        {name: joined([one.results[name] for one in taken]) for name in taken[0].results}, taken[0].skipped
+    )
+
+
+def compared_once(
+    contenders: Mapping[str, Factory], task: Any, rounds: int, announce: Callable[[str], None]
+) -> Comparison:
     pools = {name: ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) for name in contenders}
     skipped: dict[str, str] = {}
     samples: dict[str, list[Sample]] = {}
@@ -76,6 +96,7 @@ def compare(
         for number in range(rounds + 1):
             for name in rotated(list(samples), number):
                 announce(f"{name}: {f'round {number} of {rounds}' if number else 'warm-up'}")
+                time.sleep(REST)
                 with naming(name):
                     samples[name].append(pools[name].submit(measure).result())
     finally:
@@ -98,6 +119,12 @@ def rotated(names: list[str], places: int) -> list[str]:
 def summarized(samples: list[Sample]) -> Result:
     first, *rest = samples
     return Result(first.seconds, tuple(sample.seconds for sample in rest), rest[-1].value, rest[-1].peak_mib)
+
+
+def joined(results: list[Result]) -> Result:
+    """The rounds of several processes as one contender's."""
+    seconds = tuple(each for result in results for each in result.seconds)
+    return Result(results[0].first_seconds, seconds, results[-1].value, max(result.peak_mib for result in results))
 
 
 @contextmanager

@@ -45,7 +45,13 @@ class ArrayStream(Stream):
             rows = slice(at, at + count) if order is None else order[at : at + count]
             sizes = np.zeros(size, np.int32)
             sizes[:updates] = np.minimum(self.batch_size, count - np.arange(updates) * self.batch_size)
-            x, y = (self.read(part, rows, count, int(sizes[updates - 1]), size) for part in self.arrays)
+            try:
+                x, y = (self.read(part, rows, count, int(sizes[updates - 1]), size) for part in self.arrays)
+            except Exception as error:
+                raise RuntimeError(
+                    f"data.Stream: batches {first} to {first + updates - 1} could not be read: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
             for i in range(updates if not (all_finite(x) and all_finite(y)) else 0):
                 check_finite(first + i, HostBatch(x[i], y[i]))
             yield Chunk(x, y, sizes, np.int32(updates))

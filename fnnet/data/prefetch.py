@@ -31,7 +31,8 @@ class Prefetched(Generic[T]):
         self.waited = 0.0
         self.queue: Queue[tuple[Callable[[], T]]] = Queue(depth)
         self.stopped = threading.Event()
-        settings = (jax.config.jax_enable_x64, jax.config.jax_default_device)
+        config: Any = jax.config  # names that its type does not tell
+        settings = (config.jax_enable_x64, config.jax_default_device)
         self.thread = threading.Thread(target=self.make, args=(items, settings), name="fnnet prefetch", daemon=True)
         self.thread.start()
 

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -95,7 +95,8 @@ class Saver:
             self.report(wait=True)
         finally:
             self.background.shutdown()
-            self.manager.close()
+            with suppress(Exception):  # of a save that failed, which is told already
+                self.manager.close()
 
     def after_part(self, progress: Progress) -> None:
         if self.checkpoint.updates is not None:

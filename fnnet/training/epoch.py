@@ -110,7 +110,7 @@ def train_part(
         examples = (jnp.minimum(end, full) - start) * batch_size
         if left and not drop_last:
             rows = order[full * batch_size :]
-            carry = jax.lax.cond(end > full, lambda carry: on_rows(*carry, rows), lambda carry: carry, carry)
+            carry = jax.lax.cond(end > full, lambda at: on_rows(at[0], at[1], rows), lambda at: at, carry)
             examples = examples + jnp.where(end > full, left, 0)
         state, sums = carry
         counts = {name: examples if name == "cost" else end - start for name in sums}

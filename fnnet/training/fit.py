@@ -83,7 +83,8 @@ def fit(
     stops if it returns True.
 
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
-    compiling), ``compile_seconds`` (in the first epoch; else 0) and the numbers of ``measure``, means over the epoch's
+    compiling), ``compile_seconds`` (in the first epoch; else 0), ``data_seconds`` (of these, how many were spent in
+    waiting for a stream; much of them, and loading is the limit) and the numbers of ``measure``, means over the epoch's
     updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). Two programs are compiled, to
     train and to evaluate, for any number of epochs. The epoch itself is the pure function ``fnnet.train_epoch``:
     compile, ``vmap`` or shard that for whatever this loop does not do.
@@ -148,7 +149,7 @@ def fit(
         writers = [
             stack.enter_context(closing(kind(path, resumed_at)))
             for kind, path in ((JsonLines, record), (TensorBoard, tensorboard))
-            if path is not None
+            if path is not None and jax.process_index() == 0
         ]
         loop = Loop(source, validate, patience, callback, writers, saver, search if find_non_finite else None)
         progress, non_finite = loop.run(progress, last)

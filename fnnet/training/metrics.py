@@ -41,7 +41,7 @@ def accuracy(prediction: Array, target: Array) -> Array:
     ``(N, C)``, ``-> (N,)``.
     """
     prediction, labels = with_labels("accuracy", prediction, target)
-    return (prediction.argmax(-1).astype(labels.dtype) == labels).astype(prediction.dtype)
+    return (prediction.argmax(-1).astype(jnp.int32) == labels).astype(prediction.dtype)
 
 
 def top_k_accuracy(prediction: Array, target: Array, *, k: int = 5) -> Array:

@@ -39,6 +39,7 @@ def arrays_of(progress: Progress) -> dict[str, Array]:
 def table_of(progress: Progress, run: Mapping[str, Any]) -> dict[str, Any]:
     """All the rest, as JSON, with the shape and the dtype of every array."""
     counted = {name: getattr(progress, name) for name in COUNTED}
+    counted["history"] = {name: list(numbers) for name, numbers in progress.history.items()}  # it grows while we write
     return {"format": FORMAT, "run": dict(run), "arrays": kinds_of(progress), "progress": counted}
 
 

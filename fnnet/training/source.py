@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnnet.cost import Cost
+from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer
 from fnnet.training.epoch import check_batch_size, example_order, take_rows, train_epoch, train_part
 from fnnet.training.state import TrainState
@@ -51,7 +52,7 @@ class Source(Protocol):
         ...
 
     def batches(self, state: TrainState, place: int) -> Iterator[Batch]:
-        """The batches of that rest once more, in the same order, to replay it."""
+        """The batches of that rest once more, in the same order and changed in the same way, to replay it."""
         ...
 
 
@@ -73,11 +74,13 @@ class Arrays:
         updates: int | None = None,
         shuffle: bool = True,
         drop_last: bool = False,
+        augment: Augmentation | None = None,
         **options: Any,
     ) -> None:
         check_batch_size("fit", batch_size, len(data[0]))
         self.data, self.examples, self.donate, self.program = data, len(data[0]), donate, program
         self.batch_size, self.updates, self.shuffle, self.drop_last = batch_size, updates, shuffle, drop_last
+        self.augment = augment
         self.build = partial(
             train_epoch if updates is None else train_part,
             cost,
@@ -85,6 +88,7 @@ class Arrays:
             batch_size=batch_size,
             shuffle=shuffle,
             drop_last=drop_last,
+            augment=augment,
             **options,
         )
 
@@ -124,7 +128,13 @@ class Arrays:
         order = example_order(state._replace(step=state.step - place), self.examples, self.shuffle)
         for i in range(place, self.steps):
             rows = order[i * self.batch_size : (i + 1) * self.batch_size]
-            yield tuple(take_rows(jnp.asarray(a), rows) for a in self.data)  # type: ignore[misc]
+            x, y = (take_rows(jnp.asarray(a), rows) for a in self.data)
+            yield augmented(self.augment, state, i - place, (x, y))
+
+
+def augmented(augment: Augmentation | None, state: TrainState, updates: int, batch: Batch) -> Batch:
+    """The batch as ``train_step`` sees it, so many updates after this state."""
+    return batch if augment is None else augment(state._replace(step=state.step + updates).augmentation_key(), batch)
 
 
 def compile_timed(function: Any, *arguments: Any) -> tuple[Callable[..., Any], float]:

@@ -66,8 +66,8 @@ def validation_of(
     parameters: Callable[[TrainState], Params] | None,
 ) -> Validation:
     if isinstance(data, Stream):
-        first = data.first_batch(state.order_key())
-        checked_data("fit: the first batch of validation", cost, state.params, tuple(first))
+        first: Any = data.first_batch(state.order_key())
+        checked_data("fit: the first batch of validation", cost, state.params, first)
         return StreamValidation(cost, metrics, data, parameters)
     checked = placing.batch(checked_data("fit: validation", cost, state.params, data))
     return ArraysValidation(cost, metrics, checked, parameters)

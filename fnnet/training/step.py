@@ -47,7 +47,7 @@ def train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         if augment is not None:
-            batch = (*augment(state.augmentation_key(), batch[:2]), *batch[2:])  # type: ignore[assignment]
+            batch = (*augment(state.augmentation_key(), batch[:2]), *batch[2:])
         value, grads = value_and_grad(scaled(cost, state.opt_state))(
             state.params, batch, key=state.network_key(), train=True
         )

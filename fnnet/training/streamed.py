@@ -13,14 +13,14 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
-from fnnet.data.chunks import Chunk, batches_per_chunk, chunks
+from fnnet.data.chunks import Chunk, batches_per_chunk, chunks, stacked
 from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
 from fnnet.layers import BatchNorm
 from fnnet.optimizers import Optimizer
 from fnnet.training.data import checked_data
 from fnnet.training.epoch import scan_as_vectors
-from fnnet.training.source import Part, compile_timed
+from fnnet.training.source import Part, augmented, compile_timed
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure, Step, train_step
 from fnnet.types import Array, Batch
@@ -31,8 +31,7 @@ class Streamed:
 
     The order of an epoch comes from the run's key and the step at which the epoch begins, as that of arrays does.
     ``data_seconds`` is how long the epoch has waited for chunks: much of its seconds, and loading is the limit.
-    Chunks have no more than ``updates`` batches, if that is given. ``put`` brings a chunk to the devices, in the thread
-    that makes it.
+    Chunks have no more than ``updates`` batches, if that is given.
     """
 
     def __init__(
@@ -46,12 +45,12 @@ class Streamed:
         measure: Measure | None = None,
         augment: Augmentation | None = None,
         updates: int | None = None,
-        put: Callable[[Chunk], Chunk] = jax.device_put,
     ) -> None:
         self.padded = check_padding(stream, cost.model)
-        self.cost, self.stream, self.augment, self.put = cost, stream, augment, put
+        self.cost, self.stream, self.augment = cost, stream, augment
         step = train_step(cost, optimizer, value_and_grad, measure, augment)
-        self.function = jax.jit(partial(train_chunk, step, padded=self.padded), donate_argnums=(0,) if donate else ())
+        function = partial(train_chunk, step, padded=self.padded)
+        self.function = jax.jit(function, donate_argnums=(0,) if donate else ())
         self.compiled: Callable[..., Any] = self.function
         self.chunk_size, self.updates, self.donate = 1, updates, donate
         self.data_seconds = 0.0
@@ -62,13 +61,9 @@ class Streamed:
 
     @property
     def description(self) -> dict[str, Any]:
-        stream = self.stream
-        return {
-            "examples": stream.examples,
-            "batch_size": stream.batch_size,
-            "last": stream.last,
-            "stream": True,
-        }
+        names = ("examples", "batch_size", "last", "chunk_bytes")
+        stream = {name: getattr(self.stream, name) for name in names}
+        return stream | {"shuffle": getattr(self.stream, "shuffle", None), "updates": self.updates}
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -81,7 +76,7 @@ class Streamed:
         most = [n for n in (self.steps, self.updates) if n is not None]
         self.chunk_size = batches_per_chunk(batch, self.stream.chunk_bytes, min(most, default=None))
         chunk = next(chunks([batch], self.chunk_size, self.stream.batch_size))
-        self.compiled, seconds = compile_timed(self.function, state, self.put(chunk))
+        self.compiled, seconds = compile_timed(self.function, state, jax.device_put(chunk))
         return seconds
 
     def parts(self, state: TrainState, place: int) -> Generator[Part, None, None]:
@@ -92,6 +87,7 @@ class Streamed:
                 self.data_seconds, made.waited = self.data_seconds + made.waited, 0.0
                 state, metrics = self.compiled(state, chunk)
                 done += updates
+                self.check_steps(done, ended=False)
                 # The next chunk is on its way before the last one is waited for, unless it takes its state away.
                 part, ready = Part(state, metrics, examples, updates), part
                 if self.donate:
@@ -101,19 +97,30 @@ class Streamed:
             if part is not None and not self.donate:
                 yield part
             self.data_seconds += made.waited
+        self.check_steps(done, ended=True)
+
+    def check_steps(self, done: int, *, ended: bool) -> None:
+        """An epoch may not end early, nor go on for ever."""
+        expected = self.steps
+        right = done > 0 if expected is None else (done == expected if ended else done <= expected)
         checks.require(
-            done > 0 and done == (self.steps or done),
-            f"fit: the stream gave {done} batches in this epoch; expected {self.steps or 'at least one'}",
+            right,
+            f"fit: the stream gave {done} batches {'' if ended else 'or more '}in this epoch; "
+            f"expected {expected or 'at least one'}",
         )
 
     def chunks(self, state: TrainState, place: int) -> Iterator[tuple[Chunk, int, int]]:
         """Chunks on the device, each with its numbers of examples and of updates."""
         for chunk in self.stream.chunks(epoch_key(state, place), place, self.chunk_size):
-            yield self.put(chunk), int(chunk.sizes.sum()), int(chunk.updates)
+            yield jax.device_put(chunk), int(chunk.sizes.sum()), int(chunk.updates)
 
     def batches(self, state: TrainState, place: int) -> Iterator[Batch]:
-        for batch in self.stream.batches(epoch_key(state, place), place):
-            yield jnp.asarray(batch.x), jnp.asarray(batch.y)
+        size = self.stream.batch_size
+        for i, batch in enumerate(self.stream.batches(epoch_key(state, place), place)):
+            # Filled up as in training: random changes are drawn for all of it.
+            whole = tuple(jnp.asarray(stacked([part], 1, size)[0]) for part in batch)
+            x, y = augmented(self.augment, state, i, (whole[0], whole[1]))
+            yield x[: len(batch.x)], y[: len(batch.x)]
 
 
 def epoch_key(state: TrainState, place: int) -> Array:

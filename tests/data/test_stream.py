@@ -72,6 +72,17 @@ def test_reading_in_one_go_is_reading_by_batches(size: int, start: int, last: An
             assert a.dtype == b.dtype
 
 
+def test_arrays_that_cannot_be_read() -> None:
+    class Damaged:
+        shape, dtype = X.shape, X.dtype
+
+        def __getitem__(self, rows: Any) -> Any:
+            raise OSError("the disk is gone")
+
+    with pytest.raises(RuntimeError, match="batches 0 to 1 could not be read: OSError: the disk is gone"):
+        next(from_arrays(Damaged(), Y, 4).chunks(key(), 0, 2))
+
+
 def test_a_number_that_is_none_is_named_in_a_chunk() -> None:
     bad = X.copy()
     bad[6, 1] = np.inf
@@ -191,15 +202,18 @@ def test_waiting_is_counted() -> None:
 def test_the_thread_ends_however_the_loop_is_left(interruption: Any) -> None:
     closed = []
 
-    def endless() -> Iterator[int]:
-        try:
-            while True:
-                yield 1
-        finally:
+    class Endless:
+        def __iter__(self) -> "Endless":
+            return self
+
+        def __next__(self) -> int:
+            return 1
+
+        def close(self) -> None:
             closed.append(True)
 
     try:
-        with Prefetched(endless(), 2) as items:
+        with Prefetched(Endless(), 2) as items:
             next(items)
             if interruption is not None:
                 raise interruption

@@ -45,16 +45,12 @@ def breaking_update(rate: float) -> Optimizer:
     return Optimizer(lambda params: jnp.zeros((), jnp.int32), update)
 
 
-IDENTITY = {"w": jnp.ones((1, 1)), "b": jnp.zeros(1)}
 STILL = sgd(0.0)
 
 
 def run(layers: tuple[Any, ...], loss: Any = losses.squared_error, optimizer: Any = STILL, **options: Any) -> FitResult:
     model = sequential(*layers)
-    params = tuple(IDENTITY if isinstance(layer, Dense) else {} for layer in model.layers)
-    params = tuple(
-        (IDENTITY, {}) if p == {} and hasattr(model.layers[i], "layers") else p for i, p in enumerate(params)
-    )
+    params = jax.tree.map(lambda p: jnp.full_like(p, p.ndim == 2), model.init(key(), INPUTS))  # identities
     options = {"epochs": 3, "batch_size": 2, "key": key()} | options
     return fit(Cost(model, loss), optimizer, params, DATA, **options)
 
@@ -104,9 +100,9 @@ def test_backward_by_hand() -> None:
 
 def test_the_step_can_be_made_again(tmp_path: Path) -> None:
     """Order and dropout are those of the run: from the report alone, and from its file, the cost is the bad one."""
-    layers = (Dropout(0.5), breaks_forward, Dense(1))
+    layers = (Dropout(0.5), lambda x: jnp.where(x == 2 * BAD, jnp.nan, x), Dense(1))  # 13, if it is not dropped
     with pytest.warns(RuntimeWarning):
-        result = run(layers)
+        result = run(layers, key=key(1), epochs=9)
     found, cost = result.non_finite, Cost(sequential(*layers), losses.squared_error)
     assert found is not None
     again = cost(found.state.params, found.batch, key=found.state.network_key(), train=True)

@@ -76,4 +76,4 @@ def test_validation_of_averaged_parameters() -> None:
     with pytest.raises(ValueError, match="averaged_params: the optimizer keeps 0 averages of the parameters"):
         fit(COST, sgd(0.5), PARAMS, DATA, key=key(), validate_on=averaged_params, **options)
     with pytest.raises(ValueError, match=r"fit: validate_on needs validation data; pass validation=\(x, y\)"):
-        fit(COST, optimizer, PARAMS, DATA, key=key(), validate_on=averaged_params)
+        fit(COST, optimizer, PARAMS, DATA, key=key(), batch_size=5, validate_on=averaged_params)

@@ -1,8 +1,10 @@
 """Training and evaluating on a stream."""
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ import pytest
 
 from fnnet import (
     BatchNorm,
+    Checkpoint,
     Cost,
     Dense,
     TrainState,
@@ -33,7 +36,9 @@ from tests.compare import assert_close, assert_identical
 from tests.training.problems import COST, DATA, LABELS, NETWORK, PARAMS, X, key
 
 HOST = (np.asarray(X), np.asarray(LABELS))
-EACH = 4 * 3 * 4 + 4 * 4  # bytes of a batch of four
+EACH = 3 * 4 + 4  # bytes of an example
+# Batch size and batches per chunk: a last batch of 3 of 7, alone in its chunk or not, and a chunk that is not full.
+DIVISIONS = pytest.mark.parametrize(("batch_size", "per_chunk"), [(7, 1), (7, 64), (4, 2)])
 CLASSES = Cost(Dense(3), losses.softmax_cross_entropy, penalties.l2(0.1))
 
 
@@ -42,19 +47,18 @@ def threads() -> list[str]:
 
 
 @pytest.mark.parametrize("engine", [jax.value_and_grad, backprop.value_and_grad], ids=["autodiff", "by hand"])
-@pytest.mark.parametrize("per_chunk", [1, 2, 64])
-def test_a_stream_teaches_what_arrays_teach(engine: Any, per_chunk: int) -> None:
-    """The last batch of two included, whether it stands alone in a chunk or not."""
+@DIVISIONS
+def test_a_stream_teaches_what_arrays_teach(engine: Any, batch_size: int, per_chunk: int) -> None:
     options = {"key": key(), "epochs": 3, "value_and_grad": engine, "measure": gradient_norms}
-    stream = from_arrays(*HOST, 4, chunk_bytes=per_chunk * EACH)
+    stream = from_arrays(*HOST, batch_size, chunk_bytes=per_chunk * batch_size * EACH)
     streamed, arrays = (
         fit(CLASSES, adam(0.05), PARAMS, data, **options, **more)
-        for data, more in ((stream, {}), (DATA, {"batch_size": 4}))
+        for data, more in ((stream, {}), (DATA, {"batch_size": batch_size}))
     )
     assert_close(streamed.state.params, arrays.state.params, 1e-5)
     for name in ("cost", "gradient_norm w"):
         np.testing.assert_allclose(streamed.history[name], arrays.history[name], rtol=1e-5)
-    assert streamed.history["step"] == arrays.history["step"] == [3, 6, 9]
+    assert streamed.history["step"] == arrays.history["step"]
     assert set(streamed.history) - set(arrays.history) == {"data_seconds"}
     assert threads() == []
 
@@ -82,8 +86,35 @@ def test_going_on_in_the_middle_of_an_epoch() -> None:
     assert [len(x) for x, _ in replayed] == [3, 1]
 
 
+def test_a_run_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    """The loader breaks down in the second epoch; the same call again ends with the bits of the uninterrupted run."""
+    pytest.importorskip("orbax.checkpoint")
+
+    class Failing:
+        shape, dtype, left = HOST[0].shape, HOST[0].dtype, 7
+
+        def __getitem__(self, rows: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError("the disk is gone")
+            return HOST[0][rows]
+
+    params = random_params(NETWORK.model, X)
+
+    def run(x: Any, **options: Any) -> Any:
+        stream = from_arrays(x, HOST[1], 3, chunk_bytes=1)
+        return fit(NETWORK, adam(0.1), params, stream, key=key(), epochs=3, **options)
+
+    checkpoint = Checkpoint(tmp_path / "run", updates=1)
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        run(Failing(), checkpoint=checkpoint)
+    resumed, whole = run(HOST[0], checkpoint=checkpoint), run(HOST[0])
+    assert_identical(resumed.state, whole.state)
+    assert resumed.history["cost"] == whole.history["cost"]
+
+
 def test_one_program_whatever_the_batches(caplog: pytest.LogCaptureFixture) -> None:
-    stream = from_arrays(*HOST, 4, chunk_bytes=2 * EACH)
+    stream = from_arrays(*HOST, 4, chunk_bytes=2 * 4 * EACH)
     fit(CLASSES, sgd(0.1), PARAMS, stream, key=key(), epochs=1)  # small programs, of keys and such, are known now
     with jax.log_compiles(), caplog.at_level("WARNING"):
         fit(CLASSES, sgd(0.2), PARAMS, stream, key=key(), epochs=3, validation=stream)
@@ -121,6 +152,9 @@ def test_bad_batches_stop_fit_and_end_the_thread() -> None:
         fit(COST, sgd(0.1), PARAMS, from_arrays(HOST[0], np.full(10, 7), 4), key=key())
     with pytest.raises(ValueError, match="fit: the stream gave 1 batches in this epoch; expected 3"):
         fit(COST, sgd(0.1), PARAMS, from_batches([(HOST[0][:4], HOST[1][:4])], 4, examples=12), key=key())
+    endless = from_batches(lambda: itertools.repeat((HOST[0][:4], HOST[1][:4])), 4, examples=12, chunk_bytes=1)
+    with pytest.raises(ValueError, match="fit: the stream gave 4 batches or more in this epoch; expected 3"):
+        fit(COST, sgd(0.1), PARAMS, endless, key=key())
     with pytest.raises(ValueError, match="fit: batch_size, shuffle and drop_last are a stream's own"):
         fit(COST, sgd(0.1), PARAMS, from_arrays(*HOST, 4), key=key(), batch_size=5)
 
@@ -152,10 +186,10 @@ def test_the_record_says_that_loading_is_the_limit() -> None:
     assert history["data_seconds"][0] > 0.7 * history["seconds"][0]
 
 
-@pytest.mark.parametrize("per_chunk", [1, 2, 64])
-def test_evaluation_on_a_stream(per_chunk: int) -> None:
+@DIVISIONS
+def test_evaluation_on_a_stream(batch_size: int, per_chunk: int) -> None:
     chosen = {"accuracy": accuracy, "confusion": metrics.confusion_matrix}
-    stream = from_arrays(*HOST, 4, chunk_bytes=per_chunk * EACH)
+    stream = from_arrays(*HOST, batch_size, chunk_bytes=per_chunk * batch_size * EACH)
     streamed = evaluate_stream(CLASSES, chosen)(PARAMS, stream)
     arrays = evaluate(CLASSES, chosen)(PARAMS, DATA)
     assert_close(streamed, arrays, 1e-6)
@@ -196,6 +230,28 @@ def test_augmentation_is_a_function_of_key_and_step() -> None:
         params = jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(COST)(params, batch))
     assert_close(arrays.params, params, 1e-5)
     assert_close(streamed.params, params, 1e-5)
+
+
+def test_what_is_not_finite_is_found_with_its_changes() -> None:
+    """The batch that is kept is the one that the network saw: changed at random, in the second step."""
+
+    cost = Cost(Dense(1), losses.squared_error)
+    y = np.ones((10, 1), np.float32)
+    params = {"w": jnp.ones((3, 1)), "b": jnp.zeros(1)}
+    for data, options in (
+        (from_arrays(HOST[0], y, 4, shuffle=False), {}),
+        ((X, y), {"batch_size": 4, "shuffle": False}),
+    ):
+        with pytest.warns(RuntimeWarning, match="the cost of epoch 1 is"):
+            result = fit(cost, sgd(1e20), params, data, key=key(), augment=noisy, **options)
+        found = result.non_finite
+        assert found is not None
+        expected = noisy(jax.random.fold_in(jax.random.fold_in(key(), 2), found.step), (X[4 * found.step :][:4], y))[0]
+        np.testing.assert_allclose(found.batch[0], expected, rtol=1e-6)
+
+
+def noisy(key: jax.Array, batch: Any) -> Any:
+    return batch[0] + jax.random.normal(key, batch[0].shape), batch[1]
 
 
 def test_augmentation_may_change_shape_and_dtype() -> None:

@@ -22,7 +22,7 @@ def network_params() -> Any:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8", "bool"])
 def test_what_is_saved_is_loaded(tmp_path: Path, dtype: str) -> None:
     """To the bit, in the structure of the shapes; layers without parameters included."""
-    params = jax.tree.map(lambda p: (10 * p).astype(dtype), network_params())
+    params = jax.tree.map(lambda p: (10 * p).astype(dtype), (*network_params(), {"scale": jnp.ones(())}))
     save_weights(tmp_path / "weights", params)
     assert_identical(load_weights(tmp_path / "weights", jax.eval_shape(lambda: params)), params)
     assert os.listdir(tmp_path) == ["weights"]
