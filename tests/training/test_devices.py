@@ -43,6 +43,12 @@ def start_two(folder: Path, *arguments: str) -> list["subprocess.Popen[str]"]:
     return [start(folder, 2, *arguments, *options, "--process", str(i)) for i in range(2)]
 
 
+def said(process: "subprocess.Popen[str]", word: str) -> None:
+    """Waits for a line that begins so."""
+    assert process.stdout is not None
+    assert any(line.startswith(word) for line in process.stdout), process.communicate()
+
+
 @pytest.fixture
 def ended() -> Iterator[list[Any]]:
     """Processes that do not outlive their test."""
@@ -110,7 +116,7 @@ def test_two_processes_of_two_devices(eight_devices: Path, tmp_path: Path, ended
 def test_a_killed_process_ends_the_other_with_an_error(tmp_path: Path, ended: list[Any], killed: int) -> None:
     """Process 0 is the one that coordinates; either may go."""
     ended += start_two(tmp_path, "endless")
-    assert ended[1 - killed].stdout.readline().startswith("epoch")
+    said(ended[1 - killed], "epoch")
     ended[killed].send_signal(signal.SIGKILL)
     began = time.monotonic()
     _, errors = ended[1 - killed].communicate(timeout=SECONDS)
@@ -126,7 +132,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_on_other_devices(tmp_path: Pat
     pytest.importorskip("orbax.checkpoint")
     ended += start_two(tmp_path, "saving")
     for _ in range(2):
-        assert ended[0].stdout.readline().startswith("saved")
+        said(ended[0], "saved")
     ended[1].send_signal(signal.SIGKILL)
     ended[0].communicate(timeout=SECONDS)
     assert ended[0].returncode != 0
@@ -165,6 +171,24 @@ def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
         ValueError, match=r"batch_size is 12, but the axis 'data' of the mesh has 8 devices; .* such as 16"
     ):
         abstract(data=8).check_batch_size(12)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([5, 6], r"fit: the processes have \[5, 6\] examples, in their order; expected as many in each: give all 5"),
+        (
+            [5, 5],
+            r"fit: each process has 5 examples, 10 in all, which 4 devices cannot share evenly; leave out 2 of them",
+        ),
+    ],
+)
+def test_parts_of_the_data_that_do_not_fit_are_refused(
+    lengths: list[int], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jax.experimental.multihost_utils.process_allgather", lambda own: np.array(lengths))
+    with pytest.raises(ValueError, match=message):
+        abstract(data=4).check_parts((np.zeros((5, 2)), np.zeros(5)), 2)
 
 
 def test_what_is_split_along_which_axis() -> None:
