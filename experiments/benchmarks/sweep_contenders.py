@@ -117,7 +117,8 @@ def flax_steps(task: Task) -> Work:
         params = init(jax.random.key(number), x[:1])
         state = TrainState.create(apply_fn=network.apply, params=params, tx=adam)
         rate = jnp.asarray(rates[number])
-        generator, costs = np.random.default_rng(number), []
+        generator = np.random.default_rng(number)
+        costs: list[Any] = []
         for _ in range(task.epochs):
             order, costs = generator.permutation(len(x)), []
             for rows in order.reshape(-1, task.batch_size):

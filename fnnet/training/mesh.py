@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -70,7 +71,7 @@ class OnMesh:
         return jax.tree.map(self.placed, state, self.of_state(state))
 
     def placed(self, array: Any, sharding: NamedSharding) -> jax.Array:
-        if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
             data = self.placed(jax.random.key_data(array), sharding)
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
         if not array.is_fully_addressable:  # from an earlier run on several processes
@@ -150,7 +151,7 @@ class OnMesh:
 
     def of_state(self, state: TrainState) -> Any:
         """Of each array of a train state, where it lies."""
-        everywhere = self.sharding(PartitionSpec())
+        everywhere: Any = self.sharding(PartitionSpec())
         return TrainState(self.of_arrays(state.params), self.of_arrays(state.opt_state), everywhere, everywhere)
 
     def of_arrays(self, tree: Any) -> Any:

@@ -53,7 +53,7 @@ def source_of(
     checks.positive_integer("fit", "batch_size", batch_size)
     placing.check_batch_size(batch_size)
     arrays = placing.batch(checked_data("fit", cost, state.params, data, augment))
-    options = options | batching | {"batch_size": batch_size, "value_and_grad": placing.engine(value_and_grad)}
+    options |= {**batching, "batch_size": batch_size, "value_and_grad": placing.engine(value_and_grad)}
     return Arrays(cost, optimizer, arrays, program=placing.program, augment=augment, **options)
 
 

@@ -37,7 +37,7 @@ def alone(i: int, data: Any, validation: Any) -> Any:
 
 @pytest.mark.usefixtures("x64")
 def test_a_run_is_what_fit_gives() -> None:
-    """In float64, so that rounding is all that may differ; learning rate, penalty, scale and seed are those of the last run."""
+    """In float64, so that rounding is all that may differ; every number of the setting counts."""
     data, validation = ((x.astype("float64"), y) for x, y in (DATA, VALIDATION))
     together = sweep(make, SETTINGS, data, key=key(7), validation=validation, **OPTIONS)
     assert together.history.keys() == {"cost", "validation_cost", "validation_accuracy"}
