@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import fnnet
 from fnnet import Checkpoint, Cost, Dense, losses, optimizers, relu, sequential
 from fnnet.paths import named_leaves
+from fnnet.training.mesh import OnMesh
 
 MESHES: dict[str, Callable[[], Any]] = {
     "one": lambda: None,
@@ -72,6 +73,18 @@ def sweep(folder: Path) -> None:
         np.savez(folder / f"sweep-{name}.npz", **dict(named_leaves(result.states.params)), **result.history)
 
 
+def check_places(mesh: str, state: fnnet.TrainState) -> None:
+    """That the numbers are not all everywhere, which would give the same ones."""
+    if mesh == "one":
+        return
+    x, y = data("float32")
+    x, _ = OnMesh.checked(MESHES[mesh]()).batch((x[: N // jax.process_count()], y[: N // jax.process_count()]))
+    assert x.addressable_shards[0].data.shape == (N // jax.device_count(), D)
+    w, moment = state.params[0]["w"], state.opt_state.m[0]["w"]
+    for array in (w, moment):
+        assert array.addressable_shards[0].data.shape == (D, 16 if mesh == "data" else 8), array.sharding
+
+
 def tell(state: fnnet.TrainState, record: dict[str, float]) -> None:
     print("epoch", record["epoch"], flush=True)
 
@@ -113,7 +126,9 @@ def main() -> None:
             sweep(options.folder)
             continue
         with jax.enable_x64(dtype == "float64"):
-            write(options.folder / f"{name}.npz", train(MESHES[mesh](), dtype))
+            result = train(MESHES[mesh](), dtype)
+            check_places(mesh, result.state)
+            write(options.folder / f"{name}.npz", result)
 
 
 def write(path: Path, result: fnnet.FitResult) -> None:
