@@ -113,7 +113,7 @@ def meshes_of(config: Config) -> Any:
 
 
 def train(config: Config, mesh: Mesh, data: tuple[Any, Any]) -> fnnet.FitResult:
-    layers = [layer for _ in range(2) for layer in (fnnet.Dense(config.hidden), fnnet.relu)]
+    layers = [layer for _ in range(2) for layer in (fnnet.Dense(config.hidden), fnnet.tanh)]
     cost = fnnet.Cost(fnnet.sequential(*layers, fnnet.Dense(10)), fnnet.losses.softmax_cross_entropy)
     return fnnet.fit(
         cost,
