@@ -119,6 +119,6 @@ from jax._src import xla_bridge
 assert dict(jax.config.values) == before
 assert not xla_bridge._backends, "a backend was started"
 import sys
-assert not {"optax", "flax", "matplotlib", "sklearn"} & set(sys.modules)
+assert not {"optax", "flax", "matplotlib", "sklearn", "orbax", "safetensors", "tensorboardX"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)
