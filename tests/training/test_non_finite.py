@@ -60,7 +60,7 @@ FAULTS: list[tuple[tuple[Any, ...], dict[str, Any], str, str]] = [
     ((Dense(1), breaks_forward, Dense(1)), {}, "forward", "layer 1, Activation"),
     ((Dropout(0.0), NESTED, Dense(1)), {}, "forward", "layer 1.1, Activation"),
     ((Dense(1),), {"loss": loss_breaks}, "forward", "the loss"),
-    ((Dense(1), breaks_backward, Dense(1)), {}, "backward", "layer 1, Activation"),
+    ((Dense(1), breaks_backward, Dense(1), breaks_backward, Dense(1)), {}, "backward", "layer 3, Activation"),
     ((Dense(1),), {"optimizer": breaking_update(0.0)}, "update", "the optimizer"),
 ]
 
@@ -100,11 +100,12 @@ def test_backward_by_hand() -> None:
 
 def test_the_step_can_be_made_again(tmp_path: Path) -> None:
     """Order and dropout are those of the run: from the report alone, and from its file, the cost is the bad one."""
-    layers = (Dropout(0.5), lambda x: jnp.where(x == 2 * BAD, jnp.nan, x), Dense(1))  # 13, if it is not dropped
+    layers = (Dropout(0.75), lambda x: jnp.where(x == 4 * BAD, jnp.nan, x), Dense(1))  # 13, if it is not dropped
     with pytest.warns(RuntimeWarning):
-        result = run(layers, key=key(1), epochs=9)
+        result = run(layers, epochs=50)
     found, cost = result.non_finite, Cost(sequential(*layers), losses.squared_error)
     assert found is not None
+    assert found.where.startswith("layer 1, Activation")
     again = cost(found.state.params, found.batch, key=found.state.network_key(), train=True)
     assert not np.isfinite(float(again))
     found.save(tmp_path / "bad")
