@@ -100,9 +100,9 @@ def test_backward_by_hand() -> None:
 
 def test_the_step_can_be_made_again(tmp_path: Path) -> None:
     """Order and dropout are those of the run: from the report alone, and from its file, the cost is the bad one."""
-    layers = (Dropout(0.75), lambda x: jnp.where(x == 4 * BAD, jnp.nan, x), Dense(1))  # 13, if it is not dropped
+    layers = (Dropout(0.875), lambda x: jnp.where(x == 8 * BAD, jnp.nan, x), Dense(1))  # 13, if it is not dropped
     with pytest.warns(RuntimeWarning):
-        result = run(layers, epochs=50)
+        result = run(layers, epochs=100)
     found, cost = result.non_finite, Cost(sequential(*layers), losses.squared_error)
     assert found is not None
     assert found.where.startswith("layer 1, Activation")
