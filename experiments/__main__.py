@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "accuracy": "experiments.accuracy",
     "regularization": "experiments.regularization",
     "landscape": "experiments.landscape",
+    "gradient_flow_in_time": "experiments.gradient_flow_in_time",
 }
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ def checked_data(place: str, cost: Cost, params: Params, data: Batch) -> tuple[A
     finite(place, "x", x)
     finite(place, "y", y)
     try:
-        prediction = jax.eval_shape(cost.model.apply, params, x)
-        # Abstract predictions, actual targets: the loss looks at their values and computes nothing.
+        # Abstract parameters and predictions, actual data: layers and loss look at its values and compute nothing.
+        prediction = jax.eval_shape(lambda p: cost.model.apply(p, x), params)
         jax.eval_shape(lambda p: cost.mean_loss(p, y), prediction)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnnet import backprop, checks
+from fnnet import backprop
 from fnnet.cost import Cost
 from fnnet.layers import Sequential
 from fnnet.optimizers import Optimizer
 from fnnet.paths import named_leaves
-from fnnet.training.snapshot import is_key, raw
+from fnnet.training.snapshot import raw
 from fnnet.training.state import TrainState
 from fnnet.training.step import train_step
 from fnnet.training.weights import save_weights
@@ -139,5 +139,5 @@ def described(passed: Passed) -> str:
 
 
 def all_finite(tree: Any) -> Array:
-    floats = [leaf for leaf in jax.tree.leaves(tree) if not is_key(leaf) and checks.is_float(leaf)]
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats] or [jnp.array(True)]).all()
