@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, Dropout, FitResult, Optimizer, backprop, fit, load_weights, losses, sequential
+from fnnet import Cost, Dense, Dropout, Embedding, FitResult, Optimizer, backprop, fit, load_weights, losses, sequential
 from fnnet.optimizers import sgd, skip_non_finite
 from tests.compare import assert_identical
 from tests.training.problems import key
@@ -130,6 +130,16 @@ def test_what_was_saved_before_stays(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning):
         run((Dense(1),), optimizer=breaking_update(0.0), batch_size=5, checkpoint=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "non_finite_6.safetensors"]
+
+
+def test_parameters_that_no_cost_showed() -> None:
+    """Every row of an embedding is used once in an epoch: what made it NaN is older than the first bad cost."""
+    model, tokens = sequential(Embedding(20, 2), breaks_backward, Dense(1)), jnp.arange(20)
+    params = jax.tree.map(lambda p: jnp.full_like(p, BAD), model.init(key(), tokens))
+    with pytest.warns(
+        RuntimeWarning, match=r"after 10 updates, update, in an epoch before, .*: not finite is 0\.table"
+    ):
+        fit(Cost(model, losses.squared_error), STILL, params, (tokens, DATA[1]), key=key(), batch_size=2)
 
 
 def test_without_the_search() -> None:
