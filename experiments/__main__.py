@@ -18,6 +18,10 @@ EXPERIMENTS = {
     "accuracy": "experiments.accuracy",
     "regularization": "experiments.regularization",
     "landscape": "experiments.landscape",
+    "gradient_flow_in_time": "experiments.gradient_flow_in_time",
+    "sequence_digits": "experiments.sequence_digits",
+    "adding_problem": "experiments.adding_problem",
+    "characters": "experiments.characters",
     "sweep": "experiments.sweep",
     "scaling": "experiments.scaling",
 }

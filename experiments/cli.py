@@ -50,7 +50,7 @@ def keep_compiled_programs() -> None:
     In ``fnnet/compiled`` of the user's cache directory, or where ``JAX_COMPILATION_CACHE_DIR`` says;
     ``JAX_ENABLE_COMPILATION_CACHE=false`` does without.
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(caches / "fnnet" / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

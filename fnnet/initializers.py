@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from fnnet.checks import require
-from fnnet.types import Array, DType, Shape
+from fnnet.spectrum import scaled_to_radius
+from fnnet.types import Array, DType, Initializer, Shape
 
 
 def zeros(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
@@ -26,6 +27,15 @@ def zeros(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
 def ones(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
     """All ones. The key is not used."""
     return jnp.ones(shape, dtype)
+
+
+def identity(key: Array, shape: Shape, dtype: DType = jnp.float32, *, scale: float = 1.0) -> Array:
+    """``scale`` times the identity, of a matrix that is not square its upper left part. The key is not used.
+
+    As the recurrent matrix of an ``RNNCell`` of ReLU, it keeps what it carries: the IRNN of Le, Jaitly and Hinton 2015.
+    """
+    require(len(shape) == 2, f"initializers.identity: shape is {shape}; expected two axes")
+    return scale * jnp.eye(shape[0], shape[1], dtype=dtype)
 
 
 def normal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, stddev: float = 0.01) -> Array:
@@ -82,6 +92,23 @@ def orthogonal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, gain: fl
     q, r = jnp.linalg.qr(jax.random.normal(key, tall, dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32))
     q = q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)
     return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
+
+
+def with_spectral_radius(
+    key: Array, shape: Shape, dtype: DType = jnp.float32, *, radius: float = 1.0, draw: Initializer = lecun_normal
+) -> Array:
+    """What ``draw`` draws, a square matrix, scaled so that its eigenvalue of largest modulus has ``|λ| = radius``.
+
+    For recurrent matrices: with an ``RNNCell``'s linearized at 0, signals die out below 1 and grow above. Source:
+    Jaeger 2001, "The echo state approach to analysing and training recurrent neural networks". Low-precision dtypes
+    are computed in float32.
+    """
+    require(
+        len(shape) == 2 and shape[0] == shape[1],
+        f"initializers.with_spectral_radius: shape is {shape}; expected a square matrix, which alone has eigenvalues",
+    )
+    wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    return scaled_to_radius(draw(key, shape, wide), radius).astype(dtype)
 
 
 def fans(shape: Shape) -> tuple[int, int]:

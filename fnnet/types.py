@@ -36,7 +36,7 @@ class Shaped(Protocol):
 class Initializer(Protocol):
     """Draws a parameter of a given shape and dtype. Must be hashable: it is part of a layer's configuration."""
 
-    def __call__(self, key: Array, shape: Shape, dtype: DType) -> Array: ...
+    def __call__(self, key: Array, shape: Shape, dtype: DType, /) -> Array: ...
 
 
 @runtime_checkable

@@ -34,8 +34,13 @@ UNIFORM = [
     (initializers.he_uniform, KERNEL, 2 / 180),
     (initializers.lecun_uniform, KERNEL, 1 / 180),
 ]
-CONSTANT = [initializers.zeros, initializers.ones]
-EVERY = [*CONSTANT, initializers.orthogonal, *(f for f, shape, _ in NORMAL + UNIFORM if shape == SHAPE)]
+CONSTANT = [initializers.zeros, initializers.ones, initializers.identity]
+EVERY = [
+    *CONSTANT,
+    initializers.orthogonal,
+    initializers.with_spectral_radius,
+    *(f for f, shape, _ in NORMAL + UNIFORM if shape == SHAPE),
+]
 
 
 def draw(function: Initializer, shape: tuple[int, ...]) -> np.ndarray:
@@ -91,15 +96,28 @@ def test_orthogonal_is_drawn_uniformly() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_shape_and_dtype(function: Initializer, dtype: str) -> None:
     with jax.enable_x64(dtype == "float64"):
-        drawn = jax.eval_shape(lambda: function(jax.random.key(0), (3, 2), jnp.dtype(dtype)))
-        assert (drawn.shape, drawn.dtype) == ((3, 2), jnp.dtype(dtype))
+        drawn = jax.eval_shape(lambda: function(jax.random.key(0), (3, 3), jnp.dtype(dtype)))
+        assert (drawn.shape, drawn.dtype) == ((3, 3), jnp.dtype(dtype))
 
 
 @pytest.mark.parametrize("function", EVERY[len(CONSTANT) :], ids=lambda f: f.__name__)
 def test_the_key_decides(function: Initializer) -> None:
-    one, same, other = (function(jax.random.key(seed), (3, 2), jnp.float32) for seed in (0, 0, 1))
+    one, same, other = (function(jax.random.key(seed), (3, 3), jnp.float32) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
+
+
+def test_identity() -> None:
+    np.testing.assert_array_equal(draw(bind(initializers.identity, scale=0.5), (2, 3)), [[0.5, 0, 0], [0, 0.5, 0]])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("origin", [initializers.lecun_normal, initializers.orthogonal])
+def test_spectral_radius(origin: Initializer) -> None:
+    w = initializers.with_spectral_radius(jax.random.key(0), (20, 20), jnp.float64, radius=1.1, draw=origin)
+    np.testing.assert_allclose(np.abs(np.linalg.eigvals(w)).max(), 1.1, rtol=1e-12)
+    other = np.asarray(origin(jax.random.key(0), (20, 20), jnp.float64))
+    np.testing.assert_allclose(w / w[0, 0], other / other[0, 0], rtol=1e-12)  # only scaled
 
 
 def test_every_initializer_is_tested() -> None:
@@ -117,3 +135,11 @@ def test_undefined_fans_are_refused(function: Initializer, shape: Any) -> None:
 def test_orthogonal_refuses_a_vector() -> None:
     with pytest.raises(ValueError, match=r"initializers.orthogonal: shape is \(3,\); expected at least two axes"):
         initializers.orthogonal(jax.random.key(0), (3,))
+
+
+@pytest.mark.parametrize(
+    ("function", "shape"), [(initializers.identity, (3,)), (initializers.with_spectral_radius, (3, 2))]
+)
+def test_what_is_no_matrix_is_refused(function: Initializer, shape: Any) -> None:
+    with pytest.raises(ValueError, match=rf"initializers.{function.__name__}: shape is \({shape[0]}, ?2?\); expected"):  # type: ignore[attr-defined]
+        function(jax.random.key(0), shape, jnp.float32)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import mutants
-from experiments.mutations import CHECKERS, MUTANTS, Mutant, Point, Subject
+from experiments.mutations import CHECKERS, MUTANTS, Mutant, Point, Subject, attention
 from experiments.mutations.checkers import pullback, value, variables_of
 
 SEEDS = 0, 1
@@ -64,6 +64,15 @@ def test_healthy_rules_pass_and_mutants_are_killed(subject: Subject) -> None:
                     assert difference(gradient(subject, point), healthy) > 1e-6, f"{mutant.name} breaks nothing"
                     assert by_fnnet(subject, point), f"{mutant.name} lives"
         assert difference(gradient(subject, point), healthy) == 0, "a table was not restored"
+
+
+@pytest.mark.parametrize("subject", [attention.PLAIN, attention.CAUSAL, attention.ROTARY], ids=lambda s: s.name)
+def test_attention_written_anew_is_healthy(subject: Subject) -> None:
+    """So that what is found in its mutants is their fault, and not the way they are written."""
+    point = subject.at(0)
+    healthy = gradient(subject, point)
+    with attention.mutant("none", subject, attention.plainly()).applied():
+        assert difference(gradient(subject, point), healthy) < 1e-13
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -74,10 +74,11 @@ FLOORS = [
     ["types"],
     ["binding", "paths"],
     ["checks"],
+    ["spectrum"],
     ["activations", "initializers", "penalties", "projections", "data"],
-    ["losses", "convolution", "cells"],
+    ["losses", "convolution", "cells", "attention"],
     ["layers"],
-    ["cost"],
+    ["cost", "exchange"],
     ["backprop"],
     ["optimizers"],
     ["training"],
@@ -122,6 +123,6 @@ from jax._src import xla_bridge
 assert dict(jax.config.values) == before
 assert not xla_bridge._backends, "a backend was started"
 import sys
-assert not {"optax", "flax", "matplotlib", "sklearn"} & set(sys.modules)
+assert not {"optax", "flax", "matplotlib", "sklearn", "orbax", "safetensors", "tensorboardX"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -3,7 +3,7 @@
 784-128-10 on data in MNIST's shapes, ReLU, softmax cross-entropy, Adam, batches of 32, 256 and 2048. ``ratio`` is the
 median over the rounds of a contender's seconds divided by those of fnnet from memory in the same round: above 1, fnnet
 from memory is faster; of ``fnnet-stream``, what streaming costs. At the end, how long it takes from the start of a
-process to the first epoch done, with a cold and a warm compilation cache.
+process to the first update done, with a cold and a warm compilation cache.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def throughputs(comparison: Comparison, task: Task) -> str:
 
 def start_table(starts: dict[str, Start]) -> Table:
     rows = Table(
-        "", "import", "first epoch", "both", title="\nseconds from the start of a process", box=box.SIMPLE_HEAD
+        "", "import", "first update", "both", title="\nseconds from the start of a process", box=box.SIMPLE_HEAD
     )
     rows.title_justify = "left"
     for name, times in starts.items():

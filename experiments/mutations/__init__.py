@@ -1,9 +1,17 @@
 """Deliberate faults in hand-written derivatives, for gradient checkers to find: ``MUTANTS``, one line each."""
 
-from experiments.mutations import activations, costs, images, layers, losses
+from experiments.mutations import activations, attention, costs, images, layers, losses, recurrence
 from experiments.mutations.checkers import CHECKERS
 from experiments.mutations.mutant import Mutant, Point, Subject
 
-MUTANTS: tuple[Mutant, ...] = (*layers.MUTANTS, *images.MUTANTS, *activations.MUTANTS, *losses.MUTANTS, *costs.MUTANTS)
+MUTANTS: tuple[Mutant, ...] = (
+    *layers.MUTANTS,
+    *images.MUTANTS,
+    *recurrence.MUTANTS,
+    *attention.MUTANTS,
+    *activations.MUTANTS,
+    *losses.MUTANTS,
+    *costs.MUTANTS,
+)
 
 __all__ = ["CHECKERS", "MUTANTS", "Mutant", "Point", "Subject"]

@@ -58,7 +58,8 @@ class Subject:
         rng = np.random.default_rng(seed)
         x = self.x(rng)
         layer: Layer = self.model.model if isinstance(self.model, Cost) else self.model
-        shapes = jax.eval_shape(layer.init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, jnp.float32))
+        kind = jnp.int32 if np.issubdtype(x.dtype, np.integer) else jnp.float32
+        shapes = jax.eval_shape(layer.init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, kind))
         params = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape) / np.sqrt(leaf.shape[0]), shapes)
         key = jax.random.key(seed) if self.train else None
         return Point(params, x if self.target is None else (x, self.target(rng)), key)

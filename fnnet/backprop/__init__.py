@@ -11,7 +11,8 @@ from fnnet.backprop.cells import CELL_RULES, CellRule
 from fnnet.backprop.cost import grad, value_and_grad
 from fnnet.backprop.custom_vjp import as_custom_vjp
 from fnnet.backprop.layers import RULES
-from fnnet.backprop.layers.recurrent import scan_vjp
+from fnnet.backprop.layers.attention import attend_vjp
+from fnnet.backprop.layers.scans import SCAN_RULES, ScanRule, scan_vjp
 from fnnet.backprop.losses import FUSED_GRADIENTS, LOSS_GRADIENTS
 from fnnet.backprop.penalties import PENALTY_GRADIENTS
 from fnnet.backprop.rule import Rule, vjp
@@ -23,10 +24,13 @@ __all__ = [
     "LOSS_GRADIENTS",
     "PENALTY_GRADIENTS",
     "RULES",
+    "SCAN_RULES",
     "ActivationRule",
     "CellRule",
     "Rule",
+    "ScanRule",
     "as_custom_vjp",
+    "attend_vjp",
     "grad",
     "scan_vjp",
     "value_and_grad",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -57,7 +58,7 @@ class ArrayStream(Stream):
             yield Chunk(x, y, sizes, np.int32(updates))
 
     def order(self, key: Array) -> NumpyArray | None:
-        return np.asarray(jax.random.permutation(key, self.examples)) if self.shuffle else None  # type: ignore[arg-type]
+        return permutation(key, self.examples or 0) if self.shuffle else None
 
     def read(self, part: Rows, rows: Any, count: int, last: int, size: int) -> NumpyArray:
         """``(size, batch_size, ...)``, the last batch filled up with repetitions of its ``last`` real examples."""
@@ -99,12 +100,24 @@ def from_arrays(
     )
 
     def make(key: Array, start: int) -> Iterator[Any]:
-        order = np.asarray(jax.random.permutation(key, examples)) if shuffle else None
+        order = permutation(key, examples) if shuffle else None
         for at in range(start * batch_size, examples, batch_size):
             rows = slice(at, min(at + batch_size, examples)) if order is None else order[at : at + batch_size]
             yield x[rows], y[rows]
 
     return ArrayStream(make, batch_size, examples, last, **options, arrays=(x, y), shuffle=shuffle)
+
+
+def permutation(key: Array, examples: int) -> NumpyArray:
+    """``jax.random.permutation(key, examples)``, the same numbers sorted by NumPy: several times as fast on CPU.
+
+    Positions are sorted by random numbers of 32 bits, and again by new ones until ``3 log₂ N`` bits are used.
+    """
+    order = np.arange(examples, dtype=np.int32)
+    for _ in range(math.ceil(3 * math.log(max(1, examples)) / math.log(2**32 - 1))):
+        key, of_round = jax.random.split(key)
+        order = order[np.argsort(np.asarray(jax.random.bits(of_round, (examples,), np.uint32)), kind="stable")]
+    return order
 
 
 def len_of(name: str, rows: Rows) -> int:

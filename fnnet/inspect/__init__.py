@@ -1,6 +1,7 @@
 """What happens inside a network, as pure functions of the model, its parameters and inputs."""
 
 from fnnet.inspect.activations import layer_outputs
+from fnnet.inspect.gradient_flow import GradientFlow, carry_jacobians, gradient_flow
 from fnnet.inspect.landscape import (
     PathDirections,
     cost_plane,
@@ -10,16 +11,23 @@ from fnnet.inspect.landscape import (
     project_on,
 )
 from fnnet.inspect.updates import gradient_norms, update_norms, update_ratios
+from fnnet.spectrum import scaled_to_radius, singular_values, spectral_radius
 
 __all__ = [
+    "GradientFlow",
     "PathDirections",
+    "carry_jacobians",
     "cost_plane",
     "filter_normalized",
+    "gradient_flow",
     "gradient_norms",
     "layer_outputs",
     "path_directions",
     "plane_point",
     "project_on",
+    "scaled_to_radius",
+    "singular_values",
+    "spectral_radius",
     "update_norms",
     "update_ratios",
 ]

@@ -2,16 +2,22 @@
 
 from fnnet.layers.activation import Activation
 from fnnet.layers.affine import Affine
+from fnnet.layers.attention import MultiHeadAttention
 from fnnet.layers.combinators import Residual, Sequential, sequential
 from fnnet.layers.convolution import Conv, ConvTranspose
 from fnnet.layers.dense import Dense
+from fnnet.layers.embedding import Embedding
 from fnnet.layers.flatten import Flatten
 from fnnet.layers.folding import fold_batch_norm
 from fnnet.layers.noise import Dropout, GaussianNoise
 from fnnet.layers.normalization import BatchNorm, GroupNorm, LayerNorm
 from fnnet.layers.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from fnnet.layers.positions import LearnedPositions, SinusoidalPositions
 from fnnet.layers.precision import LowPrecision
 from fnnet.layers.recurrent import Bidirectional, Recurrent
+from fnnet.layers.segments import Checkpointed
+from fnnet.layers.transformer import transformer_block
+from fnnet.layers.truncated import Truncated
 from fnnet.layers.upsampling import Upsample
 
 __all__ = [
@@ -20,22 +26,29 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "Bidirectional",
+    "Checkpointed",
     "Conv",
     "ConvTranspose",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "GaussianNoise",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GroupNorm",
     "LayerNorm",
+    "LearnedPositions",
     "LowPrecision",
     "MaxPool",
+    "MultiHeadAttention",
     "Recurrent",
     "Residual",
     "Sequential",
+    "SinusoidalPositions",
+    "Truncated",
     "Upsample",
     "fold_batch_norm",
     "sequential",
+    "transformer_block",
 ]

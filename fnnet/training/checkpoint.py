@@ -32,7 +32,11 @@ class Checkpoint:
     whole or not at all. The last ``keep`` are kept, and the one with the lowest validation cost.
 
     ``step`` goes on from that checkpoint rather than from the last, and removes the later ones. ``on_saved(step)`` is
-    called when a checkpoint is on disk for certain.
+    called, between two epochs, when a checkpoint is complete and summed up: from then on no kill can lose it.
+
+    ``fit`` raises a ``CheckpointError`` where the directory cannot be written, and where the checkpoint to go on from
+    is damaged, not of this kind, or of another cost, key, batch size or tree of parameters: what differs is named, and
+    so is the last checkpoint before it that would do. Nothing that was saved is removed then.
     """
 
     directory: str | Path

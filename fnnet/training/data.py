@@ -28,8 +28,8 @@ def checked_data(
     finite(place, "y", y)
     try:
         if augment is None:
-            prediction = jax.eval_shape(cost.model.apply, params, x)
-            # Abstract predictions, actual targets: the loss looks at their values and computes nothing.
+            # Abstract parameters and predictions, actual data: layers and loss look at its values and compute nothing.
+            prediction = jax.eval_shape(lambda p: cost.model.apply(p, x), params)
             jax.eval_shape(lambda p: cost.mean_loss(p, y), prediction)
         else:
             changed = jax.eval_shape(augment, jax.random.key(0), (x, y))

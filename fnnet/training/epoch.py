@@ -96,13 +96,14 @@ def train_part(
         full, left = divmod(len(x), batch_size)
         order = example_order(state._replace(step=state.step - start), len(x), shuffle)
 
-        def on_rows(state: TrainState, sums: Metrics, rows: Array) -> tuple[TrainState, Metrics]:
+        def on_rows(carry: tuple[TrainState, Metrics], rows: Array) -> tuple[TrainState, Metrics]:
+            state, sums = carry
             state, metrics = step(state, (take_rows(x, rows), take_rows(y, rows)))
             metrics |= {"cost": metrics["cost"] * len(rows)}
             return state, {name: total + metrics[name].astype(total.dtype) for name, total in sums.items()}
 
         def on_batch(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            return on_rows(*carry, jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size))
+            return on_rows(carry, jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size))
 
         shapes = jax.eval_shape(step, state, (x[:batch_size], y[:batch_size]))[1]
         carry = state, {name: jnp.zeros((), checks.at_least_float32(metric)) for name, metric in shapes.items()}
@@ -110,7 +111,7 @@ def train_part(
         examples = (jnp.minimum(end, full) - start) * batch_size
         if left and not drop_last:
             rows = order[full * batch_size :]
-            carry = jax.lax.cond(end > full, lambda at: on_rows(at[0], at[1], rows), lambda at: at, carry)
+            carry = jax.lax.cond(end > full, lambda carry: on_rows(carry, rows), lambda carry: carry, carry)
             examples = examples + jnp.where(end > full, left, 0)
         state, sums = carry
         counts = {name: examples if name == "cost" else end - start for name in sums}

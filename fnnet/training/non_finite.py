@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnnet import backprop, checks
+from fnnet import backprop
 from fnnet.cost import Cost
 from fnnet.layers import Sequential
 from fnnet.optimizers import Optimizer
 from fnnet.paths import named_leaves
-from fnnet.training.snapshot import is_key, raw
+from fnnet.training.snapshot import raw
 from fnnet.training.state import TrainState
 from fnnet.training.step import train_step
 from fnnet.training.weights import save_weights
@@ -62,7 +62,11 @@ def first_non_finite(
         return {"grads finite": all_finite(grads), "updates finite": all_finite(updates)}
 
     step = jax.jit(train_step(cost, optimizer, value_and_grad, finite))
-    for batch in batches:
+    for i, batch in enumerate(batches):
+        bad = not_finite(state.params) if i == 0 else []
+        if bad:  # rows of an embedding, say, that no cost of an earlier epoch depended on
+            where = f"an epoch before, whose cost did not show it: not finite is {', '.join(bad)}"
+            return NonFinite(int(state.step), "update", where, state, batch)
         after, metrics = step(state, batch)
         if not bool(jnp.isfinite(metrics["cost"])):
             return NonFinite(int(state.step), "forward", forward_fault(cost, state, batch), state, batch)
@@ -122,8 +126,7 @@ def backward_fault(
             return described(each)
     # No layer by itself: what the engine takes together, or the penalty. Its own gradient tells the tensors.
     _, grads = value_and_grad(cost)(state.params, batch, key=state.network_key(), train=True)
-    bad = [name for name, grad in named_leaves(grads) if not bool(all_finite(grad))]
-    return f"the gradient of {', '.join(bad) or 'the cost, when compiled'}"
+    return f"the gradient of {', '.join(not_finite(grads)) or 'the cost, when compiled'}"
 
 
 def pulled_back(each: Passed, dy: Array, *, by_hand: bool) -> tuple[Any, Any]:
@@ -138,6 +141,10 @@ def described(passed: Passed) -> str:
     return f"layer {passed.name}, {passed.layer!r}"
 
 
+def not_finite(tree: Params) -> list[str]:
+    return [name for name, leaf in named_leaves(tree) if not bool(all_finite(leaf))]
+
+
 def all_finite(tree: Any) -> Array:
-    floats = [leaf for leaf in jax.tree.leaves(tree) if not is_key(leaf) and checks.is_float(leaf)]
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats] or [jnp.array(True)]).all()

@@ -14,10 +14,12 @@ from fnnet import (
     AvgPool,
     BatchNorm,
     Bidirectional,
+    Checkpointed,
     Conv,
     ConvTranspose,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     GaussianNoise,
     GlobalAvgPool,
@@ -25,12 +27,16 @@ from fnnet import (
     GroupNorm,
     GRUCell,
     LayerNorm,
+    LearnedPositions,
     LowPrecision,
     LSTMCell,
     MaxPool,
+    MultiHeadAttention,
     Recurrent,
     Residual,
     RNNCell,
+    SinusoidalPositions,
+    Truncated,
     Upsample,
     activations,
     bind,
@@ -66,6 +72,19 @@ class LayerCase:
     def options(self) -> dict[str, Any]:
         """The keyword arguments of ``apply``; a key made anew at each call, as a key is used once."""
         return {"key": jax.random.key(7) if self.train else None, "train": self.train}
+
+
+@dataclass(frozen=True)
+class TokenCase(LayerCase):
+    """A layer of integers from 0 to ``entries − 1``; only its parameters have a dtype to choose."""
+
+    entries: int = 1
+
+    def x(self, dtype: Any) -> jax.Array:
+        return jnp.asarray(np.random.default_rng(SEED).integers(0, self.entries, self.shape), jnp.int32)
+
+    def params(self, dtype: Any) -> Any:
+        return jax.tree.map(lambda p: p.astype(dtype), super().params(dtype))
 
 
 def of_activation(
@@ -145,6 +164,8 @@ OTHERS = [
     LayerCase("Recurrent of GRUCell, reset before", lambda: Recurrent(GRUCell(3, reset_after=False)), (2, 4, 2)),
     LayerCase("Recurrent of LSTMCell, reversed", lambda: Recurrent(LSTMCell(3), reverse=True), (2, 4, 2)),
     LayerCase("Bidirectional", lambda: Bidirectional(GRUCell(2), other=LSTMCell(2)), (2, 3, 2)),
+    LayerCase("Truncated", lambda: Truncated(Recurrent(GRUCell(3)), 2, 3), (2, 5, 2)),
+    LayerCase("Checkpointed", lambda: Checkpointed(Recurrent(LSTMCell(3)), 2), (2, 5, 2)),
     LayerCase("CustomVJP", lambda: as_custom_vjp(sequential(Dense(4), tanh)), (5, 3)),
 ]
 
@@ -195,6 +216,20 @@ RESIDUAL = [
     LayerCase("Residual in Sequential", lambda: sequential(Residual(Dense(3)), Residual(Dense(3)), tanh), (5, 3)),
 ]
 
+EVERYTHING: dict[str, Any] = {"head_features": 2, "causal": True, "rotary": True, "use_bias": False, "block": 2}
+
+ATTENTION = [
+    LayerCase("MultiHeadAttention", lambda: MultiHeadAttention(2), (2, 3, 4)),
+    LayerCase("MultiHeadAttention with everything", lambda: MultiHeadAttention(3, **EVERYTHING), (2, 5, 3)),
+    LayerCase("SinusoidalPositions", lambda: SinusoidalPositions(), (2, 3, 5)),
+    LayerCase("LearnedPositions", lambda: LearnedPositions(4), (2, 3, 2)),
+]
+
+OF_TOKENS = [
+    TokenCase("Embedding", lambda: Embedding(5, 3), (2, 4), entries=5),
+    TokenCase("Embedding of one token", lambda: Embedding(3, 2), (), entries=3),
+]
+
 ACTIVATIONS = [*ELEMENTWISE, *ALONG_AXIS]
-NOT_ELEMENTWISE = [*OTHERS, *POOLING, *NORMALIZATION, *RESIDUAL, *ALONG_AXIS]  # where axes can be mistaken
+NOT_ELEMENTWISE = [*OTHERS, *POOLING, *NORMALIZATION, *RESIDUAL, *ATTENTION, *ALONG_AXIS]  # where axes can be mistaken
 LAYERS = [*NOT_ELEMENTWISE, *ELEMENTWISE]

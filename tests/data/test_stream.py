@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fnnet.data import Stream, from_arrays, from_batches
+from fnnet.data.arrays import permutation
 from fnnet.data.chunks import batches_per_chunk, chunks
 from fnnet.data.prefetch import Prefetched
 
@@ -40,6 +41,12 @@ def test_arrays_in_the_order_of_train_epoch() -> None:
     assert labels(stream, 1) != labels(stream)
     assert all((b.x[:, 0] == 3 * b.y).all() for b in stream.batches(key()))
     assert (stream.steps, stream.examples) == (3, 10)
+
+
+@pytest.mark.parametrize("examples", [1, 2, 1000, 5000])
+def test_the_permutation_is_that_of_jax(examples: int) -> None:
+    """With one round of sorting, and with two."""
+    np.testing.assert_array_equal(permutation(key(3), examples), jax.random.permutation(key(3), examples))
 
 
 def test_the_last_batch() -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, Dropout, FitResult, Optimizer, backprop, fit, load_weights, losses, sequential
+from fnnet import Cost, Dense, Dropout, Embedding, FitResult, Optimizer, backprop, fit, load_weights, losses, sequential
 from fnnet.optimizers import sgd, skip_non_finite
 from tests.compare import assert_identical
 from tests.training.problems import key
@@ -60,7 +60,7 @@ FAULTS: list[tuple[tuple[Any, ...], dict[str, Any], str, str]] = [
     ((Dense(1), breaks_forward, Dense(1)), {}, "forward", "layer 1, Activation"),
     ((Dropout(0.0), NESTED, Dense(1)), {}, "forward", "layer 1.1, Activation"),
     ((Dense(1),), {"loss": loss_breaks}, "forward", "the loss"),
-    ((Dense(1), breaks_backward, Dense(1)), {}, "backward", "layer 1, Activation"),
+    ((Dense(1), breaks_backward, Dense(1), breaks_backward, Dense(1)), {}, "backward", "layer 3, Activation"),
     ((Dense(1),), {"optimizer": breaking_update(0.0)}, "update", "the optimizer"),
 ]
 
@@ -100,11 +100,12 @@ def test_backward_by_hand() -> None:
 
 def test_the_step_can_be_made_again(tmp_path: Path) -> None:
     """Order and dropout are those of the run: from the report alone, and from its file, the cost is the bad one."""
-    layers = (Dropout(0.5), lambda x: jnp.where(x == 2 * BAD, jnp.nan, x), Dense(1))  # 13, if it is not dropped
+    layers = (Dropout(0.875), lambda x: jnp.where(x == 8 * BAD, jnp.nan, x), Dense(1))  # 13, if it is not dropped
     with pytest.warns(RuntimeWarning):
-        result = run(layers, key=key(1), epochs=9)
+        result = run(layers, epochs=100)
     found, cost = result.non_finite, Cost(sequential(*layers), losses.squared_error)
     assert found is not None
+    assert found.where.startswith("layer 1, Activation")
     again = cost(found.state.params, found.batch, key=found.state.network_key(), train=True)
     assert not np.isfinite(float(again))
     found.save(tmp_path / "bad")
@@ -129,6 +130,16 @@ def test_what_was_saved_before_stays(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning):
         run((Dense(1),), optimizer=breaking_update(0.0), batch_size=5, checkpoint=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "non_finite_6.safetensors"]
+
+
+def test_parameters_that_no_cost_showed() -> None:
+    """Every row of an embedding is used once in an epoch: what made it NaN is older than the first bad cost."""
+    model, tokens = sequential(Embedding(20, 2), breaks_backward, Dense(1)), jnp.arange(20)
+    params = jax.tree.map(lambda p: jnp.full_like(p, BAD), model.init(key(), tokens))
+    with pytest.warns(
+        RuntimeWarning, match=r"after 10 updates, update, in an epoch before, .*: not finite is 0\.table"
+    ):
+        fit(Cost(model, losses.squared_error), STILL, params, (tokens, DATA[1]), key=key(), batch_size=2)
 
 
 def test_without_the_search() -> None:

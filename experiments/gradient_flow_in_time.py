@@ -1,0 +1,156 @@
+"""How far do gradients reach through time? The norm of ∂h_T/∂h_t for five spectral radii, beside its bound.
+
+Recurrences whose recurrent matrices have spectral radius 0.5, 0.9, 1, 1.1 and 1.5, from normal random inputs: linear
+with a normal matrix (a scaled orthogonal one, for which the norm is exactly the radius to the power T − t), linear with
+a matrix that is not normal, tanh, GRU and LSTM, whose gates have a scaled orthogonal matrix each. The norm is that of
+the whole carry, (h, c) of an LSTM, at every step exactly, by the product of the Jacobians; the bound is the product of
+their norms. Everything in float64. Exits with status 1 if a norm exceeds its bound, or if a linear recurrence with a
+normal matrix does not grow by exactly its radius per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fnnet
+from experiments import gradient_flow_pictures
+from experiments.cli import ExperimentError
+from experiments.results import Results, console
+from experiments.tables import TableRows, markdown_table, rich_table
+from fnnet import GRUCell, LSTMCell, Recurrent, RNNCell, bind, initializers, inspect
+from fnnet.cells import Cell
+
+ROUNDING = 1e-9  # relative; of products of a few dozen matrices in float64
+
+
+@dataclass(frozen=True)
+class Config:
+    features: int = 64
+    """Entries of the hidden state."""
+    steps: int = 50
+    """Steps from the first carry to the last, T."""
+    radii: tuple[float, ...] = (0.5, 0.9, 1.0, 1.1, 1.5)
+    """Spectral radii of the recurrent matrices."""
+    inputs: float = 0.1
+    """Standard deviation of the inputs."""
+    seed: int = 0
+    """Seed of the parameters and the inputs."""
+    runs: Path = Path("runs")
+    """Folder for the results."""
+
+
+class Flow(NamedTuple):
+    """Of one recurrence, by steps back ``T − t = 0 ... T``: the norm of ``∂h_T/∂h_t`` and its bound."""
+
+    norms: Any
+    bounds: Any
+
+    @property
+    def slope(self) -> float:
+        """The growth of the logarithm of the norm per step back, over the second half."""
+        logs = np.log(self.norms)
+        middle = len(logs) // 2
+        return float((logs[-1] - logs[middle]) / (len(logs) - 1 - middle))
+
+
+Flows = Mapping[str, Mapping[float, Flow]]  # by recurrence, by radius
+
+
+def cells(features: int, radius: float) -> dict[str, Cell]:
+    normal: Any = bind(initializers.orthogonal, gain=radius)
+    not_normal: Any = bind(initializers.with_spectral_radius, radius=radius)
+    return {
+        "linear, normal": RNNCell(features, fnnet.identity, w_h_init=normal),
+        "linear, not normal": RNNCell(features, fnnet.identity, w_h_init=not_normal),
+        "tanh": RNNCell(features, w_h_init=normal),
+        "GRU": GRUCell(features, w_h_init=normal),
+        "LSTM": LSTMCell(features, w_h_init=normal),
+        "LSTM, forget bias 4": LSTMCell(features, forget_bias=4.0, w_h_init=normal),
+    }
+
+
+EXACT = "linear, normal"
+
+
+def run(config: Config) -> int:
+    if min(config.radii, default=0) <= 0 or config.steps < 4:
+        raise ExperimentError(
+            f"radii is {config.radii} and steps {config.steps}; expected numbers above 0, and at least 4 steps"
+        )
+    results = Results("gradient_flow_in_time", config, config.runs)
+    with jax.enable_x64(True):
+        flows = measure(config)
+    for name, by_radius in flows.items():
+        for radius, flow in by_radius.items():
+            results.record(recurrence=name, radius=radius, norms=flow.norms.tolist(), bounds=flow.bounds.tolist())
+    console.print(rich_table(*table_of(flows, config)))
+    results.figure("flow", gradient_flow_pictures.flows(flows))
+    wrong = faults(flows)
+    console.print("\n".join(wrong) if wrong else VERDICT, style="bold red" if wrong else "bold green", highlight=False)
+    results.summary("\n\n".join([markdown_table(*table_of(flows, config)), *(wrong or [VERDICT])]))
+    return 1 if wrong else 0
+
+
+VERDICT = "every norm is below its bound; linear with a normal matrix, it grows by exactly the radius per step"
+
+
+def measure(config: Config) -> Flows:
+    """The flow of every recurrence at every radius: an example each, one program for each recurrence."""
+    input_key, init_key = jax.random.split(jax.random.key(config.seed))
+    x = config.inputs * jax.random.normal(input_key, (1, config.steps, config.features), jnp.float64)
+    flows: dict[str, dict[float, Flow]] = {}
+    for radius in config.radii:
+        for name, cell in cells(config.features, radius).items():
+            layer = Recurrent(cell)
+            params = layer.init(jax.random.clone(init_key), x)  # the same draw, scaled
+            found = flow_of(Recurrent(plain(cell)), params, x)
+            flows.setdefault(name, {})[radius] = Flow(*(np.asarray(each[::-1, 0]) for each in found))
+    return flows
+
+
+def plain(cell: Any) -> Cell:
+    """The cell without its initializers, on which what it computes does not depend: one trace for all radii."""
+    options = {"activation": cell.activation} if isinstance(cell, RNNCell) else {}
+    return type(cell)(cell.features, **options)
+
+
+flow_of = jax.jit(inspect.gradient_flow, static_argnums=0)
+
+
+def faults(flows: Flows) -> list[str]:
+    """What does not hold."""
+    wrong = [
+        f"{name}, radius {radius:g}: the norm is {ratio:.3g} times its bound"
+        for name, by_radius in flows.items()
+        for radius, flow in by_radius.items()
+        if not (ratio := float((flow.norms / flow.bounds).max())) <= 1 + ROUNDING
+    ]
+    for radius, flow in flows[EXACT].items():
+        exact = radius ** np.arange(len(flow.norms))
+        if not np.allclose(flow.norms, exact, rtol=ROUNDING, atol=0):
+            wrong.append(f"{EXACT}, radius {radius:g}: a slope of {flow.slope:.6g}, not log({radius:g})")
+    return wrong
+
+
+def table_of(flows: Flows, config: Config) -> TableRows:
+    rows = [
+        (
+            name,
+            f"{radius:g}",
+            f"{flow.norms[1]:.3g}",
+            f"{flow.norms[-1]:.2e}",
+            f"{flow.bounds[-1]:.2e}",
+            f"{flow.slope:.4f}",
+            f"{np.log(radius):.4f}",
+        )
+        for name, by_radius in flows.items()
+        for radius, flow in by_radius.items()
+    ]
+    return ("recurrence", "ρ", "1 back", f"{config.steps} back", "bound", "slope", "log ρ"), rows

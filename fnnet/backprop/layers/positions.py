@@ -1,0 +1,33 @@
+"""The rules of the layers that add positions."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from fnnet.backprop.rule import RULES, Rule
+from fnnet.layers.positions import LearnedPositions, SinusoidalPositions
+from fnnet.types import Array, Params
+
+
+def positions_forward(
+    layer: SinusoidalPositions | LearnedPositions, params: Params, x: Array, *, key: Array | None, train: bool
+) -> tuple[Array, tuple[()]]:
+    return layer.apply(params, x), ()
+
+
+def sinusoidal_positions_backward(
+    layer: SinusoidalPositions, params: Params, residuals: tuple[()], dy: Array
+) -> tuple[Params, Array]:
+    """y = x + p with a constant p  ⇒  dx = dy."""
+    return {}, dy
+
+
+def learned_positions_backward(
+    layer: LearnedPositions, params: Params, residuals: tuple[()], dy: Array
+) -> tuple[Params, Array]:
+    """y_nt = x_nt + table_t  ⇒  dx = dy and dtable_t = Σ_n dy_nt, 0 for positions that no step had."""
+    return {"table": jnp.pad(dy.sum(0), ((0, layer.length - dy.shape[1]), (0, 0)))}, dy
+
+
+RULES[SinusoidalPositions] = Rule(positions_forward, sinusoidal_positions_backward)
+RULES[LearnedPositions] = Rule(positions_forward, learned_positions_backward)

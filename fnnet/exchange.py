@@ -1,0 +1,152 @@
+"""Weights of recurrent networks from PyTorch, and back.
+
+A module's weights are a mapping of arrays by PyTorch's names, ``{name: tensor.numpy() for name, tensor in
+module.state_dict().items()}``; PyTorch itself is not needed. Of layer ``k`` they are, with ``_reverse`` at the end for
+the second direction,
+
+    weight_ih_lk (G H, D)    weight_hh_lk (G H, H)    bias_ih_lk (G H,)    bias_hh_lk (G H,)
+
+with the gates one below the other, in fnnet's order: ``r, z, n`` of a GRU (``z`` is the update gate ``u``) and
+``i, f, g, o`` of an LSTM. So ``w_x`` and ``w_h`` are the transposed matrices and ``b = bias_ih + bias_hh``, but for the
+candidate of a GRU, whose recurrent bias stands inside of the reset gate: ``b_h`` is that part of ``bias_hh``.
+
+The model must be PyTorch's: ``Recurrent(RNNCell(H))`` for ``nn.RNN(D, H, batch_first=True)``, with ``activation=relu``
+for ``nonlinearity="relu"``; ``GRUCell(H)``; ``LSTMCell(H)``; ``Bidirectional(cell)`` for ``bidirectional=True``; a
+``Sequential`` of these for ``num_layers`` above 1, with ``Dropout`` between them if wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.cells import GRUCell, LSTMCell, RNNCell
+from fnnet.layers import Bidirectional, Checkpointed, Dropout, Recurrent, Sequential, Truncated
+from fnnet.types import Array, Layer, Params
+
+KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+GATES: dict[type, int] = {RNNCell: 1, GRUCell: 3, LSTMCell: 4}
+
+
+def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
+    """The parameters of ``model`` from the weights of an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``.
+
+    Without biases (``bias=False``) they are 0. Linear in the weights: ``jax.linear_transpose`` of it takes gradients
+    with respect to the parameters to those with respect to PyTorch's weights. What the model does not have, what it
+    lacks and what has another shape is refused by name.
+    """
+    place = "exchange.from_torch"
+    layers = recurrent_layers(place, model)
+    arrays = {name: jnp.asarray(array) for name, array in weights.items()}
+    known = {
+        f"{kind}_l{k}{direction}"
+        for k, layer in enumerate(layers)
+        for direction, _ in directions(layer).values()
+        for kind in (KINDS if any(name.startswith("bias_") for name in arrays) else KINDS[:2])
+    }
+    lacking, unknown = sorted(known - arrays.keys()), sorted(arrays.keys() - known)
+    checks.require(
+        not lacking and not unknown,
+        f"{place}: the weights lack {lacking} and have {unknown} beyond those of {model!r}; expected the state_dict of "
+        f"a module with as many layers and directions",
+    )
+
+    def of_layer(k: int, layer: Layer) -> Params:
+        each = {
+            name: cell_from_torch(place, cell, f"_l{k}{direction}", arrays)
+            for name, (direction, cell) in directions(layer).items()
+        }
+        return each if isinstance(layer, Bidirectional) else each["forward"]
+
+    return arranged(model, iter([of_layer(k, layer) for k, layer in enumerate(layers)]))
+
+
+def to_torch(model: Layer, params: Params) -> dict[str, Array]:
+    """The weights by PyTorch's names from the parameters of ``model``; ``from_torch`` takes them back.
+
+    Where PyTorch only uses the sum of two biases, ``bias_ih`` is the sum and ``bias_hh`` is 0.
+    """
+    weights: dict[str, Array] = {}
+    layers = recurrent_layers("exchange.to_torch", model)
+    for k, (layer, p) in enumerate(zip(layers, gathered(model, params), strict=True)):
+        for name, (direction, cell) in directions(layer).items():
+            own = p[name] if isinstance(layer, Bidirectional) else p
+            kinds = dict(zip(KINDS, cell_to_torch(cell, own), strict=True))
+            weights |= {f"{kind}_l{k}{direction}": array for kind, array in kinds.items()}
+    return weights
+
+
+def cell_from_torch(place: str, cell: Any, suffix: str, arrays: Mapping[str, Array]) -> Params:
+    """The parameters of one cell."""
+    rows = GATES[type(cell)] * cell.features
+    w_ih = arrays[f"weight_ih{suffix}"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "weight_ih": (rows, w_ih.shape[-1] if w_ih.ndim else 0),
+        "weight_hh": (rows, cell.features),
+        "bias_ih": (rows,),
+        "bias_hh": (rows,),
+    }
+    for kind, shape in shapes.items():
+        name = f"{kind}{suffix}"
+        found = arrays[name].shape if name in arrays else shape
+        checks.require(found == shape, f"{place}: {name} has shape {found}; expected {shape} for {cell!r}")
+    none = jnp.zeros(rows, w_ih.dtype)
+    b_ih, b_hh = (arrays.get(f"{kind}{suffix}", none) for kind in KINDS[2:])
+    params = {"w_x": w_ih.T, "w_h": arrays[f"weight_hh{suffix}"].T}
+    if not isinstance(cell, GRUCell):
+        return params | {"b": b_ih + b_hh}
+    gates, candidate = jnp.split(b_hh, [2 * cell.features])
+    return params | {"b": b_ih + jnp.pad(gates, (0, cell.features)), "b_h": candidate}
+
+
+def cell_to_torch(cell: Any, params: Params) -> tuple[Array, ...]:
+    """The arrays of one cell, in the order of ``KINDS``."""
+    b = params["b"]
+    b_hh = jnp.pad(params["b_h"], (2 * cell.features, 0)) if isinstance(cell, GRUCell) else jnp.zeros_like(b)
+    return params["w_x"].T, params["w_h"].T, b, b_hh
+
+
+def recurrent_layers(place: str, model: Any) -> list[Any]:
+    """The layers of a model that have weights in PyTorch's module, from the first to the last."""
+    if isinstance(model, Sequential):
+        return [layer for inner in model.layers for layer in recurrent_layers(place, inner)]
+    if isinstance(model, Dropout):
+        return []
+    if isinstance(model, Checkpointed | Truncated):
+        return recurrent_layers(place, model.layer)
+    if not isinstance(model, Recurrent | Bidirectional):
+        raise TypeError(
+            f"{place}: the model has {model!r}; expected Recurrent, Bidirectional or a Sequential of them and Dropout: "
+            f"convert the recurrent part of a model by itself"
+        )
+    for _, cell in directions(model).values():
+        if type(cell) not in GATES or (isinstance(cell, GRUCell) and not cell.reset_after):
+            raise TypeError(
+                f"{place}: PyTorch has no {cell!r}; expected an RNNCell, LSTMCell or GRUCell(reset_after=True)"
+            )
+    return [model]
+
+
+def directions(layer: Any) -> dict[str, tuple[str, Any]]:
+    """By fnnet's name of a direction, PyTorch's suffix and the cell."""
+    if isinstance(layer, Bidirectional):
+        return {"forward": ("", layer.cell), "backward": ("_reverse", layer.other or layer.cell)}
+    return {"forward": ("", layer.cell)}
+
+
+def arranged(model: Any, of_layers: Iterator[Params]) -> Params:
+    """The parameters of a model from those of its recurrent layers."""
+    if isinstance(model, Sequential):
+        return tuple(arranged(layer, of_layers) for layer in model.layers)
+    return {} if isinstance(model, Dropout) else next(of_layers)
+
+
+def gathered(model: Any, params: Params) -> list[Params]:
+    """The inverse of ``arranged``."""
+    if isinstance(model, Sequential):
+        model.check(params)
+        return [own for layer, p in zip(model.layers, params, strict=True) for own in gathered(layer, p)]
+    return [] if isinstance(model, Dropout) else [params]

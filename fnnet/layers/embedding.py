@@ -1,0 +1,75 @@
+"""Vectors for tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnnet import checks
+from fnnet.binding import bind, brief
+from fnnet.initializers import normal
+from fnnet.types import Array, DType, Initializer, Params, Shaped
+
+FLOAT32 = np.dtype(np.float32)
+STANDARD_NORMAL = bind(normal, stddev=1.0)
+
+
+@dataclass(frozen=True, repr=False)
+class Embedding:
+    """A row of a table for each token, ``y = table[x]``.
+
+    Shapes: integers ``x (...)`` from 0 to ``entries − 1``, ``table (entries, features)``, ``y (..., features)``. It
+    starts standard normal, in ``dtype``: there is no floating-point input to take it from.
+
+    Tokens out of range, negative ones too, are refused where their values are known, by ``fit`` and outside ``jit``;
+    inside ``jit`` their rows are NaN, and no gradient flows from them.
+    """
+
+    entries: int
+    features: int
+    dtype: DType = FLOAT32
+    table_init: Initializer = STANDARD_NORMAL
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        checks.positive_integer("Embedding", "entries", self.entries)
+        checks.positive_integer("Embedding", "features", self.features)
+        checks.require(
+            bool(jnp.issubdtype(self.dtype, jnp.floating)),
+            f"Embedding: dtype is {self.dtype}; expected floating point, such as 'float32'",
+        )
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))  # "float32" and jnp.float32 are the same layer
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        self.check_kind(x)
+        return {"table": self.table_init(key, (self.entries, self.features), self.dtype)}
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        x, table = self.tokens(x), params["table"]
+        checks.require(
+            table.shape == (self.entries, self.features),
+            f"{self!r}: table has shape {table.shape}; expected {(self.entries, self.features)}, as init makes it",
+        )
+        return table.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+
+    def tokens(self, x: Any) -> Array:
+        """``x`` in a dtype that holds every entry; refused where it is known to be out of range."""
+        self.check_kind(x)
+        if checks.is_concrete(x) and np.size(x) > 0:
+            values = np.asarray(x)  # with NumPy: within a trace jax's own functions would stage even what is known
+            low, high = int(values.min()), int(values.max())
+            bad = low if low < 0 else high
+            checks.require(
+                low >= 0 and high < self.entries,
+                f"{self!r}: x has the token {bad}; expected 0 .. {self.entries - 1}: remap the tokens, or give more "
+                f"entries",
+            )
+        x = jnp.asarray(x)
+        return x if jnp.iinfo(x.dtype).bits >= 32 else x.astype(jnp.int32)
+
+    def check_kind(self, x: Any) -> None:
+        if not hasattr(x, "dtype") or not checks.is_integer(x):
+            raise TypeError(f"{self!r}: x has dtype {checks.dtype_of(x)}; expected integer tokens")

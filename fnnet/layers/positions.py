@@ -1,0 +1,107 @@
+"""Where a step stands in its sequence, told to layers that do not see it by themselves, as attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fnnet import checks
+from fnnet.binding import bind, brief
+from fnnet.initializers import normal
+from fnnet.layers.recurrent import check_sequence
+from fnnet.types import Array, Initializer, Params, Shaped
+
+LONGEST = 10_000  # the slowest wave has about this wavelength over 2π, in steps: the published constant of both papers
+SMALL = bind(normal, stddev=0.02)
+
+
+@dataclass(frozen=True)
+class SinusoidalPositions:
+    """``y_t = x_t + p_t`` with waves of many lengths, ``p_t,2i = sin(ω_i t)`` and ``p_t,2i+1 = cos(ω_i t)``.
+
+    ``ω_i = 10000^(−2i / D)``, ``t`` from 0. Shapes: ``x`` and ``y (N, T, D)``; an odd ``D`` ends with a sine. No
+    parameters. Source: Vaswani et al. 2017, "Attention is all you need", section 3.5.
+    """
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        check_sequence(repr(self), x)
+        checks.floating(repr(self), "x", x)
+        return {}
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        x = jnp.asarray(x)
+        check_sequence(repr(self), x)
+        checks.floating(repr(self), "x", x)
+        steps, features = x.shape[1:]
+        sine, cosine = waves(steps, features)
+        return x + jnp.asarray(np.stack([sine, cosine], -1).reshape(steps, -1)[:, :features], x.dtype)
+
+
+@dataclass(frozen=True, repr=False)
+class LearnedPositions:
+    """``y_t = x_t + table_t``, a vector of its own for each of at most ``length`` positions.
+
+    Shapes: ``x`` and ``y (N, T, D)`` with ``T ≤ length``, ``table (length, D)``. It starts normal with a standard
+    deviation of 0.02. Source: Gehring et al. 2017, "Convolutional sequence to sequence learning", section 3.1.
+    """
+
+    length: int
+    table_init: Initializer = SMALL
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        checks.positive_integer("LearnedPositions", "length", self.length)
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        self.check(x)
+        checks.floating(repr(self), "x", x)
+        return {"table": self.table_init(key, (self.length, x.shape[2]), checks.dtype_of(x))}
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        x, table = jnp.asarray(x), params["table"]
+        self.check(x)
+        checks.require(
+            table.shape == (self.length, x.shape[2]),
+            f"{self!r}: x has shape {x.shape} but table has shape {table.shape}; expected {(self.length, x.shape[2])}: "
+            f"init the parameters with inputs of this shape",
+        )
+        checks.same_dtype(repr(self), "x", x, "table", table)
+        return x + table[: x.shape[1]]
+
+    def check(self, x: Shaped) -> None:
+        check_sequence(repr(self), x)
+        checks.require(
+            x.shape[1] <= self.length,
+            f"{self!r}: x has shape {x.shape}, {x.shape[1]} time steps; expected at most {self.length}: give a greater "
+            f"length, or shorter sequences",
+        )
+
+
+def rotate(x: Array, *, back: bool = False) -> Array:
+    """Each pair of features turned by an angle that grows with the position, ``x (N, T, heads, d)``, ``d`` even.
+
+    The features ``i`` and ``i + d/2`` of step ``t`` form a pair, turned by ``t ω_i`` with ``ω_i = 10000^(−2i / d)``:
+
+        y_i = x_i cos(t ω_i) − x_{i+d/2} sin(t ω_i),   y_{i+d/2} = x_{i+d/2} cos(t ω_i) + x_i sin(t ω_i).
+
+    The product of a query at ``t`` and a key at ``s``, both rotated, depends on ``t − s`` alone. A rotation's transpose
+    is its inverse: ``back`` turns the other way. Source: Su et al. 2021, "RoFormer", eq. 34, where the neighbours
+    ``2i`` and ``2i + 1`` are a pair, that is, the columns of ``w_q`` and ``w_k`` stand in another order.
+    """
+    dtype = checks.at_least_float32(x)
+    sine, cosine = (jnp.asarray(wave, dtype)[:, None] for wave in waves(x.shape[1], x.shape[3]))
+    sine = -sine if back else sine
+    low, high = jnp.split(x.astype(dtype), 2, -1)
+    return jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], -1).astype(x.dtype)
+
+
+@cache
+def waves(steps: int, features: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """``sin(t ω_i)`` and ``cos(t ω_i)``, ``(T, ⌈D/2⌉)``, in float64: rounded to float32, late angles would be off."""
+    frequencies = LONGEST ** (-np.arange(0, features, 2) / features)
+    angles = np.arange(steps)[:, None] * frequencies
+    return np.sin(angles), np.cos(angles)

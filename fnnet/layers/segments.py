@@ -1,0 +1,142 @@
+"""Recurrent layers that run over a sequence piece by piece."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.binding import brief
+from fnnet.cells import Carry
+from fnnet.layers.recurrent import Recurrent
+from fnnet.types import Array, Params, Shaped
+
+
+@dataclass(frozen=True, repr=False)
+class Checkpointed:
+    """A recurrent layer whose gradient needs the memory of few steps: the same values, the same gradient.
+
+    Of ``C = T / segment`` segments of a sequence only the carries at their starts are kept; on the way back each
+    segment is run once more for what its derivative needs. So memory holds ``C`` carries and the residuals of
+    ``segment`` steps instead of those of ``T``: ``O(√T)`` with the default, ``⌈√T⌉`` or the next divisor of ``T`` below
+    its double. It takes the operations of one more forward pass. Source: Chen et al. 2016, "Training deep nets with
+    sublinear memory cost", section 4.
+
+    Shapes, parameters, ``scan`` and masks are those of ``layer``. Where ``T`` is no multiple of ``segment``, a shorter
+    segment comes first.
+    """
+
+    layer: Recurrent
+    segment: int | None = None
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        require_recurrent("Checkpointed", self.layer)
+        if self.segment is not None:
+            checks.positive_integer("Checkpointed", "segment", self.segment)
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        return self.layer.init(key, x)
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        return self.scan(params, x)[0]
+
+    def scan(
+        self, params: Params, x: Any, carry: Carry | None = None, mask: Array | None = None
+    ) -> tuple[Array, Carry]:
+        """``(y, carry)``, as ``Recurrent.scan``."""
+        x = jnp.asarray(x)
+        carry = self.layer.checked(params, x, carry, mask)
+        layer, x, mask = forwards(self.layer, x, mask)
+        # The barriers against common subexpressions are not needed inside a scan.
+        kept = partial(jax.checkpoint, prevent_cse=False)
+        y, carry, _ = scan_segments(layer, params, x, carry, mask, self.length(x), kept)
+        return in_order(self.layer, y), carry
+
+    def length(self, x: Shaped) -> int:
+        """The steps of a segment."""
+        steps = x.shape[1]
+        if self.segment is not None:
+            return min(steps, self.segment)
+        root = math.isqrt(steps - 1) + 1
+        return next((length for length in range(root, 2 * root) if steps % length == 0), root)
+
+
+def require_recurrent(place: str, layer: Any) -> None:
+    if not isinstance(layer, Recurrent):
+        raise TypeError(
+            f"{place}: layer is {layer!r}; expected a Recurrent (of a Sequential, wrap each Recurrent in it)"
+        )
+
+
+def forwards(layer: Recurrent, x: Array, mask: Array | None) -> tuple[Recurrent, Array, Array | None]:
+    """The layer whose time runs from the first step to the last, and the sequences in that order."""
+    if not layer.reverse:
+        return layer, x, mask
+    return replace(layer, reverse=False), x[:, ::-1], None if mask is None else mask[:, ::-1]
+
+
+def in_order(layer: Recurrent, y: Array) -> Array:
+    """An output of the layer of ``forwards``, or a gradient for it, in the order of ``layer``; its own inverse."""
+    return y[:, ::-1] if layer.reverse and layer.return_sequences else y
+
+
+def rest_of(arrays: Any, segment: int) -> Any:
+    """The first ``R = T mod S`` steps of every array of a tree: ``(N, T, ...) -> (N, R, ...)``."""
+    return jax.tree.map(lambda a: a[:, : a.shape[1] % segment], arrays)
+
+
+def segments_of(arrays: Any, segment: int) -> Any:
+    """The steps after those of ``rest_of`` in segments: ``(N, T, ...) -> (C, N, S, ...)``."""
+
+    def of(a: Array) -> Array:
+        count, rest = divmod(a.shape[1], segment)
+        return jnp.moveaxis(a[:, rest:].reshape(a.shape[0], count, segment, *a.shape[2:]), 1, 0)
+
+    return jax.tree.map(of, arrays)
+
+
+def joined(rest: Array | None, segments: Array) -> Array:
+    """The inverse of both."""
+    count, examples, segment = segments.shape[:3]
+    whole = jnp.moveaxis(segments, 0, 1).reshape(examples, count * segment, *segments.shape[3:])
+    return whole if rest is None else jnp.concatenate([rest, whole], 1)
+
+
+def any_step(mask: Array | None) -> Array:
+    """Which examples have a step in a piece, ``(N, 1)``."""
+    return jnp.array(True) if mask is None else mask.any(1, keepdims=True)
+
+
+def scan_segments(
+    layer: Recurrent,
+    params: Params,
+    x: Array,
+    carry: Carry,
+    mask: Array | None,
+    segment: int,
+    kept: Callable[..., Any] = lambda run: run,
+) -> tuple[Array, Carry, Carry]:
+    """``(y, carry, starts)`` of a layer whose time runs forwards; ``starts (C, ...)`` are the carries at the segments.
+
+    ``kept`` wraps the function that runs a segment.
+    """
+
+    def run(state: tuple[Carry, Array], piece: tuple[Array, Array | None]) -> Any:
+        before, last = state
+        y, after = layer.scan(params, piece[0], before, piece[1])
+        if layer.return_sequences:
+            return (after, last), (before, y)
+        return (after, jnp.where(any_step(piece[1]), y, last)), (before, None)
+
+    state, y_rest = (carry, jnp.zeros((x.shape[0], layer.cell.features), x.dtype)), None
+    if x.shape[1] % segment:
+        state, (_, y_rest) = run(state, rest_of((x, mask), segment))
+    (carry, last), (starts, ys) = jax.lax.scan(kept(run), state, segments_of((x, mask), segment))
+    return (joined(y_rest, ys) if layer.return_sequences else last), carry, starts

@@ -1,0 +1,243 @@
+"""Truncated backpropagation through time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.binding import brief
+from fnnet.cells import Carry
+from fnnet.layers.recurrent import Recurrent
+from fnnet.layers.segments import any_step, forwards, in_order, require_recurrent, scan_segments
+from fnnet.types import Array, Params, Shaped
+
+
+@dataclass(frozen=True, repr=False)
+class Truncated:
+    """A recurrent layer with the gradient of truncated backpropagation through time: the same values.
+
+    After every ``k1`` steps, and after the last one, a backward pass is made for the outputs since the pass before; it
+    goes back ``k2 ≥ k1`` steps, by default ``k1``, and takes the carry that it comes to for a constant. So the gradient
+    of ``y_t``, ``t = 1 ... T``, reaches the steps ``s`` with ``⌈t / k1⌉ k1 − k2 < s ≤ t`` and no others, and the given
+    carry where ``⌈t / k1⌉ k1 ≤ k2``; what comes after ``t`` does not matter. The gradient is the sum over the passes.
+    The carry given back counts as an output of the last step. With ``layer.reverse``, ``t`` counts from the end.
+
+    Source: Williams and Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
+    trajectories", BPTT(h; h') with ``h = k2`` and ``h' = k1``; with ``k1 = k2`` the sequence is cut in pieces.
+
+    Every layer of a stack is truncated by itself. With ``k1 = k2`` this is the truncation of the whole stack; with
+    ``k1 < k2`` a lower layer takes what it is given at a step, also by later passes, ``k2`` steps further back.
+
+    Shapes, parameters, ``scan`` and masks are those of ``layer``. All passes are made at once, as examples of sequences
+    of ``k2`` steps: ``k2`` steps in a row in place of ``T``, in memory for ``T k2 / k1``. Forward mode is truncated;
+    differences of values know of no truncation: ``check_gradients`` takes ``differences=False`` here.
+    """
+
+    layer: Recurrent
+    k1: int
+    k2: int | None = None
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        require_recurrent("Truncated", self.layer)
+        checks.positive_integer("Truncated", "k1", self.k1)
+        if self.k2 is not None:
+            checks.positive_integer("Truncated", "k2", self.k2)
+            checks.require(
+                self.k1 <= self.k2,
+                f"Truncated: k1 is {self.k1} but k2 {self.k2}; expected k1 <= k2: a pass that goes back fewer steps "
+                f"than there are between two passes would leave outputs out",
+            )
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        return self.layer.init(key, x)
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        return self.scan(params, x)[0]
+
+    def scan(
+        self, params: Params, x: Any, carry: Carry | None = None, mask: Array | None = None
+    ) -> tuple[Array, Carry]:
+        """``(y, carry)``, as ``Recurrent.scan``."""
+        x = jnp.asarray(x)
+        return truncated_scan(self, params, x, self.layer.checked(params, x, carry, mask), mask)
+
+    def windows(self, x: Shaped) -> Windows:
+        steps, k2 = x.shape[1], self.k2 or self.k1
+        count = -(-steps // self.k1)
+        return Windows(steps, count, self.k1, min(k2, count * self.k1))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def truncated_scan(layer: Truncated, params: Params, x: Array, carry: Carry, mask: Array | None) -> tuple[Array, Carry]:
+    """Without a derivative nothing is truncated, and nothing computed twice."""
+    return layer.layer.scan(params, x, carry, mask)
+
+
+@truncated_scan.defjvp
+def truncated_jvp(layer: Truncated, primals: Any, tangents: Any) -> Any:
+    return jax.jvp(partial(scan_windows, layer), primals, tangents)
+
+
+def scan_windows(
+    truncated: Truncated, params: Params, x: Array, carry: Carry, mask: Array | None
+) -> tuple[Array, Carry]:
+    """The truncated computation: every output from the window of its pass, with a constant carry before the window."""
+    layer, x, mask = forwards(truncated.layer, x, mask)
+    windows = truncated.windows(x)
+    _, _, boundaries = scan_to_windows(layer, windows, *jax.lax.stop_gradient((params, x, carry)), mask)
+    inner = replace(layer, return_sequences=True)
+    y, after = inner.scan(params, windows.cut(x), windows.starts(carry, boundaries), windows.exist(x, mask))
+    y, after = windows.outputs(y), windows.last(after)
+    return (in_order(truncated.layer, y) if layer.return_sequences else last_output(y, mask)), after
+
+
+def scan_to_windows(
+    layer: Recurrent, windows: Windows, params: Params, x: Array, carry: Carry, mask: Array | None
+) -> tuple[Array, Carry, Carry]:
+    """``(y, carry, boundaries)`` of a layer whose time runs forwards, and the carries that passes take for constants.
+
+    These stand before the last ``B`` windows, ``boundaries (B, ...)``: before the others no step is left out.
+    """
+    length = windows.before_last
+    if length == 0:
+        y, after = layer.scan(params, x, carry, mask)
+        return y, after, jax.tree.map(lambda c: jnp.zeros((0, *c.shape), c.dtype), carry)
+    first, second = (jax.tree.map(lambda a, part=part: a[:, part], (x, mask)) for part in windows.halves)
+    y_first, middle, starts = scan_segments(layer, params, first[0], carry, first[1], windows.k1)
+    y, after = layer.scan(params, second[0], middle, second[1])
+    y = jnp.concatenate([y_first, y], 1) if layer.return_sequences else jnp.where(any_step(second[1]), y, y_first)
+    # Of whole segments alone the first starts with the carry given, which is no constant.
+    given = int(length % windows.k1 == 0)
+    return y, after, jax.tree.map(lambda cs, c: jnp.concatenate([cs[given:], c[None]]), starts, middle)
+
+
+def last_output(y: Array, mask: Array | None) -> Array:
+    """Of outputs ``(N, T, H)``, which are 0 where no step is, that of the last step that exists."""
+    if mask is None:
+        return y[:, -1]
+    last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], 1)
+    return jnp.take_along_axis(y, last[:, None, None], 1)[:, 0]
+
+
+def last_gradient(dy: Array, steps: int, mask: Array | None) -> Array:
+    """The gradient with respect to ``y`` from that with respect to ``last_output``, ``(N, H) -> (N, T, H)``."""
+    if mask is None:
+        return jnp.pad(dy[:, None], ((0, 0), (steps - 1, 0), (0, 0)))
+    last = steps - 1 - jnp.argmax(mask[:, ::-1], 1)
+    return jnp.where((jnp.arange(steps) == last[:, None])[..., None], dy[:, None], 0)
+
+
+class Windows(NamedTuple):
+    """Over which steps the passes go: windows of ``k2`` steps, their ends ``k1`` steps apart.
+
+    Window ``j`` (from 0) holds the steps ``(j + 1) k1 − k2 ... (j + 1) k1 − 1``, also where there are none: before the
+    first and after the last of the ``steps`` steps. ``W N`` sequences are those of window 0, of window 1, and so on.
+    """
+
+    steps: int
+    passes: int
+    k1: int
+    k2: int
+
+    @property
+    def before_last(self) -> int:
+        """The steps before the last window."""
+        return self.passes * self.k1 - self.k2
+
+    @property
+    def halves(self) -> tuple[slice, slice]:
+        return slice(self.before_last), slice(self.before_last, None)
+
+    @property
+    def pieces(self) -> list[int]:
+        """The lengths of the pieces of a window: ``k1`` steps each but the last."""
+        return [min(self.k1, self.k2 - start) for start in range(0, self.k2, self.k1)]
+
+    @property
+    def margins(self) -> tuple[int, int]:
+        """The steps missing before the first, and after the last so that all pieces could have ``k1`` steps."""
+        front = self.k2 - self.k1
+        return front, (self.passes + len(self.pieces) - 1) * self.k1 - front - self.steps
+
+    def cut(self, a: Array) -> Array:
+        """``(N, T, ...) -> (W N, k2, ...)``, zero where no step is."""
+        padded = jnp.pad(a, ((0, 0), self.margins, *((0, 0),) * (a.ndim - 2)))
+        length = self.passes * self.k1
+        parts = [
+            padded[:, i * self.k1 : i * self.k1 + length].reshape(len(a), self.passes, self.k1, *a.shape[2:])[
+                :, :, :width
+            ]
+            for i, width in enumerate(self.pieces)
+        ]
+        return self.folded(jnp.concatenate(parts, 2))
+
+    def added(self, a: Array) -> Array:
+        """The transpose of ``cut``: ``(W N, k2, ...) -> (N, T, ...)``, where windows overlap their sum."""
+        front, _ = self.margins
+        whole = self.unfolded(a)
+        others = ((0, 0),) * (a.ndim - 2)
+        total: Any = 0
+        for i, width in enumerate(self.pieces):
+            part = whole[:, :, i * self.k1 : i * self.k1 + width]
+            part = jnp.pad(part, ((0, 0), (0, 0), (0, self.k1 - width), *others))
+            part = part.reshape(len(part), self.passes * self.k1, *a.shape[2:])
+            total += jnp.pad(part, ((0, 0), (i * self.k1, (len(self.pieces) - 1 - i) * self.k1), *others))
+        return total[:, front : front + self.steps]
+
+    def folded(self, a: Array) -> Array:
+        """``(N, W, ...) -> (W N, ...)``."""
+        return jnp.moveaxis(a, 1, 0).reshape(self.passes * len(a), *a.shape[2:])
+
+    def unfolded(self, a: Array) -> Array:
+        """``(W N, ...) -> (N, W, ...)``."""
+        return jnp.moveaxis(a.reshape(self.passes, len(a) // self.passes, *a.shape[1:]), 0, 1)
+
+    def exist(self, x: Array, mask: Array | None) -> Array | None:
+        """The mask of the windows, ``None`` if all their steps exist."""
+        if mask is None and self.k1 == self.k2 and self.steps == self.passes * self.k1:
+            return None
+        return self.cut(jnp.ones(x.shape[:2], bool) if mask is None else mask)
+
+    def starts(self, carry: Carry, boundaries: Carry) -> Carry:
+        """The carries before the windows, ``(W N, ...)``."""
+
+        def of(c: Array, constants: Array) -> Array:
+            given = jnp.broadcast_to(c, (self.passes - len(constants), *c.shape))
+            return jnp.concatenate([given, constants]).reshape(self.passes * len(c), *c.shape[1:])
+
+        return jax.tree.map(of, carry, boundaries)
+
+    def given_gradient(self, dstarts: Carry, boundaries: Carry) -> Carry:
+        """The transpose of ``starts`` with respect to the carry given."""
+
+        def of(dc: Array, constants: Array) -> Array:
+            each = dc.reshape(self.passes, len(dc) // self.passes, *dc.shape[1:])
+            return each[: self.passes - len(constants)].sum(0)
+
+        return jax.tree.map(of, dstarts, boundaries)
+
+    def outputs(self, y: Array) -> Array:
+        """The outputs of every pass's own last ``k1`` steps: ``(W N, k2, H) -> (N, T, H)``."""
+        own = self.unfolded(y[:, self.k2 - self.k1 :])
+        return own.reshape(len(own), self.passes * self.k1, *y.shape[2:])[:, : self.steps]
+
+    def output_gradients(self, dy: Array) -> Array:
+        """The transpose of ``outputs``."""
+        whole = jnp.pad(dy, ((0, 0), (0, self.passes * self.k1 - self.steps), (0, 0)))
+        own = self.folded(whole.reshape(len(dy), self.passes, self.k1, dy.shape[2]))
+        return jnp.pad(own, ((0, 0), (self.k2 - self.k1, 0), (0, 0)))
+
+    def last(self, carry: Carry) -> Carry:
+        """The carry after the last window."""
+        return jax.tree.map(lambda c: c[len(c) - len(c) // self.passes :], carry)
+
+    def last_carry_gradient(self, dcarry: Carry) -> Carry:
+        """The transpose of ``last``."""
+        others = lambda c: ((0, 0),) * (c.ndim - 1)  # noqa: E731
+        return jax.tree.map(lambda c: jnp.pad(c, (((self.passes - 1) * len(c), 0), *others(c))), dcarry)
