@@ -2,7 +2,7 @@
 
 import sys
 
-from experiments.cli import main
+from experiments.cli import keep_compiled_programs, main
 
 EXPERIMENTS = {
     "digits": "experiments.digits",
@@ -22,7 +22,10 @@ EXPERIMENTS = {
     "sequence_digits": "experiments.sequence_digits",
     "adding_problem": "experiments.adding_problem",
     "characters": "experiments.characters",
+    "sweep": "experiments.sweep",
+    "scaling": "experiments.scaling",
 }
 
 if __name__ == "__main__":
+    keep_compiled_programs()
     sys.exit(main("python -m experiments", EXPERIMENTS, default="digits"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 
+import jax
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +42,18 @@ def main(
     except ExperimentError as error:
         print(f"{program} {name}: {error}", file=sys.stderr)
         return 1
+
+
+def keep_compiled_programs() -> None:
+    """From here on, compiled programs are kept on disk, so that the next process need not compile them again.
+
+    In ``fnnet/compiled`` of the user's cache directory, or where ``JAX_COMPILATION_CACHE_DIR`` says;
+    ``JAX_ENABLE_COMPILATION_CACHE=false`` does without.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(caches / "fnnet" / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def list_modules(program: str, modules: Mapping[str, str]) -> None:

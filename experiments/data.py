@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+import fnnet
 from experiments.cli import ExperimentError
 
 Arrays = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
@@ -70,19 +69,10 @@ def find_idx(folder: Path, name: str) -> Path:
 
 
 def read_idx(path: Path) -> np.ndarray[Any, Any]:
-    """The array in an IDX file of unsigned bytes.
-
-    Two zero bytes, a type code (8: unsigned byte), the number of axes, their lengths as big-endian int32, the entries.
-    """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise ExperimentError(f"cannot read {path}: {error}; get the file again") from error
-    axes = content[3] if len(content) >= 4 and content[:3] == b"\0\0\x08" else 0
-    shape = tuple(np.frombuffer(content, ">i4", axes, 4).tolist()) if len(content) >= 4 + 4 * axes else ()
-    if not axes or len(content) != 4 + 4 * axes + math.prod(shape):
-        raise ExperimentError(f"{path} is no complete IDX file of unsigned bytes; get the file again")
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+        return fnnet.data.read_idx(path)
+    except (OSError, ValueError) as error:
+        raise ExperimentError(str(error)) from error
 
 
 def mnist_from_openml() -> Split:

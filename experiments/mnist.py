@@ -29,6 +29,8 @@ class Config:
     """Neurons of each hidden layer."""
     engine: Literal["autodiff", "hand"] = "hand"
     """Gradients by jax.grad or by hand-written backpropagation."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the network is computed in; its parameters stay in float32. float16 with a dynamic loss scale."""
     epochs: int = 10
     """Passes over the training digits."""
     batch_size: int = 64
@@ -45,17 +47,23 @@ def run(config: Config) -> None:
     split = data.mnist(config.data_dir)
     results = Results("mnist", config, config.runs)
     hidden = [layer for width in config.hidden for layer in (fnnet.Dense(width), fnnet.relu)]
-    model = fnnet.sequential(fnnet.Flatten(), *hidden, fnnet.Dense(10))
+    model: fnnet.Sequential | fnnet.LowPrecision = fnnet.sequential(fnnet.Flatten(), *hidden, fnnet.Dense(10))
+    if config.precision != "float32":
+        model = fnnet.LowPrecision(model, config.precision)
     cost = fnnet.Cost(model, fnnet.losses.softmax_cross_entropy)
     updates = config.epochs * -(-len(split.train[0]) // config.batch_size)
 
     def learning_rate(step: jax.Array) -> jax.Array:
         return config.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * step.astype(jnp.float32) / updates))
 
+    optimizer = fnnet.optimizers.adam(learning_rate)
+    if config.precision == "float16":
+        optimizer = fnnet.optimizers.dynamic_loss_scale(optimizer)
+
     with epoch_progress(config.engine, config.epochs) as progress:
         fitted = fnnet.fit(
             cost,
-            fnnet.optimizers.adam(learning_rate),
+            optimizer,
             model.init(jax.random.key(config.seed), split.train[0]),
             split.train,
             key=jax.random.key(config.seed + 1),

@@ -20,6 +20,7 @@ from experiments import data
 from experiments.cli import ExperimentError
 from experiments.results import Results, console, epoch_progress
 from fnnet import plots
+from fnnet.data import augment
 
 ENGINES: dict[str, Any] = {"autodiff": jax.value_and_grad, "hand": fnnet.backprop.value_and_grad}
 
@@ -61,23 +62,26 @@ def run(config: Config) -> None:
     updates = config.epochs * -(-len(x) // config.batch_size)
     cost = fnnet.Cost(model, fnnet.losses.softmax_cross_entropy)
     optimizer = fnnet.optimizers.adam(fnnet.schedules.cosine(config.learning_rate, updates))
-    init_key, train_key, shift_key = jax.random.split(jax.random.key(config.seed), 3)
+    init_key, train_key = jax.random.split(jax.random.key(config.seed))
     state = fnnet.TrainState.create(model.init(init_key, x), optimizer, train_key)
 
-    train = fnnet.train_epoch(cost, optimizer, batch_size=config.batch_size, value_and_grad=ENGINES[config.engine])
-
-    def epoch(state: fnnet.TrainState, key: jax.Array, x: jax.Array, y: jax.Array) -> Any:
-        return train(state, (shifted(key, x, config.shift) if config.shift else x, y))
-
+    shift = fnnet.bind(augment.random_shift, most=config.shift)
+    epoch = fnnet.train_epoch(
+        cost,
+        optimizer,
+        batch_size=config.batch_size,
+        value_and_grad=ENGINES[config.engine],
+        augment=augment.inputs(shift) if config.shift else None,
+    )
     start = perf_counter()
-    compiled = jax.jit(epoch, donate_argnums=0).lower(state, shift_key, x, y).compile()
+    compiled = jax.jit(epoch, donate_argnums=0).lower(state, (x, y)).compile()
     evaluation = jax.jit(fnnet.evaluate(cost, {"accuracy": fnnet.accuracy}))
     compile_seconds = perf_counter() - start
     history: dict[str, list[float]] = {}
     with epoch_progress(config.engine, config.epochs) as progress:
         for number in range(1, config.epochs + 1):
             start = perf_counter()
-            state, metrics = jax.block_until_ready(compiled(state, jax.random.fold_in(shift_key, number), x, y))
+            state, metrics = jax.block_until_ready(compiled(state, (x, y)))
             record = {"epoch": number, "cost": float(metrics["cost"]), "seconds": perf_counter() - start}
             record |= {f"validation_{name}": float(v) for name, v in evaluation(state.params, test).items()}
             progress(state, record)
@@ -109,16 +113,6 @@ def network(config: Config) -> fnnet.Sequential:
         *(fnnet.Conv(second, 5), fnnet.relu, fnnet.MaxPool(2)),
         *(fnnet.Flatten(), *dropout, fnnet.Dense(config.hidden), fnnet.relu, *dropout, fnnet.Dense(10)),
     )
-
-
-def shifted(key: jax.Array, images: jax.Array, most: int) -> jax.Array:
-    """Every image ``(N, H, W, C)`` moved by its own random number of pixels, at most ``most`` along each axis.
-
-    What comes in from outside is 0.
-    """
-    starts = jax.random.randint(key, (len(images), 2), 0, 2 * most + 1)
-    padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
-    return jax.vmap(lambda image, start: jax.lax.dynamic_slice(image, (*start, 0), images.shape[1:]))(padded, starts)
 
 
 def guesses_of(model: fnnet.Sequential, params: Any, images: Any, batch_size: int = 1000) -> np.ndarray[Any, Any]:

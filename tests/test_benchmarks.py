@@ -11,12 +11,13 @@ from rich.console import Console
 
 import fnnet
 from experiments import cli
-from experiments.benchmarks import conv, conv_contenders, conv_task, mlp, pool, pool_contenders, report
+from experiments.benchmarks import conv, conv_contenders, conv_task, mlp, pool, pool_contenders, report, training
 from experiments.benchmarks.__main__ import BENCHMARKS
 from experiments.benchmarks.harness import Comparison, Result, compare, ratio, rotated
 from experiments.benchmarks.mlp_contenders import fnnet_autodiff, fnnet_manual
 from experiments.benchmarks.mlp_task import Task, batches, mean_loss
 from experiments.benchmarks.pool_task import Task as PoolTask
+from experiments.benchmarks.training_contenders import fnnet_memory, fnnet_stream
 
 TINY = Task(hidden=(16,), batch_size=8, examples=100, seed=0)
 
@@ -193,7 +194,13 @@ def test_convolution_table_with_and_without_pytorch():
     assert second.split()[-4:] == [f"{1000 / task.repeats:.3f}", "4.00", "0.50", "2.00"]
 
 
-@pytest.mark.parametrize("benchmark", [mlp, conv, pool])
+def test_training_from_a_stream_is_training_from_memory():
+    memory, stream = ([epoch() for _ in range(2)] for epoch in (fnnet_memory(TINY), fnnet_stream(TINY)))
+    assert memory[1] < memory[0]
+    np.testing.assert_allclose(stream, memory, rtol=1e-4)
+
+
+@pytest.mark.parametrize("benchmark", [mlp, conv, pool, training])
 def test_the_reference_takes_part(benchmark):
     assert benchmark.REFERENCE in benchmark.CONTENDERS
 

@@ -63,7 +63,7 @@ X, Y = BATCH
 COST = Cost(Dense(1), losses.squared_error)
 REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: COST(PARAMS, X), TypeError, r"Cost: batch is ArrayImpl; expected a pair \(x, y\)"),
-    (lambda: COST(PARAMS, (X, Y, Y)), TypeError, "Cost: batch is tuple; expected a pair"),
+    (lambda: COST(PARAMS, (X, Y, X, Y)), TypeError, "Cost: batch is tuple; expected a pair"),
     (lambda: COST(PARAMS, (X, Y[:1])), ValueError, r"x has shape \(2, 1\) and y has shape \(1, 1\); expected the same"),
     (lambda: COST(PARAMS, (X[:0], Y[:0])), ValueError, r"x has shape \(0, 1\) .* at least one"),
     (lambda: COST(PARAMS, (1.0, 1.0)), ValueError, r"x has shape \(\)"),

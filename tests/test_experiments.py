@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import data, digits, mnist, results, worked_example
 from experiments.__main__ import EXPERIMENTS
-from experiments.cli import ExperimentError, main
+from experiments.cli import ExperimentError, keep_compiled_programs, main
 
 ROOT = Path(__file__).parents[1]
 
@@ -155,15 +156,30 @@ class TestCommandLine:
         assert stop.value.code == 0
         assert f"experiments {name}" in capsys.readouterr().out
 
-    def test_module_runs_as_a_program(self) -> None:
+    def test_module_runs_as_a_program(self, tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "experiments", "worked_example"],
             cwd=ROOT,
+            env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)},
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_compiled_programs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the user's cache directory, unless another place is named."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for named, expected in ((None, str(tmp_path / "fnnet" / "compiled")), ("/elsewhere", "/elsewhere")):
+        seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+        try:
+            jax.config.update("jax_compilation_cache_dir", named)
+            keep_compiled_programs()
+            assert jax.config.jax_compilation_cache_dir == expected
+        finally:
+            jax.config.update("jax_compilation_cache_dir", None)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
 
 
 def test_results_never_overwrite(tmp_path: Path) -> None:

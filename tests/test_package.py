@@ -42,10 +42,13 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+EXTRAS = {"plots": {"matplotlib"}, "data": {"PIL"}}  # what a part may need beside jax and numpy
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_only_jax_and_numpy(path: Path) -> None:
     roots = {name.split(".")[0] for name in imports(path.read_text())}
-    extra = {"matplotlib"} if part_of(path) == "plots" else set()
+    extra = EXTRAS.get(part_of(path), set())
     assert roots - sys.stdlib_module_names <= {"jax", "numpy", "fnnet"} | extra
 
 
@@ -72,7 +75,7 @@ FLOORS = [
     ["binding", "paths"],
     ["checks"],
     ["spectrum"],
-    ["activations", "initializers", "penalties", "projections"],
+    ["activations", "initializers", "penalties", "projections", "data"],
     ["losses", "convolution", "cells", "attention"],
     ["layers"],
     ["cost", "exchange"],
@@ -120,6 +123,6 @@ from jax._src import xla_bridge
 assert dict(jax.config.values) == before
 assert not xla_bridge._backends, "a backend was started"
 import sys
-assert not {"optax", "flax", "matplotlib", "sklearn"} & set(sys.modules)
+assert not {"optax", "flax", "matplotlib", "sklearn", "orbax", "safetensors", "tensorboardX"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -12,6 +12,8 @@ BENCHMARKS = {
     "agreement": "experiments.benchmarks.agreement",
     "pool": "experiments.benchmarks.pool",
     "recurrent": "experiments.benchmarks.recurrent",
+    "training": "experiments.benchmarks.training",
+    "sweep": "experiments.benchmarks.sweep",
 }
 
 if __name__ == "__main__":

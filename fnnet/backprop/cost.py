@@ -13,7 +13,7 @@ from fnnet.backprop.losses import FUSED_GRADIENTS, loss_gradient
 from fnnet.backprop.penalties import penalty_gradient
 from fnnet.backprop.rule import vjp
 from fnnet.binding import unbind
-from fnnet.cost import Cost, split_batch
+from fnnet.cost import Cost, above_zero, split_weighted, spread
 from fnnet.layers import Activation, Sequential
 from fnnet.types import Array, Batch, Params
 
@@ -33,9 +33,9 @@ def value_and_grad(cost: Cost) -> Callable[..., tuple[Array, Params]]:
         )
 
     def run(params: Params, batch: Batch, *, key: Array | None = None, train: bool = False) -> tuple[Array, Params]:
-        x, target = split_batch("Cost", batch)
-        prediction, pullback = vjp_to_loss(cost, params, x, target, key=key, train=train)
-        value = cost.mean_loss(prediction, target)
+        x, target, weights = split_weighted("Cost", batch)
+        prediction, pullback = vjp_to_loss(cost, params, x, target, weights, key=key, train=train)
+        value = cost.mean_loss(prediction, target, weights)
         grads = pullback()
         if cost.penalty is not None:
             value = value + jnp.asarray(cost.penalty(params)).astype(value.dtype)
@@ -56,18 +56,20 @@ def grad(cost: Cost) -> Callable[..., Params]:
 
 
 def vjp_to_loss(
-    cost: Cost, params: Params, x: Array, target: Array, **options: Any
+    cost: Cost, params: Params, x: Array, target: Array, weights: Array | None, **options: Any
 ) -> tuple[Array, Callable[[], Params]]:
     """The prediction, and a function that gives the gradient of the mean loss with respect to the parameters."""
     fused = fused_gradient(cost)
     if fused is None:
         prediction, pullback = vjp(cost.model, params, x, **options)
-        return prediction, lambda: pullback(of_mean(cost, loss_gradient(cost.loss, prediction, target), target))[0]
+        gradients = loss_gradient(cost.loss, prediction, target)
+        return prediction, lambda: pullback(of_mean(cost, gradients, target, weights))[0]
     model: Any = cost.model
     model.check(params)
     z, pullback = vjp(Sequential(model.layers[:-1]), params[:-1], x, **options)
     prediction = model.layers[-1].apply(params[-1], z)
-    return prediction, lambda: (*pullback(of_mean(cost, fused(prediction, target), target))[0], params[-1])
+    gradients = fused(prediction, target)
+    return prediction, lambda: (*pullback(of_mean(cost, gradients, target, weights))[0], params[-1])
 
 
 def fused_gradient(cost: Cost) -> Callable[..., Array] | None:
@@ -83,9 +85,12 @@ def fused_gradient(cost: Cost) -> Callable[..., Array] | None:
     return None if fused is None else partial(fused, **loss_options)
 
 
-def of_mean(cost: Cost, gradients: Array, target: Array) -> Array:
-    """The gradient of the mean loss from the gradient of each: division by how many there are."""
-    counted = cost.counted(target)
+def of_mean(cost: Cost, gradients: Array, target: Array, weights: Array | None = None) -> Array:
+    """The gradient of the mean loss from the gradient of each: division by how many there are, or what they weigh."""
+    losses = gradients.shape[:-1]
+    if weights is not None:
+        gradients = gradients * spread(weights, losses).astype(gradients.dtype)[..., None]
+    counted = cost.counted(target, weights, losses)
     if counted is None:
         return gradients / (gradients.size // gradients.shape[-1])
-    return gradients / jnp.maximum(counted, 1).astype(gradients.dtype)
+    return gradients / above_zero(counted).astype(gradients.dtype)

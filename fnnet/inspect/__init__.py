@@ -10,7 +10,7 @@ from fnnet.inspect.landscape import (
     plane_point,
     project_on,
 )
-from fnnet.inspect.updates import update_ratios
+from fnnet.inspect.updates import gradient_norms, update_norms, update_ratios
 from fnnet.spectrum import scaled_to_radius, singular_values, spectral_radius
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "cost_plane",
     "filter_normalized",
     "gradient_flow",
+    "gradient_norms",
     "layer_outputs",
     "path_directions",
     "plane_point",
@@ -27,5 +28,6 @@ __all__ = [
     "scaled_to_radius",
     "singular_values",
     "spectral_radius",
+    "update_norms",
     "update_ratios",
 ]

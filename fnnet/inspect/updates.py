@@ -22,3 +22,13 @@ def update_ratios(params: Params, grads: Params, updates: Params) -> dict[str, A
 
 def ratio(above: Array, below: Array) -> Array:
     return jnp.where(above == 0, 0, above.astype(below.dtype) / below)
+
+
+def gradient_norms(params: Params, grads: Params, updates: Params) -> dict[str, Array]:
+    """``{"gradient_norm NAME": ‖g‖₂}`` for every parameter. For ``measure=``, as ``update_ratios`` is."""
+    return {f"gradient_norm {name}": norm(g) for name, g in named_leaves(grads)}
+
+
+def update_norms(params: Params, grads: Params, updates: Params) -> dict[str, Array]:
+    """``{"update_norm NAME": ‖u‖₂}`` for every parameter. For ``measure=``, as ``update_ratios`` is."""
+    return {f"update_norm {name}": norm(u) for name, u in named_leaves(updates)}

@@ -13,6 +13,7 @@ from fnnet.layers.noise import Dropout, GaussianNoise
 from fnnet.layers.normalization import BatchNorm, GroupNorm, LayerNorm
 from fnnet.layers.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from fnnet.layers.positions import LearnedPositions, SinusoidalPositions
+from fnnet.layers.precision import LowPrecision
 from fnnet.layers.recurrent import Bidirectional, Recurrent
 from fnnet.layers.segments import Checkpointed
 from fnnet.layers.transformer import transformer_block
@@ -38,6 +39,7 @@ __all__ = [
     "GroupNorm",
     "LayerNorm",
     "LearnedPositions",
+    "LowPrecision",
     "MaxPool",
     "MultiHeadAttention",
     "Recurrent",

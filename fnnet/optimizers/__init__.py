@@ -18,6 +18,7 @@ from fnnet.optimizers.groups import depth_decay, freeze, frozen, groups, layerwi
 from fnnet.optimizers.lbfgs import lbfgs
 from fnnet.optimizers.leaves import global_norm
 from fnnet.optimizers.lion import lion
+from fnnet.optimizers.loss_scale import dynamic_loss_scale
 from fnnet.optimizers.momentum import momentum, nesterov
 from fnnet.optimizers.muon import muon, orthogonalized
 from fnnet.optimizers.newton import gauss_newton, newton
@@ -49,6 +50,7 @@ __all__ = [
     "conjugate_gradient",
     "decay_weights",
     "depth_decay",
+    "dynamic_loss_scale",
     "freeze",
     "frozen",
     "gauss_newton",

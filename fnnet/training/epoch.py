@@ -11,13 +11,17 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.cost import Cost, split_batch
+from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer
+from fnnet.training.order import shuffled
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure, train_step
 from fnnet.types import Array, Batch
 
 VECTOR_UNIT = 16  # float32 numbers in the widest vector registers
 
+Metrics = dict[str, Array]
+PartOfEpoch = Callable[[TrainState, Batch, Array, Array], tuple[TrainState, Metrics]]
 Epoch = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 
@@ -30,6 +34,7 @@ def train_epoch(
     shuffle: bool = True,
     drop_last: bool = False,
     measure: Measure | None = None,
+    augment: Augmentation | None = None,
 ) -> Epoch:
     """``epoch(state, (x, y)) -> (state, metrics)``: every example once, ``batch_size`` at a time.
 
@@ -39,16 +44,16 @@ def train_epoch(
 
     ``metrics["cost"]`` is the mean over the examples of the cost as it was when each was used;
     ``metrics["step_costs"]`` has one number per update. The numbers of ``measure``, as in ``train_step``, are means
-    over the updates.
+    over the updates. ``augment(key, (x, y))`` changes each batch at random on its way, as in ``train_step``.
     """
     checks.positive_integer("train_epoch", "batch_size", batch_size)
-    step = train_step(cost, optimizer, value_and_grad, measure)
+    step = train_step(cost, optimizer, value_and_grad, measure, augment)
 
     def epoch(state: TrainState, data: Batch) -> tuple[TrainState, dict[str, Array]]:
         x, y = split_batch("train_epoch", data)
         check_batch_size("train_epoch", batch_size, len(x))
         steps, left = divmod(len(x), batch_size)
-        order = jax.random.permutation(state.order_key(), len(x)) if shuffle else jnp.arange(len(x))
+        order = example_order(state, len(x), shuffle)
 
         def on_rows(state: TrainState, rows: Array) -> tuple[TrainState, dict[str, Array]]:
             return step(state, (take_rows(x, rows), take_rows(y, rows)))
@@ -68,8 +73,65 @@ def train_epoch(
     return epoch
 
 
-def scan_as_vectors(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, steps: Any) -> tuple[Any, Any]:
-    """``jax.lax.scan(step, state, steps)``, with narrow matrices of the state carried from step to step as vectors.
+def train_part(
+    cost: Cost,
+    optimizer: Optimizer,
+    *,
+    batch_size: int,
+    value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    measure: Measure | None = None,
+    augment: Augmentation | None = None,
+) -> PartOfEpoch:
+    """``part(state, (x, y), start, end) -> (state, metrics)``: the updates ``start .. end − 1`` of an epoch.
+
+    A pure function, one program for every part: ``start`` and ``end`` are numbers in it. Parts one after the other are
+    the epoch of ``train_epoch`` up to rounding; ``metrics`` are means over the part, the cost's over its examples.
+    """
+    step = train_step(cost, optimizer, value_and_grad, measure, augment)
+
+    def part(state: TrainState, data: Batch, start: Array, end: Array) -> tuple[TrainState, Metrics]:
+        x, y = split_batch("train_part", data)
+        full, left = divmod(len(x), batch_size)
+        order = example_order(state._replace(step=state.step - start), len(x), shuffle)
+
+        def on_rows(carry: tuple[TrainState, Metrics], rows: Array) -> tuple[TrainState, Metrics]:
+            state, sums = carry
+            state, metrics = step(state, (take_rows(x, rows), take_rows(y, rows)))
+            metrics |= {"cost": metrics["cost"] * len(rows)}
+            return state, {name: total + metrics[name].astype(total.dtype) for name, total in sums.items()}
+
+        def on_batch(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            return on_rows(carry, jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size))
+
+        shapes = jax.eval_shape(step, state, (x[:batch_size], y[:batch_size]))[1]
+        carry = state, {name: jnp.zeros((), checks.at_least_float32(metric)) for name, metric in shapes.items()}
+        carry = jax.lax.fori_loop(start, jnp.minimum(end, full), on_batch, carry)
+        examples = (jnp.minimum(end, full) - start) * batch_size
+        if left and not drop_last:
+            rows = order[full * batch_size :]
+            carry = jax.lax.cond(end > full, lambda carry: on_rows(carry, rows), lambda carry: carry, carry)
+            examples = examples + jnp.where(end > full, left, 0)
+        state, sums = carry
+        counts = {name: examples if name == "cost" else end - start for name in sums}
+        return state, {name: total / counts[name].astype(total.dtype) for name, total in sums.items()}
+
+    return part
+
+
+def example_order(state: TrainState, examples: int, shuffle: bool) -> Array:
+    """The order of the examples in an epoch that starts with ``state``."""
+    return shuffled(state.order_key(), examples) if shuffle else jnp.arange(examples)
+
+
+def scan_as_vectors(
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    state: Any,
+    steps: Any,
+    scan: Callable[..., tuple[Any, Any]] = jax.lax.scan,
+) -> tuple[Any, Any]:
+    """``scan(step, state, steps)``, with narrow matrices of the state carried from step to step as vectors.
 
     The same numbers but for rounding, faster on CPU: XLA carries out the optimizer's arithmetic, which is entry by
     entry, in the shape in which the state is carried, and its loops over a last axis of 30, say, leave most of the
@@ -86,7 +148,7 @@ def scan_as_vectors(step: Callable[[Any, Any], tuple[Any, Any]], state: Any, ste
         carry, ys = step(matrices(carry), xs)
         return vectors(carry), ys
 
-    carry, ys = jax.lax.scan(on_vectors, vectors(state), steps)
+    carry, ys = scan(on_vectors, vectors(state), steps)
     return matrices(carry), ys
 
 

@@ -2,150 +2,169 @@
 
 from __future__ import annotations
 
-import math
-import time
-import warnings
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from fnnet import checks
 from fnnet.cost import Cost
+from fnnet.data import Stream
+from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer
-from fnnet.training.data import checked_data
-from fnnet.training.epoch import check_batch_size, train_epoch
-from fnnet.training.evaluate import evaluate
+from fnnet.training.checkpoint import Checkpoint, Saver
+from fnnet.training.loop import Loop
+from fnnet.training.mesh import OnMesh
+from fnnet.training.metrics import Metric
+from fnnet.training.non_finite import NonFinite, first_non_finite
+from fnnet.training.placing import DefaultDevice, Placing
+from fnnet.training.progress import Progress, Record
+from fnnet.training.record import JsonLines, TensorBoard
+from fnnet.training.snapshot import run_of
+from fnnet.training.sources import source_of, validation_of
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure
 from fnnet.types import Array, Batch, Loss, Params
 
-Record = dict[str, float]
 
-
-class FitResult(NamedTuple):
-    """The last state (the best one under early stopping), and by name a list with one number per epoch."""
-
+class Fitted(NamedTuple):
     state: TrainState
     history: dict[str, list[float]]
+
+
+class FitResult(Fitted):
+    """``state, history``: the last state (the best one under early stopping), and by name a number per epoch.
+
+    ``non_finite`` tells, where training stopped at a cost that is NaN or infinite, what happened first.
+    """
+
+    non_finite: NonFinite | None = None
 
 
 def fit(
     cost: Cost,
     optimizer: Optimizer,
     params: Params | TrainState,
-    data: Batch,
+    data: Batch | Stream,
     *,
     key: Array | None = None,
     epochs: int = 10,
-    batch_size: int = 32,
-    validation: Batch | None = None,
-    metrics: Mapping[str, Loss] | None = None,
+    batch_size: int | None = None,
+    validation: Batch | Stream | None = None,
+    metrics: Mapping[str, Loss | Metric] | None = None,
     patience: int | None = None,
     callback: Callable[[TrainState, Record], Any] | None = None,
     value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
     shuffle: bool = True,
     drop_last: bool = False,
     measure: Measure | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
+    record: str | Path | None = None,
+    tensorboard: str | Path | None = None,
+    validate_on: Callable[[TrainState], Params] | None = None,
+    find_non_finite: bool = True,
+    augment: Augmentation | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> FitResult:
     """Train for some epochs and return the final state and the history. Silent; the arguments are left as they are.
 
     ``params`` are initial parameters, with a ``key`` for the order of the examples and the model's random numbers; or
     the ``TrainState`` of an earlier run, to continue it. ``data`` is ``(x, y)`` with examples on the first axis,
-    checked once. ``batch_size=len(x)`` is whole-batch, ``1`` stochastic gradient descent.
+    checked once. ``batch_size`` is 32 if not given; ``len(x)`` is whole-batch, ``1`` stochastic gradient descent. Or
+    ``data`` is a ``fnnet.data.Stream`` of batches that need not fit into memory, with a batch size of its own.
+    ``augment`` changes the batches at random on the device (see ``train_step``).
 
     With ``validation`` data the history has ``validation_cost`` and, for each of ``metrics`` (such as
-    ``{"accuracy": fnnet.accuracy}``), ``validation_NAME``. ``patience`` stops after that many epochs without a lower
-    validation cost and returns the state of the best epoch. ``callback(state, record)`` is called after every epoch
-    with its numbers; training stops if it returns True. It also stops, with a RuntimeWarning, at a cost that is NaN or
-    infinite.
+    ``{"accuracy": fnnet.accuracy}``), ``validation_NAME``; ``validate_on(state)`` chooses the parameters
+    (``fnnet.averaged_params``). ``patience`` stops after that many epochs without a lower validation cost and returns
+    the state of the best epoch. ``callback(state, record)`` is called after every epoch with its numbers; training
+    stops if it returns True.
 
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
-    compiling), ``compile_seconds`` (in the first epoch; else 0) and the numbers of ``measure``, means over the epoch's
-    updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). The epoch itself is the pure
-    function ``fnnet.train_epoch``: compile, ``vmap`` or shard that for whatever this loop does not do.
+    compiling), ``compile_seconds`` (in the first epoch; else 0), ``data_seconds`` (of these, how many were spent in
+    waiting for a stream; much of them, and loading is the limit) and the numbers of ``measure``, means over the epoch's
+    updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). Two programs are compiled, to
+    train and to evaluate, for any number of epochs. The epoch itself is the pure function ``fnnet.train_epoch``:
+    compile, ``vmap`` or shard that for whatever this loop does not do.
+
+    ``checkpoint`` is a directory, or a ``Checkpoint`` that says more: the run is saved there as it goes, and the same
+    call, made again after it was interrupted, goes on from the last checkpoint. ``epochs`` counts from the beginning
+    of the run. On the same kind of machine the bits are those of the uninterrupted run, ``seconds`` and
+    ``compile_seconds`` excepted. ``record`` is a file to which every epoch's numbers are appended as a line of JSON
+    (``fnnet.read_record``); ``tensorboard`` a directory for TensorBoard's files.
+
+    Training stops, with a RuntimeWarning, at a cost that is NaN or infinite. The part of the run since the last finite
+    cost is then made again, step by step; ``result.non_finite`` names the step, the direction and the layer and holds
+    the batch. This keeps the state before the epoch in memory: ``find_non_finite=False`` does without.
+
+    ``mesh`` spreads the run over devices, also of several processes: batches over its axis ``data``, parameters and
+    the optimizer's state over its axis ``model`` if it has one (``fnnet.training.mesh.OnMesh`` tells how).
     """
     checks.positive_integer("fit", "epochs", epochs)
-    checks.positive_integer("fit", "batch_size", batch_size)
-    state = initial_state(params, optimizer, key)
-    data = checked_data("fit", cost, state.params, data)
-    check_batch_size("fit", batch_size, len(data[0]))
-    if validation is not None:
-        validation = checked_data("fit: validation", cost, state.params, validation)
-    if patience is not None:
-        checks.positive_integer("fit", "patience", patience)
-        checks.require(validation is not None, "fit: patience needs validation data; pass validation=(x, y)")
-    checks.require(not metrics or validation is not None, "fit: metrics need validation data; pass validation=(x, y)")
-
-    epoch = train_epoch(
+    if isinstance(checkpoint, (str, Path)):
+        checkpoint = Checkpoint(checkpoint)
+    placing: Placing = DefaultDevice() if mesh is None else OnMesh.checked(mesh)
+    state = placing.state(initial_state(params, optimizer, key))
+    source = source_of(
         cost,
         optimizer,
-        batch_size=batch_size,
+        state,
+        data,
+        placing,
+        {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last},
+        # The state that an epoch receives is dead after it, unless it may be kept.
+        donate=callback is None and not find_non_finite,
+        updates=None if checkpoint is None else checkpoint.updates,
         value_and_grad=value_and_grad,
-        shuffle=shuffle,
-        drop_last=drop_last,
         measure=measure,
+        augment=augment,
     )
-    # The state that an epoch receives is dead after it, unless a callback may have kept it.
-    compiled, compile_seconds = compile_timed(jax.jit(epoch, donate_argnums=() if callback else (0,)), state, data)
-    evaluation = jax.jit(evaluate(cost, metrics))
-    history: dict[str, list[float]] = {}
-    best, best_cost, waited = copied(state), float("inf"), 0
-    for number in range(1, epochs + 1):
-        start = time.perf_counter()
-        state, measured = jax.block_until_ready(compiled(state, data))
-        record = {
-            "epoch": number,
-            "step": int(state.step),
-            "cost": float(measured["cost"]),
-            "seconds": time.perf_counter() - start,
-            "compile_seconds": compile_seconds if number == 1 else 0.0,
-        }
-        record |= {name: float(mean) for name, mean in measured.items() if name not in ("cost", "step_costs")}
-        if validation is not None:
-            record |= {f"validation_{name}": float(v) for name, v in evaluation(state.params, validation).items()}
-        for name, value in record.items():
-            history.setdefault(name, []).append(value)
-        answer = None if callback is None else callback(state, dict(record))
-        stop = isinstance(answer, (bool, np.bool_)) and bool(answer)
-        if patience is not None:
-            waited += 1
-            if record["validation_cost"] < best_cost:
-                best, best_cost, waited = copied(state), record["validation_cost"], 0
-            stop = stop or waited >= patience
-        if not math.isfinite(record["cost"]):
-            warnings.warn(
-                f"fit: the cost of epoch {number} is {record['cost']}, training stops; lower the learning rate, or "
-                f"check the initial parameters with fnnet.evaluate",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            stop = True
-        if stop:
-            break
-    return FitResult(best if patience is not None else state, history)
+    validate = None
+    if validation is not None:
+        validate = validation_of(cost, metrics, state, validation, placing, validate_on)
+    if patience is not None:
+        checks.positive_integer("fit", "patience", patience)
+    for name, needs in (("patience", patience), ("metrics", metrics or None), ("validate_on", validate_on)):
+        verb = "need" if name == "metrics" else "needs"
+        checks.require(
+            needs is None or validation is not None, f"fit: {name} {verb} validation data; pass validation=(x, y)"
+        )
+
+    def search(before: Progress) -> NonFinite | None:
+        batches = source.batches(before.state, before.place)
+        return first_non_finite(cost, optimizer, value_and_grad, before.state, batches)
+
+    progress = Progress.start(state, source.steps, keep_best=patience is not None)
+    last = progress.epoch + epochs
+    with ExitStack() as stack:
+        stack.enter_context(placing.running())
+        saver = None
+        if checkpoint is not None:
+            run = run_of(cost, source.description | {"early stopping": patience is not None}, state)
+            saver = stack.enter_context(Saver(checkpoint, run))
+            progress = saver.resumed(progress)
+        resumed_at = None if saver is None else int(progress.state.step)
+        writers = [
+            stack.enter_context(closing(kind(path, resumed_at)))
+            for kind, path in ((JsonLines, record), (TensorBoard, tensorboard))
+            if path is not None and jax.process_index() == 0
+        ]
+        loop = Loop(source, validate, patience, callback, writers, saver, search if find_non_finite else None)
+        progress, non_finite = loop.run(progress, last)
+    result = FitResult(progress.state if progress.best is None else progress.best, progress.history)
+    result.non_finite = non_finite
+    return result
 
 
 def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array | None) -> TrainState:
-    """A state of its own buffers: the caller's arrays must outlive the donation of the state."""
     if isinstance(params, TrainState):
         checks.require(key is None, "fit: a TrainState has its own key; leave key= out when continuing from one")
-        return copied(params)
+        return params
     if key is None:
         raise ValueError(
             "fit: key is None; pass key=jax.random.key(...) "
             "for the order of the examples and the model's random numbers"
         )
-    return copied(TrainState.create(params, optimizer, key))
-
-
-def copied(state: TrainState) -> TrainState:
-    return jax.tree.map(jnp.copy, state)
-
-
-def compile_timed(function: Any, *arguments: Any) -> tuple[Callable[..., Any], float]:
-    start = time.perf_counter()
-    compiled = function.lower(*arguments).compile()
-    return compiled, time.perf_counter() - start
+    return TrainState.create(params, optimizer, key)

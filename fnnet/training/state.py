@@ -35,3 +35,7 @@ class TrainState(NamedTuple):
     def order_key(self) -> Array:
         """The key for the order of the examples in an epoch that starts at this step."""
         return jax.random.fold_in(jax.random.fold_in(self.key, 1), self.step)
+
+    def augmentation_key(self) -> Array:
+        """The key for random changes of the batch in the next step."""
+        return jax.random.fold_in(jax.random.fold_in(self.key, 2), self.step)

@@ -28,6 +28,7 @@ from fnnet import (
     GRUCell,
     LayerNorm,
     LearnedPositions,
+    LowPrecision,
     LSTMCell,
     MaxPool,
     MultiHeadAttention,
@@ -208,6 +209,7 @@ NORMALIZATION = [
 ]
 
 RESIDUAL = [
+    LayerCase("LowPrecision", lambda: LowPrecision(Activation(relu)), (5, 3)),
     LayerCase("Residual", lambda: Residual(sequential(Dense(3), tanh)), (5, 3)),
     LayerCase("Residual, projected", lambda: Residual(sequential(LayerNorm(), Dense(4)), Dense(4)), (5, 3)),
     LayerCase("Residual in training", lambda: Residual(Dropout(0.4), Dropout(0.4)), (5, 3), train=True),

@@ -1,5 +1,6 @@
 """The training loop on the host."""
 
+import re
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fnnet import Cost, Dense, TrainState, accuracy, backprop, evaluate, fit, losses, penalties, train_epoch
+from fnnet.inspect import update_ratios
 from fnnet.optimizers import adam, momentum, sgd
 from tests.cases import random_params
 from tests.compare import assert_close, assert_identical
@@ -143,6 +145,21 @@ def test_early_stopping_when_no_epoch_is_finite() -> None:
     assert np.isnan(result.history["validation_cost"]).all()
     assert len(result.history["epoch"]) == 1
     assert_identical(result.state.params, params)
+
+
+def test_two_programs_are_compiled(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the number of epochs, with a partial last batch in both sets; and how long that took is told."""
+    compiled: list[list[str]] = []
+
+    def callback(state: TrainState, record: dict[str, float]) -> None:
+        compiled.append(re.findall(r"Finished XLA compilation of jit\((\w+)\)", caplog.text))
+
+    options = {"validation": (X[:7], LABELS[:7]), "callback": callback, "measure": update_ratios}
+    with jax.log_compiles():
+        history = fit(COST, adam(0.1), PARAMS, DATA, key=key(), epochs=4, batch_size=4, **options).history
+    assert [compiled[0].count(name) for name in ("epoch", "evaluation")] == [1, 1]
+    assert compiled[-1] == compiled[0]
+    assert history["compile_seconds"][0] > 0
 
 
 def test_a_key_of_the_old_kind() -> None:

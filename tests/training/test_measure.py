@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fnnet import TrainState, apply_updates, fit, train_epoch, train_step
-from fnnet.inspect import update_ratios
+from fnnet.inspect import gradient_norms, update_norms, update_ratios
 from fnnet.optimizers import adam, sgd
 from fnnet.paths import named_leaves
 from tests.training.problems import COST, DATA, PARAMS, X, key
@@ -36,6 +36,17 @@ def test_update_ratios_of_a_step() -> None:
     assert metrics.keys() == expected.keys()
     for name, ratio in expected.items():
         assert float(metrics[name]) == pytest.approx(ratio, rel=1e-4)
+
+
+def test_norms_of_gradients_and_updates() -> None:
+    params, grads = some_params(), jax.grad(COST)(some_params(), DATA)
+    state = TrainState.create(params, sgd(0.1), key(0))
+    step = train_step(COST, sgd(0.1), measure=lambda *trees: gradient_norms(*trees) | update_norms(*trees))
+    _, metrics = jax.jit(step)(state, DATA)
+    for name, g in named_leaves(grads):
+        expected = np.linalg.norm(np.asarray(g, float))
+        assert float(metrics[f"gradient_norm {name}"]) == pytest.approx(expected, rel=1e-5)
+        assert float(metrics[f"update_norm {name}"]) == pytest.approx(0.1 * expected, rel=1e-5)
 
 
 def test_ratios_of_zeros() -> None:

@@ -1,0 +1,104 @@
+"""One function per contender of ``training``: an epoch of ``fit`` or of a peer's usual loop with its usual loader.
+
+The data lies in the host's memory. fnnet takes it from the device ("memory") or streams it ("stream"); flax with optax
+gets NumPy batches, a step per call; PyTorch a ``DataLoader`` of a ``TensorDataset``.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from experiments.benchmarks.harness import Factory, Work
+from experiments.benchmarks.mlp_contenders import flax_linen
+from experiments.benchmarks.mlp_task import CLASSES, Task, mean_loss
+
+
+def fnnet_memory(task: Task) -> Work:
+    """``fit`` on arrays on the device: the epoch is one program."""
+    return fnnet_epoch(task, streamed=False)
+
+
+def fnnet_stream(task: Task) -> Work:
+    """``fit`` on ``fnnet.data.from_arrays``: batches are put together on the host, ahead of their use."""
+    return fnnet_epoch(task, streamed=True)
+
+
+def fnnet_epoch(task: Task, streamed: bool) -> Work:
+    import jax
+
+    import fnnet
+    from fnnet.training.loop import Loop
+    from fnnet.training.placing import DefaultDevice
+    from fnnet.training.progress import Progress
+    from fnnet.training.sources import source_of
+
+    x, y = task.data()
+    data: Any = fnnet.data.from_arrays(x, y, task.batch_size) if streamed else (x, y)
+    batching = {"batch_size": None if streamed else task.batch_size, "shuffle": True, "drop_last": False}
+    cost, optimizer, state = fnnet_start(task, x)
+    # What fit itself does in an epoch, compiled once: a new call of fit would compile again.
+    source = source_of(
+        *(cost, optimizer, state, data, DefaultDevice(), batching),
+        donate=False, value_and_grad=jax.value_and_grad, measure=None, augment=None,
+    )  # fmt: skip
+    source.compile(state)
+    loop = Loop(source)
+    progress = Progress.start(state, source.steps, keep_best=False)
+
+    def epoch() -> float:
+        nonlocal progress
+        _, progress = loop.run_epoch(progress)
+        record = progress.record(0.0)
+        progress = progress.next_epoch(record)
+        return record["cost"]
+
+    return epoch
+
+
+def fnnet_start(task: Task, x: Any) -> tuple[Any, Any, Any]:
+    import jax
+
+    import fnnet
+
+    hidden = [layer for features in task.hidden for layer in (fnnet.Dense(features), fnnet.relu)]
+    model = fnnet.sequential(*hidden, fnnet.Dense(CLASSES))
+    cost = fnnet.Cost(model, fnnet.losses.softmax_cross_entropy)
+    optimizer = fnnet.optimizers.adam(task.learning_rate)
+    init_key, key = jax.random.split(jax.random.key(task.seed))
+    return cost, optimizer, fnnet.TrainState.create(model.init(init_key, x[:1]), optimizer, key)
+
+
+def pytorch(task: Task) -> Work:
+    """PyTorch, eager, with a shuffling ``DataLoader`` in the same process."""
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    torch.manual_seed(task.seed)
+    x, y = (torch.from_numpy(array) for array in task.data())
+    loader = DataLoader(TensorDataset(x, y.long()), batch_size=task.batch_size, shuffle=True)
+    *hidden, output = (nn.Linear(inputs, outputs) for inputs, outputs in pairwise(task.widths))
+    model = nn.Sequential(*(layer for linear in hidden for layer in (linear, nn.ReLU())), output)
+    loss_fn = nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=task.learning_rate)
+
+    def epoch() -> float:
+        losses = []
+        for batch, labels in loader:
+            loss = loss_fn(model(batch), labels)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.detach())
+        return mean_loss(torch.stack(losses).tolist(), task)
+
+    return epoch
+
+
+CONTENDERS: dict[str, Factory] = {
+    "fnnet-memory": fnnet_memory,
+    "fnnet-stream": fnnet_stream,
+    "flax-optax": flax_linen,
+    "pytorch-loader": pytorch,
+}

@@ -1,0 +1,22 @@
+"""Data on its way to the device: streams of batches, files, random changes of images.
+
+``from_arrays`` and ``from_batches`` make a ``Stream`` for ``fnnet.fit(cost, optimizer, params, data=stream)``.
+"""
+
+from fnnet.data import augment
+from fnnet.data.arrays import from_arrays
+from fnnet.data.files import read_csv, read_idx, read_npz
+from fnnet.data.images import ImageFolder, image_folder
+from fnnet.data.stream import Stream, from_batches
+
+__all__ = [
+    "ImageFolder",
+    "Stream",
+    "augment",
+    "from_arrays",
+    "from_batches",
+    "image_folder",
+    "read_csv",
+    "read_idx",
+    "read_npz",
+]

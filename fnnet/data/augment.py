@@ -1,0 +1,76 @@
+"""Random changes of images on the device: pure functions ``(key, images) -> images``, images ``(N, H, W, C)``.
+
+``inputs(random_flip, ...)`` makes of them the ``augment=`` of ``fit``, ``train_epoch`` and ``train_step``, a function
+``(key, (x, y)) -> (x, y)``; each update gets a key of its own, from the run's key and the number of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.binding import bind
+from fnnet.types import Array, Batch
+
+Augmentation = Callable[[Array, Batch], Batch]
+
+
+def inputs(*functions: Callable[[Array, Array], Array]) -> Augmentation:
+    """``augment(key, (x, y)) -> (f(x), y)``: one function after the other, ``f_i`` with ``fold_in(key, i)``."""
+    return bind(on_inputs, functions=functions)
+
+
+def on_inputs(key: Array, batch: Batch, *, functions: tuple[Callable[[Array, Array], Array], ...]) -> Batch:
+    x, y = batch
+    for i, function in enumerate(functions):
+        x = function(jax.random.fold_in(key, i), x)
+    return x, y
+
+
+def random_shift(key: Array, images: Array, *, most: int) -> Array:
+    """Every image moved by its own random number of pixels, at most ``most`` along each axis.
+
+    All ``(2 most + 1)²`` shifts are equally likely; what comes in from outside is 0.
+    """
+    checks.positive_integer("data.augment.random_shift", "most", most)
+    check_images("random_shift", images)
+    padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+    return windows(key, padded, images.shape[1], images.shape[2])
+
+
+def random_crop(key: Array, images: Array, *, height: int, width: int) -> Array:
+    """A window of every image at its own random place, all places equally likely: ``(N, height, width, C)``."""
+    checks.positive_integer("data.augment.random_crop", "height", height)
+    checks.positive_integer("data.augment.random_crop", "width", width)
+    check_images("random_crop", images)
+    checks.require(
+        height <= images.shape[1] and width <= images.shape[2],
+        f"data.augment.random_crop: a window of {height} × {width} does not fit into images of shape {images.shape}; "
+        f"make it smaller, or pad them",
+    )
+    return windows(key, images, height, width)
+
+
+def random_flip(key: Array, images: Array) -> Array:
+    """Every image mirrored, left to right, with probability one half."""
+    check_images("random_flip", images)
+    flipped = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
+    return jnp.where(flipped, images[:, :, ::-1], images)
+
+
+def windows(key: Array, images: Array, height: int, width: int) -> Array:
+    most = jnp.array([images.shape[1] - height, images.shape[2] - width])
+    starts = jax.random.randint(key, (len(images), 2), 0, most[None] + 1)
+    size = (height, width, images.shape[3])
+    return jax.vmap(lambda image, start: jax.lax.dynamic_slice(image, (start[0], start[1], 0), size))(images, starts)
+
+
+def check_images(name: str, images: Any) -> None:
+    checks.require(
+        images.ndim == 4,
+        f"data.augment.{name}: images has shape {images.shape}; expected (N, H, W, C): add an axis with [..., None]",
+    )

@@ -1,0 +1,66 @@
+"""Batches put together for the device: one transfer and one call of a program for several updates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fnnet.data.batches import HostBatch, NumpyArray
+
+ALIGNMENT = 64  # bytes
+MOST_BATCHES = 64  # in a chunk: enough for the call to be nothing beside its updates
+
+
+class Chunk(NamedTuple):
+    """``K`` batches of ``B`` examples: ``x (K, B, ...)``, ``y (K, B, ...)``.
+
+    ``sizes (K,)`` says how many examples of each batch are real; batches from ``updates`` on are empty.
+    """
+
+    x: Any
+    y: Any
+    sizes: Any
+    updates: Any
+
+
+def batches_per_chunk(batch: HostBatch, chunk_bytes: int, steps: int | None) -> int:
+    """As many as fit, no more than an epoch has."""
+    fit = chunk_bytes // max(1, sum(part.nbytes for part in batch))
+    return int(max(1, min(fit, MOST_BATCHES, steps or MOST_BATCHES)))
+
+
+def chunks(batches: Iterable[HostBatch], size: int, batch_size: int) -> Iterator[Chunk]:
+    """``size`` batches at a time, in memory of their own; the last chunk and the last batch are filled up."""
+    iterator = iter(batches)
+    while group := list(islice(iterator, size)):
+        sizes = np.zeros(size, np.int32)
+        sizes[: len(group)] = [len(batch.x) for batch in group]
+        x, y = (stacked([batch[part] for batch in group], size, batch_size) for part in range(2))
+        yield Chunk(x, y, sizes, np.int32(len(group)))
+
+
+def stacked(parts: list[NumpyArray], size: int, batch_size: int) -> NumpyArray:
+    """``(size, batch_size, ...)`` in the dtype that jax will give it; what is missing repeats what is there.
+
+    Repetitions, not zeros: whatever the network makes of real examples it can make of these.
+    """
+    result = aligned((size, batch_size, *parts[0].shape[1:]), jax.dtypes.canonicalize_dtype(parts[0].dtype))
+    for i, part in enumerate(parts):
+        result[i, : len(part)] = part
+        if len(part) < batch_size:
+            result[i, len(part) :] = part[np.arange(batch_size - len(part)) % len(part)]
+    result[len(parts) :] = 0
+    return result
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> NumpyArray:
+    """New memory at an address that the CPU's device takes over as it is, without a copy."""
+    count = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(count + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + count].view(dtype).reshape(shape)

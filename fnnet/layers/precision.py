@@ -1,0 +1,77 @@
+"""A layer computed in fewer bits than its parameters are kept in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.binding import brief
+from fnnet.layers.combinators import naming, require_layer
+from fnnet.types import Array, DType, Layer, Params, Shaped
+
+
+@dataclass(frozen=True, repr=False)
+class LowPrecision:
+    """Mixed precision: ``layer`` computed in ``dtype``, forward and backward, between inputs and outputs of their own.
+
+    Parameters and inputs are rounded to ``dtype`` (bfloat16 or float16), the output is given in the input's dtype:
+    parameters, optimizer, loss and penalty stay in float32, and so do the gradients that arrive at them. Around a
+    whole model: ``Cost(LowPrecision(model, "bfloat16"), loss)``, whose ``params`` are the model's own.
+
+    ``scale`` multiplies the gradient ``∂cost/∂y`` before it is rounded, and what comes out of the backward pass is
+    divided by it: in float16 a gradient below 6e-8 would be 0. It is not given by hand but by ``train_step`` from the
+    state of ``optimizers.dynamic_loss_scale``. Source: Micikevicius et al. 2018, "Mixed precision training".
+    """
+
+    layer: Layer
+    dtype: DType = "bfloat16"
+    scale: Any = None
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        require_layer("LowPrecision", "layer", self.layer)
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype).name)  # equal however it was written
+        checks.require(
+            jnp.issubdtype(self.dtype, jnp.floating),
+            f"LowPrecision: dtype is {self.dtype}; expected 'bfloat16' or 'float16'",
+        )
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        return self.layer.init(key, x)
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        x = jnp.asarray(x)
+        if self.scale is not None:
+            back = 1 / jnp.asarray(self.scale)
+            params = jax.tree.map(lambda p: scaled_cotangent(p, back) if checks.is_float(p) else p, params)
+            x = scaled_cotangent(x, back) if checks.is_float(x) else x
+        with naming("the layer of LowPrecision", self.layer):
+            y = self.layer.apply(self.low(params), self.low(x), key=key, train=train)
+        y = y.astype(self.wide(x))
+        return y if self.scale is None else scaled_cotangent(y, jnp.asarray(self.scale))
+
+    def low(self, tree: Any) -> Any:
+        """In the few bits; labels and other integers as they are."""
+        return jax.tree.map(lambda a: jnp.asarray(a).astype(self.dtype) if checks.is_float(a) else a, tree)
+
+    @staticmethod
+    def wide(x: Any) -> DType:
+        """The dtype of the output."""
+        return checks.dtype_of(x) if checks.is_float(x) else jnp.float32
+
+
+@jax.custom_vjp
+def scaled_cotangent(x: Array, scale: Array) -> Array:
+    """``x``; its gradient is multiplied by ``scale``."""
+    return x
+
+
+scaled_cotangent.defvjp(lambda x, scale: (x, scale), lambda scale, dy: (times(dy, scale), jnp.zeros_like(scale)))
+
+
+def times(a: Array, scale: Any) -> Array:
+    return a * jnp.asarray(scale).astype(a.dtype)

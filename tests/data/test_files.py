@@ -1,0 +1,139 @@
+"""Readers, each with what they refuse."""
+
+import gzip
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fnnet.data import from_arrays, image_folder, read_csv, read_idx, read_npz
+
+CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
+
+
+def idx(array: np.ndarray) -> bytes:
+    head = struct.pack(f">BBBB{array.ndim}i", 0, 0, CODES[array.dtype.str[1:]], array.ndim, *array.shape)
+    return head + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+@pytest.mark.parametrize("dtype", CODES)
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 5)])
+def test_idx(dtype: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    array = (np.arange(np.prod(shape)) * 3 - 5).astype(dtype).reshape(shape)
+    (tmp_path / "a").write_bytes(idx(array))
+    (tmp_path / "a.gz").write_bytes(gzip.compress(idx(array)))
+    for name, mmap in (("a", False), ("a.gz", False), ("a", True)):
+        read = read_idx(tmp_path / name, mmap=mmap)
+        np.testing.assert_array_equal(read, array)
+        assert read.dtype.newbyteorder("=") == array.dtype
+        assert isinstance(read, np.memmap) == mmap
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0\0",
+        b"\0\0\x08",
+        b"\0\0\x07\1\0\0\0\0",
+        b"\1\0\x08\1\0\0\0\0",
+        idx(np.ones(4, "u1"))[:-1],
+        idx(np.ones(4, "u1")) + b"1",
+    ],
+)
+def test_no_idx(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(content)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "b.gz").write_bytes(gzip.compress(idx(np.ones(100, "u1")))[:-9])
+    for name, mmap in (("a", False), ("a.gz", False), ("a", True), ("b.gz", False)):
+        with pytest.raises(ValueError, match=rf"data.read_idx: .*{name}.*get the file again"):
+            read_idx(tmp_path / name, mmap=mmap)
+    with pytest.raises(ValueError, match="is compressed; unpack it for mmap=True"):
+        read_idx(tmp_path / "a.gz", mmap=True)
+    with pytest.raises(FileNotFoundError):
+        read_idx(tmp_path / "none")
+
+
+def test_npz(tmp_path: Path) -> None:
+    x, y = np.ones((3, 2)), np.arange(3)
+    np.savez(tmp_path / "a.npz", x=x, labels=y, short=y[:2])
+    for read, given in zip(read_npz(tmp_path / "a.npz", y="labels"), (x, y), strict=True):
+        np.testing.assert_array_equal(read, given)
+    np.savez(tmp_path / "objects.npz", x=np.array([{}, {}], object), y=y)
+    np.save(tmp_path / "single.npy", x)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:100])
+    (tmp_path / "text.npz").write_text("no archive")
+    for name, options, message in (
+        ("a.npz", {}, r"it has no array 'y', only \['labels', 'short', 'x'\]; pass x= and y="),
+        ("a.npz", {"y": "short"}, r"'x' of shape \(3, 2\) and 'short' of shape \(2,\)"),
+        ("objects.npz", {}, "Object arrays cannot be loaded"),
+        ("single.npy", {}, "it holds a single array"),
+        ("cut.npz", {}, "cannot read"),
+        ("text.npz", {}, "cannot read"),
+    ):
+        with pytest.raises(ValueError, match=f"data.read_npz: .*{name}.*{message}|data.read_npz: cannot read .*{name}"):
+            read_npz(tmp_path / name, **options)
+
+
+def test_csv(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("width,kind,height\n1,0,2.5\n\n3,1,-4e-1\n")
+    x, y = read_csv(path, "kind", labels=True)
+    assert (x.tolist(), y.tolist()) == ([[1, 2.5], [3, np.float32(-0.4)]], [0, 1])
+    assert (x.dtype, y.dtype) == (np.float32, np.int32)
+    assert read_csv(path)[1].tolist() == [[2.5], [np.float32(-0.4)]]
+    path.write_text("1;2\n3;4\n")
+    assert read_csv(path, 0, delimiter=";")[1].tolist() == [[1], [3]]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", {}, "is empty"),
+        ("a,b\n", {}, "has a header and no lines of numbers"),
+        ("a,b\n1,2\n3\n", {}, "line 3 of .* has 1 entries; expected 2"),
+        ("a,b\n1,2\n3,x\n", {}, "line 3 of .* has 'x' in column b; expected a finite number"),
+        ("1,2\n3,nan\n", {}, "line 2 of .* has 'nan' in column 1"),
+        ("a,b\n1,2\n", {"target": "c"}, r"has no column 'c'; its header is \['a', 'b'\]"),
+        ("1,2\n", {"target": 2}, "target is column 2 but .* has 2 columns"),
+        ("1,2.5\n", {"labels": True}, "labels of .* are not whole numbers"),
+    ],
+)
+def test_no_csv(text: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=f"data.read_csv: .*{message}"):
+        read_csv(tmp_path / "a.csv", **options)
+
+
+def test_images(tmp_path: Path) -> None:
+    """Read as they are needed, in the order of their classes; of another size, scaled."""
+    image = pytest.importorskip("PIL.Image")
+    for i, name in enumerate(("cat/b.png", "cat/a.png", "ant/c.png", "ant/read.txt")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if name.endswith("png"):
+            image.fromarray(np.full((4, 6, 3), 50 * i, np.uint8)).save(tmp_path / name)
+        else:
+            (tmp_path / name).write_text("no image")
+    images, labels, classes = image_folder(tmp_path, (2, 3))
+    assert (classes, labels.tolist(), images.shape, len(images)) == (("ant", "cat"), [0, 1, 1], (3, 2, 3, 3), 3)
+    assert images[np.array([2, 0])][:, 0, 0, 0].tolist() == [0, 100]
+    assert images[1].shape == (2, 3, 3)
+    assert (images[1] == 50).all()
+    stream = from_arrays(images, labels, 2, shuffle=False)
+    assert [batch.x.shape for batch in stream.batches(None)] == [(2, 2, 3, 3), (1, 2, 3, 3)]
+    assert image_folder(tmp_path, (2, 3), "L")[0][:].shape == (3, 2, 3, 1)
+    (tmp_path / "ant" / "c.png").write_bytes(b"\x89PNG damaged")
+    with pytest.raises(ValueError, match=r"cannot read the image .*c\.png.*remove or replace it"):
+        images[0]
+
+
+def test_no_image_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no folder"):
+        image_folder(tmp_path / "none", (2, 2))
+    with pytest.raises(ValueError, match="has no folders; expected one per class"):
+        image_folder(tmp_path, (2, 2))
+    (tmp_path / "ant").mkdir()
+    with pytest.raises(ValueError, match="has no image files in ant"):
+        image_folder(tmp_path, (2, 2))

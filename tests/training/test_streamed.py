@@ -1,0 +1,277 @@
+"""Training and evaluating on a stream."""
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fnnet import (
+    BatchNorm,
+    Checkpoint,
+    Cost,
+    Dense,
+    TrainState,
+    accuracy,
+    backprop,
+    evaluate,
+    evaluate_stream,
+    fit,
+    losses,
+    metrics,
+    penalties,
+    sequential,
+)
+from fnnet.data import augment, from_arrays, from_batches
+from fnnet.inspect import gradient_norms
+from fnnet.optimizers import adam, sgd
+from tests.cases import random_params
+from tests.compare import assert_close, assert_identical
+from tests.training.problems import COST, DATA, LABELS, NETWORK, PARAMS, X, key
+
+HOST = (np.asarray(X), np.asarray(LABELS))
+EACH = 3 * 4 + 4  # bytes of an example
+# Batch size and batches per chunk: a last batch of 3 of 7, alone in its chunk or not, and a chunk that is not full.
+DIVISIONS = pytest.mark.parametrize(("batch_size", "per_chunk"), [(7, 1), (7, 64), (4, 2)])
+CLASSES = Cost(Dense(3), losses.softmax_cross_entropy, penalties.l2(0.1))
+
+
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name == "fnnet prefetch"]
+
+
+@pytest.mark.parametrize("engine", [jax.value_and_grad, backprop.value_and_grad], ids=["autodiff", "by hand"])
+@DIVISIONS
+def test_a_stream_teaches_what_arrays_teach(engine: Any, batch_size: int, per_chunk: int) -> None:
+    options = {"key": key(), "epochs": 3, "value_and_grad": engine, "measure": gradient_norms}
+    stream = from_arrays(*HOST, batch_size, chunk_bytes=per_chunk * batch_size * EACH)
+    streamed, arrays = (
+        fit(CLASSES, adam(0.05), PARAMS, data, **options, **more)
+        for data, more in ((stream, {}), (DATA, {"batch_size": batch_size}))
+    )
+    assert_close(streamed.state.params, arrays.state.params, 1e-5)
+    for name in ("cost", "gradient_norm w"):
+        np.testing.assert_allclose(streamed.history[name], arrays.history[name], rtol=1e-5)
+    assert streamed.history["step"] == arrays.history["step"]
+    assert set(streamed.history) - set(arrays.history) == {"data_seconds"}
+    assert threads() == []
+
+
+def test_with_dropout_and_whole_batches_it_draws_the_same() -> None:
+    params = random_params(NETWORK.model, X)
+    stream = from_arrays(*HOST, 5)
+    streamed = fit(NETWORK, sgd(0.1), params, stream, key=key(), epochs=2).state
+    arrays = fit(NETWORK, sgd(0.1), params, DATA, key=key(), epochs=2, batch_size=5).state
+    assert_close(streamed.params, arrays.params, 1e-6)
+
+
+def test_going_on_in_the_middle_of_an_epoch() -> None:
+    """From the parts of an epoch: the rest of it from the state after the first is what the others were."""
+    from fnnet.training.streamed import Streamed
+
+    source = Streamed(NETWORK, adam(0.1), from_arrays(*HOST, 3, chunk_bytes=1), donate=False)
+    state = TrainState.create(random_params(NETWORK.model, X), adam(0.1), key())
+    source.compile(state)
+    parts = list(source.parts(state, 0))
+    assert [part.examples for part in parts] == [3, 3, 3, 1]
+    rest = list(source.parts(parts[1].state, 2))
+    assert_identical(rest[-1].state, parts[-1].state)
+    replayed = list(source.batches(parts[1].state, 2))
+    assert [len(x) for x, _ in replayed] == [3, 1]
+
+
+def test_a_run_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    """The loader breaks down in the second epoch; the same call again ends with the bits of the uninterrupted run."""
+    pytest.importorskip("orbax.checkpoint")
+
+    class Failing:
+        shape, dtype, left = HOST[0].shape, HOST[0].dtype, 7
+
+        def __getitem__(self, rows: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError("the disk is gone")
+            return HOST[0][rows]
+
+    params = random_params(NETWORK.model, X)
+
+    def run(x: Any, **options: Any) -> Any:
+        stream = from_arrays(x, HOST[1], 3, chunk_bytes=1)
+        return fit(NETWORK, adam(0.1), params, stream, key=key(), epochs=3, **options)
+
+    checkpoint = Checkpoint(tmp_path / "run", updates=1)
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        run(Failing(), checkpoint=checkpoint)
+    resumed, whole = run(HOST[0], checkpoint=checkpoint), run(HOST[0])
+    assert_identical(resumed.state, whole.state)
+    assert resumed.history["cost"] == whole.history["cost"]
+
+
+def test_one_program_whatever_the_batches(caplog: pytest.LogCaptureFixture) -> None:
+    stream = from_arrays(*HOST, 4, chunk_bytes=2 * 4 * EACH)
+    fit(CLASSES, sgd(0.1), PARAMS, stream, key=key(), epochs=1)  # small programs, of keys and such, are known now
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        fit(CLASSES, sgd(0.2), PARAMS, stream, key=key(), epochs=3, validation=stream)
+    compiled = [r.getMessage().split()[4] for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
+    assert sum("train_chunk" in name or "of_chunk" in name for name in compiled) == 2, compiled
+
+
+def test_drop_leaves_the_last_batch_out() -> None:
+    stream = from_arrays(*HOST, 4, shuffle=False, last="drop")
+    streamed = fit(COST, sgd(0.1), PARAMS, stream, key=key(), epochs=2)
+    arrays = fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=2, batch_size=4, shuffle=False, drop_last=True)
+    assert_close(streamed.state.params, arrays.state.params, 1e-6)
+    assert streamed.state.step == arrays.state.step == 4
+
+
+def test_padding_does_not_enter_batch_norm() -> None:
+    cost = Cost(sequential(BatchNorm(), Dense(3)), losses.softmax_cross_entropy)
+    params = cost.model.init(key(), X)
+    with pytest.raises(ValueError, match="would enter the moments of BatchNorm; use last='drop'"):
+        fit(cost, sgd(0.1), params, from_arrays(*HOST, 4), key=key())
+    assert fit(cost, sgd(0.1), params, from_arrays(*HOST, 4, last="drop"), key=key(), epochs=1).state.step == 2
+    assert fit(cost, sgd(0.1), params, from_arrays(*HOST, 5), key=key(), epochs=1).state.step == 2
+
+
+def test_bad_batches_stop_fit_and_end_the_thread() -> None:
+    def ragged() -> Iterator[Any]:
+        yield HOST[0][:4], HOST[1][:4]
+        yield HOST[0][4:7], HOST[1][4:7]
+        yield HOST[0][:4], HOST[1][:4]
+
+    with pytest.raises(ValueError, match="batch 1 has 3 examples but batch 2 comes after it"):
+        fit(COST, sgd(0.1), PARAMS, from_batches(ragged, 4, chunk_bytes=1), key=key())
+    assert threads() == []
+    with pytest.raises(ValueError, match=r"fit: the first batch of the stream: .*label 7"):
+        fit(COST, sgd(0.1), PARAMS, from_arrays(HOST[0], np.full(10, 7), 4), key=key())
+    with pytest.raises(ValueError, match="fit: the stream gave 1 batches in this epoch; expected 3"):
+        fit(COST, sgd(0.1), PARAMS, from_batches([(HOST[0][:4], HOST[1][:4])], 4, examples=12), key=key())
+    endless = from_batches(lambda: itertools.repeat((HOST[0][:4], HOST[1][:4])), 4, examples=12, chunk_bytes=1)
+    with pytest.raises(ValueError, match="fit: the stream gave 4 batches or more in this epoch; expected 3"):
+        fit(COST, sgd(0.1), PARAMS, endless, key=key())
+    with pytest.raises(ValueError, match="fit: batch_size, shuffle and drop_last are a stream's own"):
+        fit(COST, sgd(0.1), PARAMS, from_arrays(*HOST, 4), key=key(), batch_size=5)
+
+
+def test_interrupted() -> None:
+    """The user's interruption, here from a callback and from the loader, leaves no thread behind."""
+
+    def stop(state: TrainState, record: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    def interrupted() -> Iterator[Any]:
+        yield HOST[0][:4], HOST[1][:4]
+        raise KeyboardInterrupt
+
+    for stream, callback in ((from_arrays(*HOST, 4), stop), (from_batches(interrupted, 4), None)):
+        with pytest.raises(KeyboardInterrupt):
+            fit(COST, sgd(0.1), PARAMS, stream, key=key(), callback=callback)
+        assert threads() == []
+
+
+def test_the_record_says_that_loading_is_the_limit() -> None:
+    def slow() -> Iterator[Any]:
+        for _ in range(4):
+            time.sleep(0.1)
+            yield HOST[0][:5], HOST[1][:5]
+
+    history = fit(COST, sgd(0.1), PARAMS, from_batches(slow, 5, chunk_bytes=1), key=key(), epochs=1).history
+    assert history["data_seconds"][0] > 0.25
+    assert history["data_seconds"][0] > 0.7 * history["seconds"][0]
+
+
+@DIVISIONS
+def test_evaluation_on_a_stream(batch_size: int, per_chunk: int) -> None:
+    chosen = {"accuracy": accuracy, "confusion": metrics.confusion_matrix}
+    stream = from_arrays(*HOST, batch_size, chunk_bytes=per_chunk * batch_size * EACH)
+    streamed = evaluate_stream(CLASSES, chosen)(PARAMS, stream)
+    arrays = evaluate(CLASSES, chosen)(PARAMS, DATA)
+    assert_close(streamed, arrays, 1e-6)
+    assert int(streamed["confusion"].sum()) == 10
+
+
+def test_validation_on_a_stream_and_early_stopping() -> None:
+    options = {"key": key(), "epochs": 4, "metrics": {"accuracy": accuracy}, "patience": 2}
+    stream = from_arrays(*HOST, 4)
+    histories = [
+        fit(CLASSES, sgd(0.1), PARAMS, stream, validation=validation, **options).history
+        for validation in (stream, DATA)
+    ]
+    for name in ("validation_cost", "validation_accuracy"):
+        np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-5)
+
+
+def test_a_history_has_single_numbers() -> None:
+    chosen = {"c": metrics.confusion_matrix}
+    with pytest.raises(ValueError, match=r"fit: the metric 'c' gives an array of shape \(3, 3\)"):
+        fit(COST, sgd(0.1), PARAMS, DATA, key=key(), batch_size=5, validation=DATA, metrics=chosen)
+
+
+def doubled(key: jax.Array, batch: Any) -> Any:
+    x, y = batch
+    return x * jax.random.randint(key, (len(x), 1), 1, 3).astype(x.dtype), y
+
+
+def test_augmentation_is_a_function_of_key_and_step() -> None:
+    """The same from arrays and from a stream, anew in every step, and that of a loop written out."""
+    options = {"key": key(), "epochs": 2, "augment": doubled}
+    streamed = fit(COST, sgd(0.1), PARAMS, from_arrays(*HOST, 5, shuffle=False), **options).state
+    arrays = fit(COST, sgd(0.1), PARAMS, DATA, batch_size=5, shuffle=False, **options).state
+    params, base = PARAMS, key()
+    for step in range(4):
+        rows = slice(5 * (step % 2), 5 * (step % 2) + 5)
+        batch = doubled(jax.random.fold_in(jax.random.fold_in(base, 2), step), (X[rows], LABELS[rows]))
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(COST)(params, batch))
+    assert_close(arrays.params, params, 1e-5)
+    assert_close(streamed.params, params, 1e-5)
+
+
+def test_what_is_not_finite_is_found_with_its_changes() -> None:
+    """The batch that is kept is the one that the network saw: changed at random, in the second step."""
+
+    cost = Cost(Dense(1), losses.squared_error)
+    y = np.ones((10, 1), np.float32)
+    params = {"w": jnp.ones((3, 1)), "b": jnp.zeros(1)}
+    for data, options in (
+        (from_arrays(HOST[0], y, 4, shuffle=False), {}),
+        ((X, y), {"batch_size": 4, "shuffle": False}),
+    ):
+        with pytest.warns(RuntimeWarning, match="the cost of epoch 1 is"):
+            result = fit(cost, sgd(1e20), params, data, key=key(), augment=noisy, **options)
+        found = result.non_finite
+        assert found is not None
+        expected = noisy(jax.random.fold_in(jax.random.fold_in(key(), 2), found.step), (X[4 * found.step :][:4], y))[0]
+        np.testing.assert_allclose(found.batch[0], expected, rtol=1e-6)
+
+
+def noisy(key: jax.Array, batch: Any) -> Any:
+    return batch[0] + jax.random.normal(key, batch[0].shape), batch[1]
+
+
+def test_augmentation_may_change_shape_and_dtype() -> None:
+    """Bytes travel, numbers arrive: what is checked is what the model will see."""
+    images = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 1), np.uint8)
+
+    def change(key: jax.Array, batch: Any) -> Any:
+        x = augment.random_crop(key, batch[0], height=1, width=3)
+        return x.astype("float32").reshape(-1, 3) / 255, batch[1]
+
+    stream = from_arrays(images, HOST[1], 4)
+    for data, options in ((stream, {}), ((images, HOST[1]), {"batch_size": 4})):
+        result = fit(COST, sgd(0.1), PARAMS, data, key=key(), epochs=1, augment=change, **options)
+        assert np.isfinite(result.history["cost"]).all()
+    with pytest.raises((TypeError, ValueError), match="fit: the first batch of the stream"):
+        fit(COST, sgd(0.1), PARAMS, stream, key=key(), epochs=1)
+
+
+def test_jax_arrays_and_old_keys() -> None:
+    stream = from_arrays(X, jnp.asarray(LABELS), 4)
+    result = fit(COST, sgd(0.1), PARAMS, stream, key=jax.random.PRNGKey(0), epochs=1)
+    expected = fit(COST, sgd(0.1), PARAMS, from_arrays(*HOST, 4), key=key(), epochs=1)
+    assert_identical(result.state.params, expected.state.params)
