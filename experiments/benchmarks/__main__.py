@@ -11,6 +11,7 @@ BENCHMARKS = {
     "optimizers": "experiments.benchmarks.optimizers",
     "agreement": "experiments.benchmarks.agreement",
     "pool": "experiments.benchmarks.pool",
+    "recurrent": "experiments.benchmarks.recurrent",
 }
 
 if __name__ == "__main__":
