@@ -12,6 +12,7 @@ BENCHMARKS = {
     "agreement": "experiments.benchmarks.agreement",
     "pool": "experiments.benchmarks.pool",
     "training": "experiments.benchmarks.training",
+    "recurrent": "experiments.benchmarks.recurrent",
 }
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """One step of each recurrent cell and its derivative, by hand: what backpropagation through time is made of.
 
-Of a step from ``carry`` to ``after``, with the inputs' part ``z`` given: ``forward`` keeps residuals; ``backward``
-takes the gradients at ``after`` and ``y`` back to ``carry`` and to ``z`` and, where the recurrent product is more than
-a summand of ``z``, to that. No weight gradients in the loop: ``weights`` takes them for all steps at once from what the
-steps left, as one product of matrices over ``T N`` rows. The letters are those of ``fnnet.cells``.
+Of a step from ``carry`` to ``after``, with the inputs' part ``z`` given: ``forward`` leaves ``gates``, which have the
+shape of ``z`` and take its place in memory, and what else is ``kept``; ``backward`` takes the gradients at ``after``
+and ``y`` back to ``carry`` and to ``z``: that is ``delta``, which takes the place of the gates. No weight gradients in
+the loop: ``weights`` takes them for all steps at once from what the steps left, as products of matrices over ``T N``
+rows. The letters are those of ``fnnet.cells``.
+
+Whatever is cheap is computed again, such as ``tanh(c)``: on a CPU memory is time too, as a program gets its arrays from
+the system page by page.
 """
 
 from __future__ import annotations
@@ -21,14 +25,15 @@ from fnnet.types import Array, Params
 
 
 class CellRule(NamedTuple):
-    """``forward(cell, params, carry, z) -> (after, y, residuals)``;
+    """``forward(cell, params, carry, z) -> (after, y, gates, kept)``, the gates of the shape of ``z``;
 
-    ``backward(cell, params, residuals, dafter, dy) -> (dcarry, steps)``, where ``steps`` is a dict with ``"z"``;
-    ``weights(cell, params, residuals, steps) -> dparams`` of the parameters in ``advance``, all with a time axis first.
+    ``backward(cell, transposed, gates, kept, dafter, dy) -> (dcarry, delta, more)``, with the parameters transposed (it
+    is done once, before the loop), ``delta = dz`` and ``more`` what else the next one needs;
+    ``weights(cell, kept, delta, more) -> dparams`` of the parameters in ``advance``, all with a time axis first.
     """
 
-    forward: Callable[..., tuple[Carry, Array, Any]]
-    backward: Callable[..., tuple[Carry, dict[str, Array]]]
+    forward: Callable[..., tuple[Carry, Array, Array, Any]]
+    backward: Callable[..., tuple[Carry, Array, Any]]
     weights: Callable[..., Params]
 
 
@@ -55,30 +60,33 @@ def outer_sum(a: Array, b: Array) -> Array:
 # RNNCell
 
 
-def rnn_forward(cell: RNNCell, params: Params, carry: Array, z: Array) -> tuple[Array, Array, Any]:
-    rule, options = activation_rule(cell.activation)
-    h, kept = rule.forward(z + carry @ params["w_h"], **options)
-    return h, h, (carry, kept)
+def rnn_forward(cell: RNNCell, params: Params, carry: Array, z: Array) -> tuple[Array, Array, Array, Array]:
+    a = z + carry @ params["w_h"]
+    h = cell.activation(a)
+    return h, h, a, carry
 
 
 def rnn_backward(
-    cell: RNNCell, params: Params, residuals: Any, dafter: Array, dy: Array
-) -> tuple[Array, dict[str, Array]]:
-    """h = f(z + h₋ w_h), y = h  ⇒  δ = f' ⊙ (dh + dy),  dz = δ,  dh₋ = δ w_hᵀ."""
+    cell: RNNCell, transposed: Params, gates: Array, kept: Array, dafter: Array, dy: Array
+) -> tuple[Array, Array, None]:
+    """h = f(a) with a = z + h₋ w_h, y = h  ⇒  δ = f'(a) ⊙ (dh + dy),  dz = δ,  dh₋ = δ w_hᵀ."""
     rule, options = activation_rule(cell.activation)
-    delta = rule.backward(residuals[1], dafter + dy, **options)
-    return delta @ params["w_h"].T, {"z": delta}
+    _, residual = rule.forward(gates, **options)
+    delta = rule.backward(residual, dafter + dy, **options)
+    return delta @ transposed["w_h"], delta, None
 
 
-def rnn_weights(cell: RNNCell, params: Params, residuals: Any, steps: dict[str, Array]) -> Params:
+def rnn_weights(cell: RNNCell, kept: Array, delta: Array, more: None) -> Params:
     """dw_h = Σ_t h₋ᵀ δ_t."""
-    return {"w_h": outer_sum(residuals[0], steps["z"])}
+    return {"w_h": outer_sum(kept, delta)}
 
 
 # GRUCell
 
 
-def gru_forward(cell: GRUCell, params: Params, carry: Array, z: Array) -> tuple[Array, Array, Any]:
+def gru_forward(
+    cell: GRUCell, params: Params, carry: Array, z: Array
+) -> tuple[Array, Array, Array, tuple[Array, Array]]:
     h, w_h, width = carry, params["w_h"], cell.features
     if cell.reset_after:
         a = h @ w_h
@@ -90,12 +98,12 @@ def gru_forward(cell: GRUCell, params: Params, carry: Array, z: Array) -> tuple[
         q = r * h
         n = tanh(z[:, 2 * width :] + q @ w_h[:, 2 * width :])
     after = n + u * (h - n)
-    return after, after, (h, r, u, n, q)
+    return after, after, jnp.concatenate([r, u, n], -1), (h, q)
 
 
 def gru_backward(
-    cell: GRUCell, params: Params, residuals: Any, dafter: Array, dy: Array
-) -> tuple[Array, dict[str, Array]]:
+    cell: GRUCell, transposed: Params, gates: Array, kept: tuple[Array, Array], dafter: Array, dy: Array
+) -> tuple[Array, Array, Array | None]:
     """h = n + u ⊙ (h₋ − n)  ⇒  with dh all that comes in:  du = dh ⊙ (h₋ − n),  dn = dh ⊙ (1 − u),  dh₋ = dh ⊙ u + ...
 
     With δ the gradients before the gates' functions, δ_u = u (1 − u) ⊙ du, δ_n = (1 − n²) ⊙ dn, δ_r = r (1 − r) ⊙ dr:
@@ -103,32 +111,29 @@ def gru_backward(
     dh₋ = dh ⊙ u + [δ_r, δ_u, dq] w_hᵀ;  reset before, n = tanh(z_n + q w_hn) with q = r ⊙ h₋:  dq = δ_n w_hnᵀ,
     dr = h₋ ⊙ dq,  dh₋ = dh ⊙ u + r ⊙ dq + [δ_r, δ_u] w_h(r,u)ᵀ.
     """
-    h, r, u, n, q = residuals
-    w_h, width = params["w_h"], cell.features
+    r, u, n = jnp.split(gates, 3, -1)
+    (h, q), w = kept, transposed["w_h"]
     dh = dafter + dy
     delta_u = dh * (h - n) * (u * (1 - u))
     delta_n = dh * (1 - u) * ((1 - n) * (1 + n))
     if cell.reset_after:
         dq = r * delta_n
         delta_r = q * delta_n * (r * (1 - r))
-        recurrent = jnp.concatenate([delta_r, delta_u, dq], -1)
-        dcarry = dh * u + recurrent @ w_h.T
-        return dcarry, {"z": jnp.concatenate([delta_r, delta_u, delta_n], -1), "q": dq}
-    dq = delta_n @ w_h[:, 2 * width :].T
+        dcarry = dh * u + jnp.concatenate([delta_r, delta_u, dq], -1) @ w
+        return dcarry, jnp.concatenate([delta_r, delta_u, delta_n], -1), dq
+    dq = delta_n @ w[2 * cell.features :]
     delta_r = h * dq * (r * (1 - r))
-    gates = jnp.concatenate([delta_r, delta_u], -1)
-    dcarry = dh * u + r * dq + gates @ w_h[:, : 2 * width].T
-    return dcarry, {"z": jnp.concatenate([gates, delta_n], -1)}
+    delta = jnp.concatenate([delta_r, delta_u, delta_n], -1)
+    return dh * u + r * dq + delta[:, : 2 * cell.features] @ w[: 2 * cell.features], delta, None
 
 
-def gru_weights(cell: GRUCell, params: Params, residuals: Any, steps: dict[str, Array]) -> Params:
+def gru_weights(cell: GRUCell, kept: tuple[Array, Array], delta: Array, more: Array | None) -> Params:
     """dw_h = Σ_t h₋ᵀ [δ_r, δ_u, dq],  db_h = Σ_t dq;  reset before, dw_hn = Σ_t (r ⊙ h₋)ᵀ δ_n."""
-    h, *_, q = residuals
-    gates, delta_n = jnp.split(steps["z"], [2 * cell.features], -1)
-    if cell.reset_after:
-        recurrent = jnp.concatenate([gates, steps["q"]], -1)
-        return {"w_h": outer_sum(h, recurrent), "b_h": steps["q"].sum((0, 1))}
-    return {"w_h": jnp.concatenate([outer_sum(h, gates), outer_sum(q, delta_n)], -1)}
+    h, q = kept
+    gates, delta_n = jnp.split(delta, [2 * cell.features], -1)
+    if more is None:
+        return {"w_h": jnp.concatenate([outer_sum(h, gates), outer_sum(q, delta_n)], -1)}
+    return {"w_h": jnp.concatenate([outer_sum(h, gates), outer_sum(h, more)], -1), "b_h": more.sum((0, 1))}
 
 
 # LSTMCell
@@ -136,24 +141,26 @@ def gru_weights(cell: GRUCell, params: Params, residuals: Any, steps: dict[str, 
 
 def lstm_forward(
     cell: LSTMCell, params: Params, carry: tuple[Array, Array], z: Array
-) -> tuple[tuple[Array, Array], Array, Any]:
+) -> tuple[tuple[Array, Array], Array, Array, tuple[Array, Array]]:
     h, c = carry
     i, f, g, o = jnp.split(z + h @ params["w_h"], 4, -1)
     i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
     after = f * c + i * g
-    t = tanh(after)
-    return (o * t, after), o * t, (h, c, i, f, g, o, t)
+    y = o * tanh(after)
+    return (y, after), y, jnp.concatenate([i, f, g, o], -1), (h, c)
 
 
 def lstm_backward(
-    cell: LSTMCell, params: Params, residuals: Any, dafter: tuple[Array, Array], dy: Array
-) -> tuple[tuple[Array, Array], dict[str, Array]]:
+    cell: LSTMCell, transposed: Params, gates: Array, kept: tuple[Array, Array], dafter: tuple[Array, Array], dy: Array
+) -> tuple[tuple[Array, Array], Array, None]:
     """c = f ⊙ c₋ + i ⊙ g, h = o ⊙ t with t = tanh(c)  ⇒  with dh all that comes in at h,
 
     do = dh ⊙ t,  dc += dh ⊙ o ⊙ (1 − t²);  di = dc ⊙ g,  df = dc ⊙ c₋,  dg = dc ⊙ i,  dc₋ = dc ⊙ f;
     δ = [i (1 − i) di, f (1 − f) df, (1 − g²) dg, o (1 − o) do],  dz = δ,  dh₋ = δ w_hᵀ.
     """
-    _, c, i, f, g, o, t = residuals
+    i, f, g, o = jnp.split(gates, 4, -1)
+    _, c = kept
+    t = tanh(f * c + i * g)
     dh, dc = dafter[0] + dy, dafter[1]
     dc = dc + dh * o * ((1 - t) * (1 + t))
     delta = jnp.concatenate(
@@ -165,12 +172,12 @@ def lstm_backward(
         ],
         -1,
     )
-    return (delta @ params["w_h"].T, dc * f), {"z": delta}
+    return (delta @ transposed["w_h"], dc * f), delta, None
 
 
-def lstm_weights(cell: LSTMCell, params: Params, residuals: Any, steps: dict[str, Array]) -> Params:
+def lstm_weights(cell: LSTMCell, kept: tuple[Array, Array], delta: Array, more: None) -> Params:
     """dw_h = Σ_t h₋ᵀ δ_t."""
-    return {"w_h": outer_sum(residuals[0], steps["z"])}
+    return {"w_h": outer_sum(kept[0], delta)}
 
 
 CELL_RULES[RNNCell] = CellRule(rnn_forward, rnn_backward, rnn_weights)

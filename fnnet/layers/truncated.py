@@ -239,5 +239,4 @@ class Windows(NamedTuple):
 
     def last_carry_gradient(self, dcarry: Carry) -> Carry:
         """The transpose of ``last``."""
-        others = lambda c: ((0, 0),) * (c.ndim - 1)  # noqa: E731
-        return jax.tree.map(lambda c: jnp.pad(c, (((self.passes - 1) * len(c), 0), *others(c))), dcarry)
+        return jax.tree.map(lambda c: jnp.pad(c, (((self.passes - 1) * len(c), 0), *((0, 0),) * (c.ndim - 1))), dcarry)

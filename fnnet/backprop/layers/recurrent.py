@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,37 +15,26 @@ from fnnet.layers.recurrent import Bidirectional, Recurrent, by_time, masked_ste
 from fnnet.types import Array, Params
 
 
-def scan_vjp(
-    layer: Recurrent, params: Params, x: Array, carry: Carry | None = None, mask: Array | None = None
-) -> tuple[tuple[Array, Carry], Callable[[Array, Carry], tuple[Params, Array, Carry]]]:
-    """``((y, carry), pullback)`` of ``layer.scan``, by hand: ``pullback(dy, dcarry) -> (dparams, dx, dcarry)``.
-
-    Equals ``jax.vjp(lambda params, x, carry: layer.scan(params, x, carry, mask), params, x, carry)``.
-    """
-    x = jnp.asarray(x)
-    y, carry, residuals = scan_forward(layer, params, x, layer.checked(params, x, carry, mask), mask)
-    return (y, carry), lambda dy, dcarry: scan_backward(layer, params, residuals, dy, dcarry)
-
-
 def scan_forward(
     layer: Recurrent, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry, Any]:
-    """``(y, carry, residuals)``."""
+    """``(y, carry, residuals)``. The array of ``z`` goes through the loop, which leaves a step's gates in its place."""
     forward = cell_rule(layer.cell).forward
     x_by_time, exists = by_time(x, mask)
-    z = layer.cell.project(params, x_by_time)
 
-    def step(state: tuple[Carry, Array], inputs: tuple[Array, Array | None]) -> Any:
-        before, last = state
-        z, exists = inputs
-        after, y, kept = forward(layer.cell, params, before, z)
+    def step(state: Any, inputs: tuple[Array, Array | None]) -> Any:
+        before, last, gates = state
+        t, exists = inputs
+        after, y, here, kept = forward(layer.cell, params, before, at(gates, t))
         after, shown, last = masked_step(exists, before, after, y, last)
-        return (after, last), (shown if layer.return_sequences else None, kept)
+        return (after, last, put(gates, t, here)), (shown if layer.return_sequences else None, kept)
 
-    start = (carry, jnp.zeros((x.shape[0], layer.cell.features), x.dtype))
-    (carry, last), (ys, kept) = jax.lax.scan(step, start, (z, exists), reverse=layer.reverse)
+    nothing = jnp.zeros((x.shape[0], layer.cell.features), x.dtype)
+    start = (carry, nothing, layer.cell.project(params, x_by_time))
+    inputs = (jnp.arange(x.shape[1]), exists)
+    (carry, last, gates), (ys, kept) = jax.lax.scan(step, start, inputs, reverse=layer.reverse)
     y = jnp.swapaxes(ys, 0, 1) if layer.return_sequences else last
-    return y, carry, (x_by_time, exists, kept)
+    return y, carry, (x_by_time, exists, gates, kept)
 
 
 def scan_backward(
@@ -56,34 +45,49 @@ def scan_backward(
     dcarry_{t−1}, δ_t = stepᵀ(dcarry_t, dy_t);  then, for all steps at once,  dw_x = Σ_t x_tᵀ δ_t,  db = Σ_t δ_t,
     dx_t = δ_t w_xᵀ, and the recurrent weights likewise. A step that does not exist passes dcarry on and has δ = 0.
     """
-    x, exists, kept = residuals
-    rule = cell_rule(layer.cell)
-    sequences = layer.return_sequences
+    x, exists, gates, kept = residuals
+    rule, sequences, final = cell_rule(layer.cell), layer.return_sequences, len(x) - 1
+    transposed = jax.tree.map(jnp.transpose, params)
 
-    def step(state: tuple[Carry, Array], inputs: Any) -> Any:
-        dafter, waiting = state
-        dy, exists, kept = inputs
-        dy = dy if sequences else waiting
-        if exists is None:
-            return rule_step(dafter, dy, jnp.zeros_like(waiting), kept)
-        here = exists[:, None]
-        left = jnp.where(here, 0, waiting)
-        (dbefore, _), steps = rule_step(dafter, jnp.where(here, dy, 0), left, kept)
-        dbefore = jax.tree.map(lambda a, b: jnp.where(here, a, b), dbefore, dafter)
-        return (dbefore, left), jax.tree.map(lambda a: jnp.where(here, a, 0), steps)
-
-    def rule_step(dafter: Carry, dy: Array, left: Array, kept: Any) -> Any:
-        dbefore, steps = rule.backward(layer.cell, params, kept, dafter, dy)
-        return (dbefore, left), steps
+    def step(state: Any, inputs: Any) -> Any:
+        dafter, waiting, deltas, here = state
+        t, dy, exists, kept = inputs
+        dy, waiting = (dy, waiting) if sequences else exchanged(exists, waiting)
+        dbefore, delta, more = rule.backward(layer.cell, transposed, here, kept, dafter, shown(exists, dy))
+        dbefore = dbefore if exists is None else jax.tree.map(partial(jnp.where, exists[:, None]), dbefore, dafter)
+        deltas = put(deltas, t, shown(exists, delta))
+        # The gates of the next step are read only now: XLA would copy the array to write where others still read.
+        following = at(deltas, jnp.clip(t + 1 if layer.reverse else t - 1, 0, final))
+        return (dbefore, waiting, deltas, following), jax.tree.map(partial(shown, exists), more)
 
     # Without return_sequences y is the output of the last step that exists: its gradient waits for that step.
-    start = (dcarry, jnp.zeros_like(dy[:, 0]) if sequences else dy)
-    dys = jnp.swapaxes(dy, 0, 1) if sequences else None
-    (dcarry, _), steps = jax.lax.scan(step, start, (dys, exists, kept), reverse=not layer.reverse)
-    delta = steps["z"]
-    dparams = rule.weights(layer.cell, params, kept, steps)
+    waiting, dys = (None, jnp.swapaxes(dy, 0, 1)) if sequences else (dy, None)
+    start = (dcarry, waiting, gates, gates[0 if layer.reverse else final])
+    inputs = (jnp.arange(len(x)), dys, exists, kept)
+    (dcarry, _, delta, _), more = jax.lax.scan(step, start, inputs, reverse=not layer.reverse)
+    dparams = rule.weights(layer.cell, kept, delta, more)
     dparams |= {"w_x": outer_sum(x, delta), "b": delta.sum((0, 1))}
-    return dparams, jnp.swapaxes(delta @ params["w_x"].T, 0, 1), dcarry
+    return dparams, jnp.swapaxes(delta @ transposed["w_x"], 0, 1), dcarry
+
+
+def at(steps: Array, t: Array) -> Array:
+    return jax.lax.dynamic_index_in_dim(steps, t, 0, keepdims=False)
+
+
+def put(steps: Array, t: Array, step: Array) -> Array:
+    return jax.lax.dynamic_update_index_in_dim(steps, step, t, 0)
+
+
+def shown(exists: Array | None, step: Array) -> Array:
+    """``step``, and 0 where it does not exist."""
+    return step if exists is None else jnp.where(exists[:, None], step, 0)
+
+
+def exchanged(exists: Array | None, waiting: Array) -> tuple[Array, Array]:
+    """What a step takes of a gradient that waits for one that exists, and what it leaves."""
+    if exists is None:
+        return waiting, jnp.zeros_like(waiting)
+    return waiting, jnp.where(exists[:, None], 0, waiting)
 
 
 def recurrent_forward(

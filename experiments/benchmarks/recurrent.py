@@ -1,0 +1,81 @@
+"""Milliseconds of one recurrent layer, forward and backward: fnnet, by hand and by autodiff, and its peers.
+
+Float32; a shape is ``T, N, D, H``: time steps, examples, inputs, features. Outputs at all steps, and the gradients to
+all parameters and to the inputs. ``scan`` is ``jax.vjp`` of the plain equations in a ``lax.scan``. A ratio is the
+median over the rounds of a contender's seconds divided by those of fnnet by hand in the same round: above 1, fnnet is
+faster. Memory is what the compiled program needs besides its arguments and results.
+
+Where in memory a process has its arrays changes its times; so every contender is measured in several processes, and the
+medians are over the rounds of all. Wants an idle machine, as ``conv`` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import isnan
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from experiments.benchmarks import report
+from experiments.benchmarks.harness import Comparison, compare, ratio
+from experiments.benchmarks.recurrent_contenders import CONTENDERS
+from experiments.benchmarks.recurrent_task import GATES, SHAPES, Kind, Task
+from experiments.benchmarks.start import start
+
+REFERENCE = "fnnet-manual"
+PACKAGES = ("jax", "jaxlib", "numpy", "flax", "torch")
+
+
+@dataclass(frozen=True)
+class Config:
+    cells: tuple[Kind, ...] = ()
+    """Which cells; all, if none is named."""
+    shapes: tuple[int, ...] = ()
+    """Numbers of the shapes, from 0; all, if none is named."""
+    rounds: int = 3
+    """Rounds timed of each contender and shape in a process, after the first one."""
+    processes: int = 3
+    """Fresh processes of each contender and shape, one after the other."""
+    only: tuple[str, ...] = ()
+    """Contenders that take part; all, if none is named."""
+    output: Path = Path("runs/benchmarks/recurrent.json")
+    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+
+
+def run(config: Config) -> None:
+    contenders, machine, console = start(CONTENDERS, config.only, PACKAGES)
+    shapes = [SHAPES[number] for number in config.shapes or range(len(SHAPES))]
+
+    kept: list[dict[str, Any]] = []
+    for cell in config.cells or tuple(GATES):
+        comparisons = []
+        for task in (Task(cell, *shape) for shape in shapes):
+            with console.status("") as status:
+                taken = compare(contenders, task, config.rounds, status.update, processes=config.processes)
+            comparisons.append((task, taken))
+        console.print(table(cell, comparisons))
+        kept += [{"task": asdict(task)} | report.as_json(c, REFERENCE) for task, c in comparisons]
+        report.write_json(config.output, {"environment": machine, "config": asdict(config), "tasks": kept})
+    console.print(f"numbers in {config.output}", highlight=False)
+
+
+def table(cell: str, comparisons: list[tuple[Task, Comparison]]) -> Table:
+    """Per shape the milliseconds of fnnet by hand, or of whoever is first, the others' ratios to it, and the MiB."""
+    names = list(comparisons[0][1].results)
+    reference = REFERENCE if REFERENCE in names else names[0]
+    rows = Table("T, N, D, H", title=f"\n{cell}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    rows.columns[0].no_wrap = True
+    for name in names:
+        rows.add_column(f"{name}\n{'ms' if name == reference else 'ratio'}, MiB", justify="right")
+    for task, comparison in comparisons:
+        results = comparison.results
+        times = {name: f"{ratio(results[name], results[reference]):.2f}" for name in names}
+        times[reference] = f"{1000 * median(results[reference].seconds) / task.repeats:.2f}"
+        memory = {name: "" if isnan(results[name].value) else f", {results[name].value:.1f}" for name in names}
+        shape = ", ".join(map(str, (task.steps, task.examples, task.inputs, task.features)))
+        rows.add_row(shape, *(times[name] + memory[name] for name in names))
+    return rows

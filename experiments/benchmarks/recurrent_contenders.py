@@ -1,0 +1,154 @@
+"""One function per contender of ``recurrent``: a layer's outputs and all its gradients, for given ``dy``.
+
+Each takes the task and returns a round of work, which computes it ``task.repeats`` times and returns the MiB of
+temporary memory that one time needs, as XLA's memory analysis of the compiled program has it (NaN where nobody knows).
+Each library starts from its own initial parameters, and has the arrays in the order of axes that it is quickest with.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+from experiments.benchmarks.harness import Factory, Work
+from experiments.benchmarks.recurrent_task import Task
+
+Apply = Callable[[Any, Any], Any]  # (params, x) -> y
+
+
+def fnnet_manual(task: Task) -> Work:
+    """fnnet's layer with backpropagation through time by hand: ``fnnet.backprop.vjp``."""
+    import fnnet
+
+    layer = fnnet_layer(task)
+
+    def both(params: Any, x: Any, dy: Any) -> Any:
+        y, pullback = fnnet.backprop.vjp(layer, params, x)
+        return y, pullback(dy)
+
+    return compiled(task, layer.init, both)
+
+
+def fnnet_autodiff(task: Task) -> Work:
+    """fnnet's layer under ``jax.vjp``."""
+    layer = fnnet_layer(task)
+    return compiled(task, layer.init, by_autodiff(layer.apply))
+
+
+def scan_autodiff(task: Task) -> Work:
+    """``jax.vjp`` of the equations as a textbook has them, in a ``lax.scan``, with fnnet's parameters."""
+    return compiled(task, fnnet_layer(task).init, by_autodiff(textbook(task)))
+
+
+def flax(task: Task) -> Work:
+    """``jax.vjp`` of flax's ``nn.RNN`` of its quickest cell of the kind."""
+    from flax import linen as nn
+
+    cells: dict[str, Any] = {"rnn": nn.SimpleCell, "gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
+    layer = nn.RNN(cells[task.cell](task.features))
+    return compiled(task, layer.init, by_autodiff(layer.apply))
+
+
+def fnnet_layer(task: Task) -> Any:
+    import fnnet
+
+    cells: dict[str, Any] = {"rnn": fnnet.RNNCell, "gru": fnnet.GRUCell, "lstm": fnnet.LSTMCell}
+    return fnnet.Recurrent(cells[task.cell](task.features))
+
+
+def textbook(task: Task) -> Apply:
+    """The cell as its equations are written, both products inside the step."""
+    import jax
+    import jax.numpy as jnp
+    from jax.nn import sigmoid
+    from jax.numpy import tanh
+
+    def rnn(p: Any, h: Any, x: Any) -> Any:
+        h = tanh(x @ p["w_x"] + h @ p["w_h"] + p["b"])
+        return h, h
+
+    def gru(p: Any, h: Any, x: Any) -> Any:
+        z_r, z_u, z_n = jnp.split(x @ p["w_x"] + p["b"], 3, -1)
+        a_r, a_u, a_n = jnp.split(h @ p["w_h"], 3, -1)
+        r, u = sigmoid(z_r + a_r), sigmoid(z_u + a_u)
+        h = u * h + (1 - u) * tanh(z_n + r * (a_n + p["b_h"]))
+        return h, h
+
+    def lstm(p: Any, carry: Any, x: Any) -> Any:
+        h, c = carry
+        i, f, g, o = jnp.split(x @ p["w_x"] + h @ p["w_h"] + p["b"], 4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h = sigmoid(o) * tanh(c)
+        return (h, c), h
+
+    step = {"rnn": rnn, "gru": gru, "lstm": lstm}[task.cell]
+
+    def apply(params: Any, x: Any) -> Any:
+        zeros = jnp.zeros((task.examples, task.features))
+        start = (zeros, zeros) if task.cell == "lstm" else zeros
+        _, ys = jax.lax.scan(lambda carry, x: step(params, carry, x), start, jnp.swapaxes(x, 0, 1))
+        return jnp.swapaxes(ys, 0, 1)
+
+    return apply
+
+
+def by_autodiff(apply: Apply) -> Callable[[Any, Any, Any], Any]:
+    import jax
+
+    def both(params: Any, x: Any, dy: Any) -> Any:
+        y, pullback = jax.vjp(apply, params, x)
+        return y, pullback(dy)
+
+    return both
+
+
+def compiled(task: Task, init: Callable[[Any, Any], Any], both: Callable[[Any, Any, Any], Any]) -> Work:
+    import jax
+    import jax.numpy as jnp
+
+    x, dy = map(jnp.asarray, task.arrays())
+    arguments = (init(jax.random.key(0), x), x, dy)
+    program = jax.jit(both).lower(*arguments).compile()
+    memory = program.memory_analysis()
+    temporary = math.nan if memory is None else memory.temp_size_in_bytes / 2**20
+
+    def work() -> float:
+        for _ in range(task.repeats):
+            jax.block_until_ready(program(*arguments))
+        return temporary
+
+    return work
+
+
+def pytorch(task: Task) -> Work:
+    """PyTorch's ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``, the time steps first."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(os.cpu_count() or 1)
+    kinds: dict[str, Any] = {"rnn": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
+    layer = kinds[task.cell](task.inputs, task.features).to(device)
+    x, dy = (torch.from_numpy(a).movedim(1, 0).contiguous().to(device) for a in task.arrays())
+    x.requires_grad_()
+    sources = (x, *layer.parameters())
+
+    def work() -> float:
+        for _ in range(task.repeats):
+            y, _ = layer(x)
+            torch.autograd.grad(y, sources, dy)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return math.nan
+
+    return work
+
+
+CONTENDERS: dict[str, Factory] = {
+    "fnnet-manual": fnnet_manual,
+    "fnnet-autodiff": fnnet_autodiff,
+    "scan": scan_autodiff,
+    "flax": flax,
+    "pytorch": pytorch,
+}
