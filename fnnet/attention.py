@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.convolution.shards import varying_alike
+from fnnet.shards import varying_alike
 from fnnet.types import Array, Shape
 
 BLOCK = 512  # steps

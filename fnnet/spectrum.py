@@ -14,7 +14,9 @@ def spectral_radius(matrix: Array) -> Array:
 
     Computed as Gelfand's limit ``ρ = lim ‖Aᵏ‖^(1/k)`` (1941) with ``k = 2, 4, 8, ...``, every square scaled to norm 1:
     products of matrices alone, so that it runs on every device, where eigenvalues of matrices that are not symmetric
-    are often not available, and has a derivative. ``k`` ends where its error is below rounding.
+    are often not available. ``k`` ends where its error is below rounding. It has a derivative where the largest
+    eigenvalue is real and simple; of a complex pair the value alone is right, as the limit of the derivatives of
+    ``‖Aᵏ‖^(1/k)`` does not exist there.
     """
     place = "spectral_radius"
     square(place, matrix)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.attention import Blocks, attention, product
-from fnnet.convolution.shards import varying_alike
+from fnnet.shards import varying_alike
 from fnnet.types import Array
 
 Residuals = tuple[Array, Array, Array, Array | None, Array, Array]

@@ -24,7 +24,7 @@ from jax.interpreters import ad, batching, mlir
 from fnnet.convolution import patches, xla, xla_cpu
 from fnnet.convolution.choice import on_cpu
 from fnnet.convolution.geometry import Geometry
-from fnnet.convolution.shards import varying_alike
+from fnnet.shards import varying_alike
 from fnnet.types import Array
 
 Method: TypeAlias = Literal["auto", "patches", "xla"]

@@ -17,7 +17,7 @@ from jax import lax
 
 from fnnet.convolution.geometry import Geometry
 from fnnet.convolution.im2col import columns, image
-from fnnet.convolution.shards import varying_alike
+from fnnet.shards import varying_alike
 from fnnet.types import Array, DType, Shape
 
 BLOCK_BYTES = 2**22  # of patches at a time: more leave the cache, fewer are small products of matrices

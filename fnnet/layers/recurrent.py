@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.binding import brief
 from fnnet.cells import Carry, Cell
+from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
 
@@ -60,7 +61,8 @@ class Recurrent:
             after, shown, last = masked_step(exists, carry, after, y, last)
             return (after, last), shown if self.return_sequences else None
 
-        start = (carry, jnp.zeros((x.shape[0], self.cell.features), x.dtype))
+        nothing = jnp.zeros((x.shape[0], self.cell.features), x.dtype)
+        start = varying_with((carry, nothing), params, z, exists_by_time)
         (carry, last), ys = jax.lax.scan(step, start, (z, exists_by_time), reverse=self.reverse)
         return (jnp.swapaxes(ys, 0, 1) if self.return_sequences else last), carry
 

@@ -15,6 +15,7 @@ from fnnet import checks
 from fnnet.binding import brief
 from fnnet.cells import Carry
 from fnnet.layers.recurrent import Recurrent
+from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
 
@@ -135,7 +136,8 @@ def scan_segments(
             return (after, last), (before, y)
         return (after, jnp.where(any_step(piece[1]), y, last)), (before, None)
 
-    state, y_rest = (carry, jnp.zeros((x.shape[0], layer.cell.features), x.dtype)), None
+    nothing = jnp.zeros((x.shape[0], layer.cell.features), x.dtype)
+    state, y_rest = varying_with((carry, nothing), params, x, mask), None
     if x.shape[1] % segment:
         state, (_, y_rest) = run(state, rest_of((x, mask), segment))
     (carry, last), (starts, ys) = jax.lax.scan(kept(run), state, segments_of((x, mask), segment))

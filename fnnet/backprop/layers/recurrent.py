@@ -12,6 +12,7 @@ from fnnet.backprop.cells import cell_rule, outer_sum
 from fnnet.backprop.rule import RULES, Rule
 from fnnet.cells import Carry
 from fnnet.layers.recurrent import Bidirectional, Recurrent, by_time, masked_step
+from fnnet.shards import varying_with
 from fnnet.types import Array, Params
 
 
@@ -30,7 +31,7 @@ def scan_forward(
         return (after, last, put(gates, t, here)), (shown if layer.return_sequences else None, kept)
 
     nothing = jnp.zeros((x.shape[0], layer.cell.features), x.dtype)
-    start = (carry, nothing, layer.cell.project(params, x_by_time))
+    start = varying_with((carry, nothing, layer.cell.project(params, x_by_time)), params, exists)
     inputs = (jnp.arange(x.shape[1]), exists)
     (carry, last, gates), (ys, kept) = jax.lax.scan(step, start, inputs, reverse=layer.reverse)
     y = jnp.swapaxes(ys, 0, 1) if layer.return_sequences else last
@@ -62,8 +63,8 @@ def scan_backward(
 
     # Without return_sequences y is the output of the last step that exists: its gradient waits for that step.
     waiting, dys = (None, jnp.swapaxes(dy, 0, 1)) if sequences else (dy, None)
-    start = (dcarry, waiting, gates, gates[0 if layer.reverse else final])
     inputs = (jnp.arange(len(x)), dys, exists, kept)
+    start = varying_with((dcarry, waiting, gates, gates[0 if layer.reverse else final]), params, inputs)
     (dcarry, _, delta, _), more = jax.lax.scan(step, start, inputs, reverse=not layer.reverse)
     dparams = rule.weights(layer.cell, kept, delta, more)
     dparams |= {"w_x": outer_sum(x, delta), "b": delta.sum((0, 1))}

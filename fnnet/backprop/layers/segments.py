@@ -17,6 +17,7 @@ from fnnet.layers.segments import (
     in_order,
     scan_segments,
 )
+from fnnet.shards import varying_with
 from fnnet.types import Array, Params
 
 
@@ -53,6 +54,7 @@ def checkpointed_backward(
 
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape, checks.at_least_float32(p)), params)
     state = (dcarry, None if sequences else dy, zeros, jnp.zeros_like(x))
+    state = varying_with(state, params, arrays, dy, starts)
     places = (starts, rest + segment * jnp.arange(count))
     state, _ = jax.lax.scan(lambda state, place: (run(state, *place, segment), None), state, places, reverse=True)
     if rest:
