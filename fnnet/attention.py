@@ -39,7 +39,7 @@ def dot_product_attention(
     """``o_i = Σ_j softmax_j(q_i · k_j / √d) v_j`` over the keys that query ``i`` sees.
 
     Shapes: ``q``, ``k``, ``v`` and the result ``(N, T, heads, d)``. ``mask (N, T)``, boolean, is True at the keys that
-    exist; with ``causal`` a query sees no key later than itself. A query that sees no key gives 0. ``block`` is the
+    exist, what stands in the others changes nothing; with ``causal`` a query sees no key later than itself. A query that sees no key gives 0. ``block`` is the
     largest number of steps taken together; it changes time and memory, and the result by rounding alone.
 
     Softmax and sums are of at least float32. Memory is linear in ``T``, of the gradient by autodiff too: the blocks are
@@ -64,6 +64,7 @@ def dot_product_attention(
             f"{place}: mask has shape {mask.shape} and dtype {mask.dtype}; expected {q.shape[:2]}, boolean, True at "
             f"the keys that exist",
         )
+        k, v = (jnp.where(mask[..., None, None], a, 0) for a in (k, v))  # NaN times 0 would stay NaN
     return attention(q, k, v, mask, Blocks.of(q.shape, block, causal))[0]
 
 

@@ -4,7 +4,8 @@ Letters: ``x (N, D)`` inputs and ``y (N, H)`` outputs of one step, ``h (N, H)`` 
 ``w_h (H, G H)`` the weights of ``G`` gates side by side, in the order that each cell states, ``b (G H,)``.
 
 A step has two parts. ``project(params, x)`` is what depends on the inputs alone, ``x w_x + b``: one product of matrices
-for all steps at once, outside of the scan. ``advance(params, carry, z)`` is the rest, step by step.
+for all steps at once, outside of the scan. ``advance(params, carry, z)`` is the rest, step by step; it checks nothing,
+while ``step`` refuses what does not fit.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class RNNCell:
         return h, h
 
     def step(self, params: Params, carry: Array, x: Array) -> tuple[Array, Array]:
-        return self.advance(params, carry, self.project(params, x))
+        return self.advance(params, *checked_step(self, params, carry, x))
 
 
 @dataclass(frozen=True, repr=False)
@@ -121,7 +122,7 @@ class GRUCell:
         return h, h
 
     def step(self, params: Params, carry: Array, x: Array) -> tuple[Array, Array]:
-        return self.advance(params, carry, self.project(params, x))
+        return self.advance(params, *checked_step(self, params, carry, x))
 
 
 @dataclass(frozen=True, repr=False)
@@ -165,7 +166,7 @@ class LSTMCell:
         return (h, c), h
 
     def step(self, params: Params, carry: tuple[Array, Array], x: Array) -> tuple[tuple[Array, Array], Array]:
-        return self.advance(params, carry, self.project(params, x))
+        return self.advance(params, *checked_step(self, params, carry, x))
 
 
 def gate_params(cell: Any, gates: int, key: Array, x: Shaped) -> Params:
@@ -199,3 +200,32 @@ def projected(cell: Any, params: Params, x: Array) -> Array:
     )
     checks.same_dtype(repr(cell), "x", x, "w_x", w)
     return x @ w + params["b"]
+
+
+def checked_step(cell: Any, params: Params, carry: Carry, x: Any) -> tuple[Carry, Array]:
+    """The carry and ``x w_x + b``, for one step. Refuses what does not fit."""
+    x = jnp.asarray(x)
+    checks.require(x.ndim == 2, f"{cell!r}: x has shape {x.shape}; expected (N, D), the inputs of one step")
+    z = cell.project(params, x)
+    return check_carry(repr(cell), cell, x.shape[0], z.dtype, carry), z
+
+
+def check_carry(place: str, cell: Cell, examples: int, dtype: DType, carry: Any) -> Carry:
+    """The carry, its leaves as arrays. Refuses one that is not as the cell makes it."""
+    start = jax.eval_shape(lambda: cell.initial_carry(examples, dtype))
+    structure = jax.tree.structure(start)
+    try:
+        arrays = structure.unflatten(map(jnp.asarray, structure.flatten_up_to(carry)))
+    except (TypeError, ValueError):
+        arrays = carry  # of another structure
+    expected, found = shapes_of(start), shapes_of(arrays)
+    checks.require(
+        expected == found,
+        f"{place}: carry has (shape, dtype) {found}; expected {expected}, as cell.initial_carry makes it for "
+        f"{examples} examples",
+    )
+    return arrays
+
+
+def shapes_of(tree: Any) -> Any:
+    return jax.tree.map(lambda a: (jnp.shape(a), str(checks.dtype_of(a))), tree)

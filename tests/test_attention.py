@@ -327,6 +327,7 @@ REFUSED = [
     (lambda: LAYER.attend(PARAMS, X, jnp.ones((2, 4), bool)), ValueError, r"mask has shape \(2, 4\)"),
     (lambda: LAYER.attend(PARAMS, X, jnp.ones((2, 3))), ValueError, r"dtype float32; expected \(2, 3\), boolean"),
     (lambda: attend_vjp(LAYER, PARAMS, X, jnp.ones(3, bool)), ValueError, r"mask has shape \(3,\)"),
+    (lambda: attend_vjp(LAYER, PARAMS, X)[1](X[:1]), ValueError, r"attend_vjp: dy has shape \(1,"),
     (lambda: dot_product_attention(X, X, X), ValueError, r"expected all alike, \(N, T, heads, features\)"),
     (
         lambda: dot_product_attention(*[X[None]] * 3, mask=jnp.ones(3)),

@@ -189,6 +189,43 @@ def test_both_directions_side_by_side() -> None:
     np.testing.assert_allclose(layer.apply(params, x), np.concatenate([forward, backward], -1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("sequences", [True, False])
+@pytest.mark.usefixtures("x64")
+def test_both_directions_from_carries_with_masks(sequences: bool) -> None:
+    """Each as the recurrence that it is; by hand, the gradients of autodiff."""
+    layer = Bidirectional(GRUCell(3), sequences, other=LSTMCell(2))
+    _, x, one = arrays_for(GRUCell(3))
+    carry, mask = {"forward": one, "backward": arrays_for(LSTMCell(2))[2]}, jnp.asarray(mask_of(5, True))
+    params = random_params(layer, x)
+
+    def all_of_them(arguments: Any, cotangents: Any) -> Any:
+        scanned, pullback = jax.vjp(lambda *arguments: layer.scan(*arguments, mask), *arguments)
+        by_hand, pullback_by_hand = scan_vjp(layer, *arguments, mask)
+        return (scanned, pullback(cotangents)), (by_hand, pullback_by_hand(*cotangents))
+
+    y, after = layer.scan(params, x, carry, mask)
+    for name, width in (("forward", slice(3)), ("backward", slice(3, None))):
+        expected = layer.directions[name].scan(params[name], x, carry[name], mask)
+        assert_close((y[..., width], after[name]), expected, 1e-14)
+    by_autodiff, by_hand = jax.jit(all_of_them)((params, x, carry), random_like((y, after)))
+    assert_close(by_hand, by_autodiff, 1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_pullback_without_a_gradient_for_the_carry() -> None:
+    params, x, carry = arrays_for(LSTMCell(3))
+    (y, after), pullback = scan_vjp(Recurrent(LSTMCell(3)), params, x, carry)
+    assert_close(pullback(y), pullback(y, jax.tree.map(jnp.zeros_like, after)), 0)
+
+
+def test_lists_and_numpy_arrays_are_carries_and_masks() -> None:
+    mask = mask_of(4, True)[:2]
+    expected = Recurrent(GRUCell(3)).scan(PARAMS, X, jnp.zeros((2, 3)), jnp.asarray(mask))
+    given = Recurrent(GRUCell(3)).scan(PARAMS, X, np.zeros((2, 3)).tolist(), mask.tolist())
+    assert_close(given, expected, 0)
+    assert_close(scan_vjp(Recurrent(GRUCell(3)), PARAMS, X, np.zeros((2, 3), "float32"), mask.tolist())[0], expected, 0)
+
+
 def test_a_stack_learns_to_remember() -> None:
     """The sign of the first of six inputs, from the last step: by hand, with the gradients of autodiff."""
     generator = np.random.default_rng(0)
@@ -213,6 +250,7 @@ def test_a_stack_learns_to_remember() -> None:
 
 X = jnp.ones((2, 4, 3))
 PARAMS = Recurrent(GRUCell(3)).init(jax.random.key(0), X)
+PULLBACK = scan_vjp(Recurrent(GRUCell(3)), PARAMS, X)[1]
 
 
 @pytest.mark.parametrize(
@@ -229,11 +267,25 @@ PARAMS = Recurrent(GRUCell(3)).init(jax.random.key(0), X)
         (lambda: Recurrent(LSTMCell(3)).scan(PARAMS, X, jnp.zeros((2, 3))), "carry has"),
         (lambda: Recurrent(GRUCell(3)).scan(PARAMS, X, mask=jnp.ones((2, 3), bool)), r"mask has shape \(2, 3\)"),
         (lambda: Recurrent(GRUCell(3)).scan(PARAMS, X, mask=jnp.ones((2, 4))), "dtype float32; expected"),
+        (lambda: GRUCell(3).step(PARAMS, jnp.zeros(3), X[:, 0]), r"GRUCell.*carry has .*\(3,\).*expected .*\(2, 3\)"),
+        (lambda: GRUCell(3).step(PARAMS, jnp.zeros((1, 3)), X[:, 0]), "carry has"),
+        (lambda: GRUCell(3).step(PARAMS, jnp.zeros((2, 3)), X), r"x has shape \(2, 4, 3\); expected \(N, D\)"),
+        (lambda: LSTMCell(3).step(PARAMS, (jnp.zeros((2, 3)),), X[:, 0]), "carry has"),
+        (lambda: Bidirectional(GRUCell(3)).scan({}, X, jnp.zeros((2, 3))), "expected a dict of two, 'forward' and"),
+        (lambda: PULLBACK(X[..., :2]), r"scan_vjp: dy has shape \(2, 4, 2\) but .*\(2, 4, 3\)"),
+        (lambda: PULLBACK(X, jnp.zeros((1, 3))), "scan_vjp: dcarry has .*; they must be equal"),
     ],
 )
 def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_other_dtypes_are_refused() -> None:
+    with pytest.raises(TypeError, match="x has dtype int32; expected floating point"):
+        Recurrent(GRUCell(3)).apply(PARAMS, jnp.ones((2, 4, 3), "int32"))
+    with pytest.raises(TypeError, match="scan_vjp: dy has dtype bfloat16 but y has float32"):
+        PULLBACK(X.astype("bfloat16"))
 
 
 def test_what_is_no_cell_is_refused() -> None:

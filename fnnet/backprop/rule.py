@@ -52,11 +52,16 @@ def vjp(
     y, residuals = rule.forward(layer, params, jnp.asarray(x), key=key, train=train)
 
     def pullback(dy: Array) -> tuple[Params, Array]:
-        checks.require(
-            jnp.shape(dy) == y.shape,
-            f"backprop.vjp: dy has shape {jnp.shape(dy)} but {layer!r} gave y of shape {y.shape}; they must be equal",
-        )
-        checks.same_dtype("backprop.vjp", "dy", dy, "y", y)
+        check_cotangent("backprop.vjp", layer, dy, y)
         return rule.backward(layer, params, residuals, dy)
 
     return y, pullback
+
+
+def check_cotangent(place: str, layer: Layer, dy: Any, y: Array) -> None:
+    """Refuses a gradient with respect to ``y`` that is not of its shape and dtype."""
+    checks.require(
+        jnp.shape(dy) == y.shape,
+        f"{place}: dy has shape {jnp.shape(dy)} but {layer!r} gave y of shape {y.shape}; they must be equal",
+    )
+    checks.same_dtype(place, "dy", dy, "y", y)

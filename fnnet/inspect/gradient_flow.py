@@ -26,7 +26,7 @@ def carry_jacobians(
     ``J_t[i, j] = ∂c_t[i] / ∂c_{t−1}[j]``; of a step that the mask leaves out, the identity.
     """
     x = jnp.asarray(x)
-    carry = layer.checked(params, x, carry, mask)
+    carry, mask = layer.checked(x, carry, mask)
     exists = jnp.ones(x.shape[:2], bool) if mask is None else mask
     in_time = jnp.swapaxes(x, 0, 1), jnp.swapaxes(exists, 0, 1)
     if layer.reverse:

@@ -83,16 +83,16 @@ class MultiHeadAttention:
 
         What stands in the others changes nothing, their ``y`` is 0.
         """
-        x = self.checked(params, x, mask)
+        x, mask = self.checked(params, x, mask)
         q, k, v = self.project(params, x)
         o, _ = attention(q, k, v, mask, self.blocks(q))
         return self.output(params, o, mask)
 
-    def checked(self, params: Params, x: Any, mask: Array | None) -> Array:
-        """``x``, 0 at the steps that do not exist: NaN times 0 would stay NaN."""
+    def checked(self, params: Params, x: Any, mask: Any) -> tuple[Array, Array | None]:
+        """``x``, 0 at the steps that do not exist (NaN times 0 would stay NaN), and the mask, as arrays."""
         x = jnp.asarray(x)
         check_sequence(repr(self), x)
-        check_mask(repr(self), x, mask)
+        mask = check_mask(repr(self), x, mask)
         expected = (x.shape[-1], self.heads * self.features_of_head(x.shape[-1]))
         checks.require(
             params["w_q"].shape == expected,
@@ -100,7 +100,7 @@ class MultiHeadAttention:
             f"or init the parameters with inputs of this shape",
         )
         checks.same_dtype(repr(self), "x", x, "w_q", params["w_q"])
-        return x if mask is None else jnp.where(mask[..., None], x, 0)
+        return (x if mask is None else jnp.where(mask[..., None], x, 0)), mask
 
     def project(self, params: Params, x: Array) -> tuple[Array, Array, Array]:
         """Queries, keys and values, ``(N, T, heads, d)`` each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import jax.numpy as jnp
@@ -99,9 +99,11 @@ def rotate(x: Array, *, back: bool = False) -> Array:
     return jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], -1).astype(x.dtype)
 
 
-@cache
+@lru_cache(maxsize=8)
 def waves(steps: int, features: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """``sin(t ω_i)`` and ``cos(t ω_i)``, ``(T, ⌈D/2⌉)``, in float64: rounded to float32, late angles would be off."""
     frequencies = LONGEST ** (-np.arange(0, features, 2) / features)
     angles = np.arange(steps)[:, None] * frequencies
-    return np.sin(angles), np.cos(angles)
+    sine, cosine = np.sin(angles), np.cos(angles)
+    sine.flags.writeable = cosine.flags.writeable = False  # the same arrays for every caller
+    return sine, cosine

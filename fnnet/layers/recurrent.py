@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.binding import brief
-from fnnet.cells import Carry, Cell
+from fnnet.cells import Carry, Cell, check_carry
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
@@ -50,7 +50,7 @@ class Recurrent:
         it is, their ``y_t`` is 0, and the last step's ``y`` is that of the last step that exists.
         """
         x = jnp.asarray(x)
-        carry = self.checked(params, x, carry, mask)
+        carry, mask = self.checked(x, carry, mask)
         x_by_time, exists_by_time = by_time(x, mask)
         z = self.cell.project(params, x_by_time)
 
@@ -66,20 +66,14 @@ class Recurrent:
         (carry, last), ys = jax.lax.scan(step, start, (z, exists_by_time), reverse=self.reverse)
         return (jnp.swapaxes(ys, 0, 1) if self.return_sequences else last), carry
 
-    def checked(self, params: Params, x: Array, carry: Carry | None, mask: Array | None) -> Carry:
-        """The carry to start from. Refuses what does not fit."""
-        check_sequence(repr(self), x)
-        start = self.cell.initial_carry(x.shape[0], x.dtype)
-        check_mask(repr(self), x, mask)
+    def checked(self, x: Array, carry: Any, mask: Any) -> tuple[Carry, Array | None]:
+        """The carry to start from and the mask, as arrays. Refuses what does not fit."""
+        place = repr(self)
+        check_sequence(place, x)
+        checks.floating(place, "x", x)
         if carry is None:
-            return start
-        expected, found = (jax.tree.map(lambda a: (a.shape, str(a.dtype)), tree) for tree in (start, carry))
-        checks.require(
-            expected == found,
-            f"{self!r}: carry has (shape, dtype) {found}; expected {expected}, as cell.initial_carry makes it for "
-            f"{x.shape[0]} examples",
-        )
-        return carry
+            carry = self.cell.initial_carry(x.shape[0], x.dtype)
+        return check_carry(place, self.cell, x.shape[0], x.dtype, carry), check_mask(place, x, mask)
 
 
 def by_time(x: Array, mask: Array | None) -> tuple[Array, Array | None]:
@@ -105,7 +99,7 @@ class Bidirectional:
     ``y = [Recurrent(cell)(x), Recurrent(other, reverse=True)(x)]`` (Schuster and Paliwal 1997); ``other`` is ``cell``
     again, with parameters of its own, unless given. Shapes: ``x (N, T, D)``, ``y (N, T, 2H)``; with
     ``return_sequences=False`` both last steps, ``(N, 2H)``: the forward one's at the end, the backward one's at the
-    start. Parameters: ``{"forward": ..., "backward": ...}``.
+    start. Parameters: ``{"forward": ..., "backward": ...}``. ``scan`` takes carries, and masks.
     """
 
     cell: Cell
@@ -130,7 +124,30 @@ class Bidirectional:
         return {name: layer.init(keys[i], x) for i, (name, layer) in enumerate(self.directions.items())}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        return jnp.concatenate([layer.apply(params[name], x) for name, layer in self.directions.items()], -1)
+        return self.scan(params, x)[0]
+
+    def scan(
+        self, params: Params, x: Any, carry: dict[str, Carry] | None = None, mask: Array | None = None
+    ) -> tuple[Array, dict[str, Carry]]:
+        """``(y, carry)``, as ``Recurrent.scan``, with a carry per direction: ``{"forward": ..., "backward": ...}``.
+
+        The backward one comes in at the last step and is given back at the first.
+        """
+        x = jnp.asarray(x)
+        carry, mask = self.checked(x, carry, mask)
+        found = {name: layer.scan(params[name], x, carry[name], mask) for name, layer in self.directions.items()}
+        return jnp.concatenate([y for y, _ in found.values()], -1), {name: after for name, (_, after) in found.items()}
+
+    def checked(self, x: Array, carry: Any, mask: Any) -> tuple[dict[str, Carry], Array | None]:
+        """The carries to start from and the mask, as arrays. Refuses what does not fit."""
+        directions = self.directions
+        checks.require(
+            carry is None or (isinstance(carry, dict) and carry.keys() == directions.keys()),
+            f"{self!r}: carry is {type(carry).__name__} {list(carry) if isinstance(carry, dict) else ''}; expected a "
+            f"dict of two, 'forward' and 'backward'",
+        )
+        each = {name: layer.checked(x, carry and carry[name], mask)[0] for name, layer in directions.items()}
+        return each, check_mask(repr(self), x, mask)
 
 
 def check_cell(place: str, cell: Any) -> None:
@@ -147,10 +164,14 @@ def check_sequence(place: str, x: Shaped) -> None:
     checks.require(x.shape[1] > 0, f"{place}: x has shape {x.shape}, with no time steps; expected at least one")
 
 
-def check_mask(place: str, x: Array, mask: Array | None) -> None:
-    if mask is not None:
-        checks.require(
-            mask.shape == x.shape[:2] and mask.dtype == bool,
-            f"{place}: mask has shape {mask.shape} and dtype {mask.dtype}; expected {x.shape[:2]}, boolean, True at "
-            f"the steps that exist",
-        )
+def check_mask(place: str, x: Array, mask: Any) -> Array | None:
+    """The mask as an array. Refuses one that is not of the examples and steps of ``x``."""
+    if mask is None:
+        return None
+    mask = jnp.asarray(mask)
+    checks.require(
+        mask.shape == x.shape[:2] and mask.dtype == bool,
+        f"{place}: mask has shape {mask.shape} and dtype {mask.dtype}; expected {x.shape[:2]}, boolean, True at "
+        f"the steps that exist",
+    )
+    return mask

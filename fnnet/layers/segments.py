@@ -53,7 +53,7 @@ class Checkpointed:
     ) -> tuple[Array, Carry]:
         """``(y, carry)``, as ``Recurrent.scan``."""
         x = jnp.asarray(x)
-        carry = self.layer.checked(params, x, carry, mask)
+        carry, mask = self.layer.checked(x, carry, mask)
         layer, x, mask = forwards(self.layer, x, mask)
         # The barriers against common subexpressions are not needed inside a scan.
         kept = partial(jax.checkpoint, prevent_cse=False)

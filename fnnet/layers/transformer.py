@@ -27,8 +27,9 @@ def transformer_block(
     Of inputs with ``features`` features, ``x (N, T, features)``. ``dense`` is two layers with ``activation`` between,
     ``hidden`` wide, ``4 · features`` unless given. ``dropout`` is the rate at which entries of what each half adds are
     dropped in training. The gradient of a deep stack of such blocks is well scaled at the start, without a warm-up of
-    the learning rate. Before what reads the last block's output stands one more ``LayerNorm``. Source: Xiong et al.
-    2020, "On layer normalization in the transformer architecture", figure 1 (b).
+    the learning rate. Before what reads the last block's output stands one more ``LayerNorm``. Blocks, as ``apply`` of
+    every layer, take no padding mask: ``MultiHeadAttention.attend`` alone does. Source: Xiong et al. 2020, "On layer
+    normalization in the transformer architecture", figure 1 (b).
     """
     checks.positive_integer("transformer_block", "heads", heads)
     checks.positive_integer("transformer_block", "features", features)

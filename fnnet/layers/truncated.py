@@ -65,7 +65,7 @@ class Truncated:
     ) -> tuple[Array, Carry]:
         """``(y, carry)``, as ``Recurrent.scan``."""
         x = jnp.asarray(x)
-        return truncated_scan(self, params, x, self.layer.checked(params, x, carry, mask), mask)
+        return truncated_scan(self, params, x, *self.layer.checked(x, carry, mask))
 
     def windows(self, x: Shaped) -> Windows:
         steps, k2 = x.shape[1], self.k2 or self.k1

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnnet.backprop.attention import attention_backward, attention_forward
-from fnnet.backprop.rule import RULES, Rule
+from fnnet.backprop.rule import RULES, Rule, check_cotangent
 from fnnet.layers.attention import MultiHeadAttention
 from fnnet.layers.positions import rotate
 from fnnet.types import Array, Params
@@ -22,11 +22,16 @@ def attend_vjp(
     Equals ``jax.vjp(lambda params, x: layer.attend(params, x, mask), params, x)``.
     """
     y, residuals = attend_forward(layer, params, x, mask)
-    return y, lambda dy: attend_backward(layer, params, residuals, dy)
+
+    def pullback(dy: Array) -> tuple[Params, Array]:
+        check_cotangent("backprop.attend_vjp", layer, dy, y)
+        return attend_backward(layer, params, residuals, dy)
+
+    return y, pullback
 
 
 def attend_forward(layer: MultiHeadAttention, params: Params, x: Any, mask: Array | None) -> tuple[Array, Any]:
-    x = layer.checked(params, x, mask)
+    x, mask = layer.checked(params, x, mask)
     q, k, v = layer.project(params, x)
     o, residuals = attention_forward(q, k, v, mask, layer.blocks(q))
     return layer.output(params, o, mask), (x, mask, o, residuals)

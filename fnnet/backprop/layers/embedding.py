@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnnet import checks
 from fnnet.backprop.rule import RULES, Rule
 from fnnet.layers.embedding import Embedding
 from fnnet.types import Array, Params
@@ -21,10 +22,12 @@ def embedding_forward(
 
 def embedding_backward(layer: Embedding, params: Params, tokens: Array, dy: Array) -> tuple[Params, Any]:
     """y_n = table[x_n]  ⇒  dtable[e] = Σ_n [x_n = e] dy_n. Tokens are no real numbers: their gradient is of the dtype
-    that has no values, ``float0``, as ``jax.vjp`` gives it.
+    that has no values, ``float0``, as ``jax.vjp`` gives it. Summed in at least float32: in bfloat16, 256 + 1 is 256.
     """
-    dtable = jnp.zeros_like(params["table"]).at[tokens].add(dy, mode="drop", wrap_negative_indices=False)
-    return {"table": dtable}, np.zeros(tokens.shape, jax.dtypes.float0)
+    table = params["table"]
+    zeros = jnp.zeros(table.shape, checks.at_least_float32(table))
+    dtable = zeros.at[tokens].add(dy.astype(zeros.dtype), mode="drop", wrap_negative_indices=False)
+    return {"table": dtable.astype(table.dtype)}, np.zeros(tokens.shape, jax.dtypes.float0)
 
 
 RULES[Embedding] = Rule(embedding_forward, embedding_backward)

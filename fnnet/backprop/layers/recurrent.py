@@ -1,4 +1,4 @@
-"""Backpropagation through time: the rules of the layers that run a cell over a sequence."""
+"""Backpropagation through time: the layers that run a cell over a sequence, with a carry and a mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from fnnet.backprop.cells import cell_rule, outer_sum
-from fnnet.backprop.rule import RULES, Rule
 from fnnet.cells import Carry
 from fnnet.layers.recurrent import Bidirectional, Recurrent, by_time, masked_step
 from fnnet.shards import varying_with
@@ -91,40 +90,22 @@ def exchanged(exists: Array | None, waiting: Array) -> tuple[Array, Array]:
     return waiting, jnp.where(exists[:, None], 0, waiting)
 
 
-def recurrent_forward(
-    layer: Recurrent, params: Params, x: Array, *, key: Array | None, train: bool
-) -> tuple[Array, Any]:
-    y, _, residuals = scan_forward(layer, params, x, layer.checked(params, x, None, None), None)
-    return y, residuals
-
-
-def recurrent_backward(layer: Recurrent, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
-    nothing = layer.cell.initial_carry(len(dy), dy.dtype)
-    dparams, dx, _ = scan_backward(layer, params, residuals, dy, nothing)
-    return dparams, dx
-
-
 def bidirectional_forward(
-    layer: Bidirectional, params: Params, x: Array, *, key: Array | None, train: bool
-) -> tuple[Array, dict[str, Any]]:
-    results = {
-        name: recurrent_forward(one, params[name], x, key=None, train=train) for name, one in layer.directions.items()
-    }
-    return jnp.concatenate([y for y, _ in results.values()], -1), {name: kept for name, (_, kept) in results.items()}
+    layer: Bidirectional, params: Params, x: Array, carry: dict[str, Carry], mask: Array | None
+) -> tuple[Array, dict[str, Carry], dict[str, Any]]:
+    found = {name: scan_forward(one, params[name], x, carry[name], mask) for name, one in layer.directions.items()}
+    ys, after, kept = ({name: each[i] for name, each in found.items()} for i in range(3))
+    return jnp.concatenate(list(ys.values()), -1), after, kept
 
 
 def bidirectional_backward(
-    layer: Bidirectional, params: Params, residuals: dict[str, Any], dy: Array
-) -> tuple[Params, Array]:
+    layer: Bidirectional, params: Params, residuals: dict[str, Any], dy: Array, dcarry: dict[str, Carry]
+) -> tuple[Params, Array, dict[str, Carry]]:
     """y = [y_forward, y_backward]  ⇒  each direction has its half of dy, and dx is the sum of both."""
     halves = dict(zip(layer.directions, jnp.split(dy, [layer.cell.features], -1), strict=True))
-    results = {
-        name: recurrent_backward(one, params[name], residuals[name], halves[name])
+    found = {
+        name: scan_backward(one, params[name], residuals[name], halves[name], dcarry[name])
         for name, one in layer.directions.items()
     }
-    dparams = {name: dp for name, (dp, _) in results.items()}
-    return dparams, results["forward"][1] + results["backward"][1]
-
-
-RULES[Recurrent] = Rule(recurrent_forward, recurrent_backward)
-RULES[Bidirectional] = Rule(bidirectional_forward, bidirectional_backward)
+    dparams, dx, dstart = ({name: each[i] for name, each in found.items()} for i in range(3))
+    return dparams, dx["forward"] + dx["backward"], dstart

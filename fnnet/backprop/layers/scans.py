@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from fnnet.backprop.layers.recurrent import scan_backward, scan_forward
+from fnnet import checks
+from fnnet.backprop.layers.recurrent import (
+    bidirectional_backward,
+    bidirectional_forward,
+    scan_backward,
+    scan_forward,
+)
 from fnnet.backprop.layers.segments import checkpointed_backward, checkpointed_forward
 from fnnet.backprop.layers.truncated import truncated_backward, truncated_forward
-from fnnet.backprop.rule import RULES, Rule
-from fnnet.cells import Carry
-from fnnet.layers.recurrent import Recurrent
+from fnnet.backprop.rule import RULES, Rule, check_cotangent
+from fnnet.cells import Carry, shapes_of
+from fnnet.layers.recurrent import Bidirectional, Recurrent
 from fnnet.layers.segments import Checkpointed
 from fnnet.layers.truncated import Truncated
-from fnnet.types import Array, Params
+from fnnet.types import Array, DType, Params
 
 
 class ScanRule(NamedTuple):
@@ -30,6 +37,7 @@ class ScanRule(NamedTuple):
 
 SCAN_RULES: dict[type, ScanRule] = {
     Recurrent: ScanRule(scan_forward, scan_backward),
+    Bidirectional: ScanRule(bidirectional_forward, bidirectional_backward),
     Checkpointed: ScanRule(checkpointed_forward, checkpointed_backward),
     Truncated: ScanRule(truncated_forward, truncated_backward),
 }
@@ -37,44 +45,63 @@ SCAN_RULES: dict[type, ScanRule] = {
 
 def scan_vjp(
     layer: Any, params: Params, x: Array, carry: Carry | None = None, mask: Array | None = None
-) -> tuple[tuple[Array, Carry], Callable[[Array, Carry], tuple[Params, Array, Carry]]]:
+) -> tuple[tuple[Array, Carry], Callable[..., tuple[Params, Array, Carry]]]:
     """``((y, carry), pullback)`` of ``layer.scan``, by hand: ``pullback(dy, dcarry) -> (dparams, dx, dcarry)``.
 
     Equals ``jax.vjp(lambda params, x, carry: layer.scan(params, x, carry, mask), params, x, carry)``, for a
-    ``Recurrent``, ``Checkpointed`` or ``Truncated``.
+    ``Recurrent``, ``Bidirectional``, ``Checkpointed`` or ``Truncated``. ``pullback(dy)`` takes ``dcarry`` to be zero:
+    nothing depends on the carry given back.
     """
-    rule = SCAN_RULES.get(type(layer))
+    place, rule = "backprop.scan_vjp", SCAN_RULES.get(type(layer))
     if rule is None:
         known = ", ".join(kind.__name__ for kind in SCAN_RULES)
-        raise TypeError(f"backprop.scan_vjp: layer is {layer!r}; expected one of {known}")
+        raise TypeError(f"{place}: layer is {layer!r}; expected one of {known}")
     x = jnp.asarray(x)
-    y, carry, residuals = rule.forward(layer, params, x, start_of(layer, params, x, carry, mask), mask)
-    return (y, carry), lambda dy, dcarry: rule.backward(layer, params, residuals, dy, dcarry)
+    y, after, residuals = rule.forward(layer, params, x, *checked(layer, x, carry, mask))
+
+    def pullback(dy: Array, dcarry: Carry | None = None) -> tuple[Params, Array, Carry]:
+        check_cotangent(place, layer, dy, y)
+        if dcarry is None:
+            dcarry = jax.tree.map(jnp.zeros_like, after)
+        found, expected = shapes_of(dcarry), shapes_of(after)
+        checks.require(
+            found == expected,
+            f"{place}: dcarry has (shape, dtype) {found} but the carry of {layer!r} {expected}; they must be equal",
+        )
+        return rule.backward(layer, params, residuals, dy, dcarry)
+
+    return (y, after), pullback
 
 
-def start_of(layer: Any, params: Params, x: Array, carry: Carry | None, mask: Array | None) -> Carry:
-    """The carry to start from. Refuses what does not fit."""
-    return recurrent_of(layer).checked(params, x, carry, mask)
+def checked(layer: Any, x: Array, carry: Carry | None, mask: Array | None) -> tuple[Carry, Array | None]:
+    """The carry to start from and the mask. Refuses what does not fit."""
+    return plain(layer).checked(x, carry, mask)
 
 
-def recurrent_of(layer: Any) -> Recurrent:
-    return layer if isinstance(layer, Recurrent) else layer.layer
+def plain(layer: Any) -> Any:
+    """The layer itself, or the one that it runs piece by piece."""
+    return layer.layer if isinstance(layer, Checkpointed | Truncated) else layer
+
+
+def zero_carry(layer: Any, examples: int, dtype: DType) -> Carry:
+    if isinstance(layer, Bidirectional):
+        return {name: zero_carry(one, examples, dtype) for name, one in layer.directions.items()}
+    return plain(layer).cell.initial_carry(examples, dtype)
 
 
 def as_layer_rule(rule: ScanRule) -> Rule:
     """The rule of ``layer.apply``: a carry of zeros at the start, and none asked for at the end."""
 
     def forward(layer: Any, params: Params, x: Array, *, key: Array | None, train: bool) -> tuple[Array, Any]:
-        y, _, residuals = rule.forward(layer, params, x, start_of(layer, params, x, None, None), None)
+        y, _, residuals = rule.forward(layer, params, x, *checked(layer, x, None, None))
         return y, residuals
 
     def backward(layer: Any, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
-        nothing = recurrent_of(layer).cell.initial_carry(len(dy), dy.dtype)
+        nothing = zero_carry(layer, len(dy), dy.dtype)
         dparams, dx, _ = rule.backward(layer, params, residuals, dy, nothing)
         return dparams, dx
 
     return Rule(forward, backward)
 
 
-RULES[Checkpointed] = as_layer_rule(SCAN_RULES[Checkpointed])
-RULES[Truncated] = as_layer_rule(SCAN_RULES[Truncated])
+RULES.update({kind: as_layer_rule(rule) for kind, rule in SCAN_RULES.items()})
