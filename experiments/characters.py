@@ -103,6 +103,7 @@ def run(config: Config) -> None:
         f"{task.updates:,} updates\n",
         highlight=False,
     )
+    pairs = text.pair_loss(corpus)
     params, history = train(config, task, results, name)
     line = (
         f"{history['nats'][-1]:.4f} nats = {history['bits'][-1]:.3f} bits per held-out character after "
@@ -110,7 +111,7 @@ def run(config: Config) -> None:
         f"of compiling"
     )
     console.print(line, highlight=False)
-    results.figure("curve", curve(history, text.pair_loss(corpus), name))
+    results.figure("curve", curve(history, pairs, name))
     results.summary(f"{name}; {source}.\n\n{line}\n\n```text\n{sample(config, task, params, 0).strip()}\n```")
 
 
@@ -145,7 +146,7 @@ def train(config: Config, task: Task, results: Results, name: str) -> tuple[Para
     epoch = jax.jit(character_model.train_epoch(task.model, task.optimizer, **options)).lower(state, tokens).compile()
     compile_seconds = perf_counter() - start
     held_out = jax.jit(character_model.held_out_loss(task.model))
-    rows = tuple(jnp.asarray(a) for a in text.in_rows(corpus.validation, ROWS, config.length))
+    rows = tuple(jnp.asarray(a) for a in text.in_rows(corpus.held_out, ROWS, config.length))
     history: dict[str, list[float]] = {}
     with epoch_bar(name, config.epochs) as progress:
         for number in range(1, config.epochs + 1):
@@ -182,6 +183,8 @@ def check(config: Config) -> None:
             raise ExperimentError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least 1")
     if not 0 < config.validation_share < 1:
         raise ExperimentError(f"--validation-share is {config.validation_share}; expected a share in (0, 1)")
+    if not 0 <= config.dropout < 1:
+        raise ExperimentError(f"--dropout is {config.dropout}; expected a share in [0, 1)")
     if not config.temperature > 0:
         raise ExperimentError(f"--temperature is {config.temperature}; expected a number above 0")
     if config.cell == "transformer" and config.features % (2 * config.heads):

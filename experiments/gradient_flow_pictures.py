@@ -31,9 +31,10 @@ def flows(groups: Mapping[str, Mapping[float, Any]]) -> Figure:
         tidy(ax)
     for ax in axes.flat[len(groups) :]:
         ax.remove()
-    lowest = min(flow.norms.min() for by_radius in groups.values() for flow in by_radius.values())
+    tiny = np.finfo(np.float64).tiny  # what is smaller is 0 on this scale
+    lowest = min(flow.norms[flow.norms >= tiny].min() for by_radius in groups.values() for flow in by_radius.values())
     highest = max(flow.norms.max() for by_radius in groups.values() for flow in by_radius.values())
-    axes[0, 0].set_ylim(lowest / 10, highest * 10)
+    axes[0, 0].set_ylim(max(lowest / 10, tiny), highest * 10)
     figure.supxlabel("steps back, T − t", fontsize=SMALL + 1)
     figure.supylabel("‖∂h$_T$/∂h$_t$‖", fontsize=SMALL + 1)
     handles = [Line2D([], [], color=color) for color, _ in zip(COLORS, radii, strict=False)]

@@ -59,7 +59,10 @@ def run(config: Config) -> None:
     epochs = config.epochs if config.epochs is not None else (3 if mnist else 40)
     if epochs < 1:
         raise ExperimentError(f"--epochs is {epochs}; expected at least 1")
-    split = data.mnist(config.data_dir) if mnist else data.digits()
+    for name in ("features", "batch_size"):
+        if getattr(config, name) < 1:
+            raise ExperimentError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least 1")
+    split = read_mnist(config) if mnist else data.digits()
     results = Results("sequence_digits", config, config.runs)
     examples, steps, pixels = split.train[0].shape
     console.print(
@@ -76,6 +79,13 @@ def run(config: Config) -> None:
     console.print(rich_table(*table))
     results.figure("curves", curves({name: fitted.history for name, fitted in fits.items()}))
     results.summary(f"{steps} rows of {pixels} pixels.\n\n{markdown_table(*table)}")
+
+
+def read_mnist(config: Config) -> data.Split:
+    try:
+        return data.mnist(config.data_dir)
+    except ExperimentError as error:
+        raise ExperimentError(f"{error}; or pass --digits small for those of scikit-learn") from error
 
 
 def has_folder(config: Config) -> bool:

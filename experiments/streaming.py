@@ -2,7 +2,7 @@
 
 Truncated backpropagation through time (Williams and Peng 1990): values flow from piece to piece, gradients do not.
 Letters: ``x (N, T, ...)`` is the next piece of ``N`` streams, ``carries`` a tuple with one entry for each layer: that
-of ``Recurrent.scan``, and ``()`` for a layer without.
+of ``scan`` of a ``Recurrent``, ``Checkpointed`` or ``Truncated``, and ``()`` for a layer without.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from fnnet import Recurrent, Sequential, backprop
+from fnnet import Checkpointed, Recurrent, Sequential, Truncated, backprop
 from fnnet.backprop.losses import loss_gradient
-from fnnet.types import Array, Batch, DType, Loss, Params
+from fnnet.types import Array, Batch, DType, Layer, Loss, Params
 
 Carries = tuple[Any, ...]
 ValueAndGrad = Callable[..., tuple[tuple[Array, Carries], Params]]
@@ -24,9 +24,18 @@ Engine = Literal["hand", "autodiff"]
 
 def initial_carries(model: Sequential, streams: int, dtype: DType = jnp.float32) -> Carries:
     """Those at the start of a stream: all zero."""
-    return tuple(
-        layer.cell.initial_carry(streams, dtype) if isinstance(layer, Recurrent) else () for layer in model.layers
-    )
+    layers = map(recurrence, model.layers)
+    return tuple(() if layer is None else layer.cell.initial_carry(streams, dtype) for layer in layers)
+
+
+def recurrence(layer: Layer) -> Recurrent | None:
+    """What of a layer goes on from piece to piece, if anything. Refuses what would need the pieces to come."""
+    if not hasattr(layer, "scan"):
+        return None
+    inner = layer.layer if isinstance(layer, Checkpointed | Truncated) else layer
+    if not isinstance(inner, Recurrent) or inner.reverse:
+        raise TypeError(f"streaming: {layer!r} runs backwards in time, from pieces that are not there yet")
+    return inner
 
 
 def scan(
@@ -35,7 +44,7 @@ def scan(
     """``(y, carries)``: the model over the next piece, and where it stands then. From zeros it is ``model.apply``."""
     after = []
     for i, (layer, p, carry) in enumerate(zip(model.layers, params, carries, strict=True)):
-        if isinstance(layer, Recurrent):
+        if recurrence(layer):
             x, carry = layer.scan(p, x, carry)
         else:
             x = layer.apply(p, x, key=model.key(key, i), train=train)
@@ -50,9 +59,9 @@ def scan_vjp(
     pullbacks: list[Callable[[Array], tuple[Params, Any]]] = []
     after = []
     for i, (layer, p, carry) in enumerate(zip(model.layers, params, carries, strict=True)):
-        if isinstance(layer, Recurrent):
+        if recurrence(layer):
             (x, carry), with_carry = backprop.scan_vjp(layer, p, x, carry)
-            pullbacks.append(without_carry(with_carry, carry))
+            pullbacks.append(without_carry(with_carry))
         else:
             x, back = backprop.vjp(layer, p, x, key=model.key(key, i), train=train)
             pullbacks.append(back)
@@ -68,9 +77,9 @@ def scan_vjp(
     return (x, tuple(after)), pullback
 
 
-def without_carry(pullback: Callable[..., Any], carry: Any) -> Callable[[Array], tuple[Params, Array]]:
+def without_carry(pullback: Callable[..., Any]) -> Callable[[Array], tuple[Params, Array]]:
     """The pullback of a piece after which nothing depends on the carry."""
-    return lambda dy: pullback(dy, jax.tree.map(jnp.zeros_like, carry))[:2]
+    return lambda dy: pullback(dy)[:2]
 
 
 def value_and_grad(model: Sequential, loss: Loss, engine: Engine = "hand") -> ValueAndGrad:

@@ -21,6 +21,11 @@ class Corpus(NamedTuple):
     train: Tokens
     validation: Tokens
 
+    @property
+    def held_out(self) -> Tokens:
+        """The text whose every character but the first is predicted: what is held out, and the one before it."""
+        return np.concatenate([self.train[-1:], self.validation])
+
 
 def find(path: Path | None) -> tuple[str, str]:
     """``(text, where it is from)``: a file; else FNNET_DATA's Tiny Shakespeare; else topics of ``help()``."""
@@ -57,7 +62,8 @@ def python_topics() -> str:
 
 def corpus(text: str, validation_share: float, length: int) -> Corpus:
     """The last share of the text is held out. Refuses one too short for a sequence of ``length`` to learn."""
-    alphabet, tokens = np.unique(np.array(list(text)), return_inverse=True)
+    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")  # NumPy's strings lose characters of code 0 at their end
+    alphabet, tokens = np.unique(codes, return_inverse=True)
     cut = len(tokens) - round(len(tokens) * validation_share)
     train, validation = np.split(tokens.astype(np.int32), [cut])
     if len(train) <= length:
@@ -65,12 +71,12 @@ def corpus(text: str, validation_share: float, length: int) -> Corpus:
             f"the text has {len(tokens)} characters, {len(train)} of them to learn from: shorter than one sequence of "
             f"{length} and the character after it; pass a longer --text or a smaller --length"
         )
-    if len(validation) < 2:
+    if len(validation) < 1:
         raise ExperimentError(
-            f"the text has {len(tokens)} characters, {len(validation)} of them held out: expected at least 2; pass a "
+            f"the text has {len(tokens)} characters, {len(validation)} of them held out: expected at least 1; pass a "
             f"longer --text or a larger --validation-share"
         )
-    return Corpus("".join(alphabet), train, validation)
+    return Corpus("".join(map(chr, alphabet)), train, validation)
 
 
 def encode(text: str, alphabet: str) -> Tokens:
@@ -105,7 +111,15 @@ def pair_loss(corpus: Corpus) -> float:
 
     Each count is one more than it is (Laplace), so that no pair is impossible.
     """
-    size = len(corpus.alphabet)
-    pairs = np.bincount(corpus.train[:-1] * size + corpus.train[1:], minlength=size * size).reshape(size, size) + 1.0
-    probabilities = pairs / pairs.sum(1, keepdims=True)
-    return float(-np.log(probabilities[corpus.validation[:-1], corpus.validation[1:]]).mean())
+    size, held_out = len(corpus.alphabet), corpus.held_out
+    pairs, counts = np.unique(pair_numbers(corpus.train, size), return_counts=True)  # a table would be size × size
+    wanted = pair_numbers(held_out, size)
+    places = np.searchsorted(pairs[:-1], wanted)
+    times = np.where(pairs[places] == wanted, counts[places], 0) + 1.0
+    totals = np.bincount(corpus.train[:-1], minlength=size) + float(size)
+    return float(np.log(totals[held_out[:-1]] / times).mean())
+
+
+def pair_numbers(tokens: Tokens, size: int) -> np.ndarray[Any, Any]:
+    """One number for each pair of neighbours."""
+    return tokens[:-1].astype(np.int64) * size + tokens[1:]

@@ -39,8 +39,9 @@ def dot_product_attention(
     """``o_i = Σ_j softmax_j(q_i · k_j / √d) v_j`` over the keys that query ``i`` sees.
 
     Shapes: ``q``, ``k``, ``v`` and the result ``(N, T, heads, d)``. ``mask (N, T)``, boolean, is True at the keys that
-    exist, what stands in the others changes nothing; with ``causal`` a query sees no key later than itself. A query that sees no key gives 0. ``block`` is the
-    largest number of steps taken together; it changes time and memory, and the result by rounding alone.
+    exist: what the others and their values hold changes nothing. With ``causal`` a query sees no key later than itself.
+    A query that sees no key gives 0. ``block`` is the largest number of steps taken together; it changes time and
+    memory, and the result by rounding alone.
 
     Softmax and sums are of at least float32. Memory is linear in ``T``, of the gradient by autodiff too: the blocks are
     computed again on the way back. Derivatives of every order exist, forward and reverse.

@@ -23,6 +23,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnnet import checks
+from fnnet.activations import relu, tanh
 from fnnet.cells import GRUCell, LSTMCell, RNNCell
 from fnnet.layers import Bidirectional, Checkpointed, Dropout, Recurrent, Sequential, Truncated
 from fnnet.types import Array, Layer, Params
@@ -111,18 +112,40 @@ def cell_to_torch(cell: Any, params: Params) -> tuple[Array, ...]:
 
 def recurrent_layers(place: str, model: Any) -> list[Any]:
     """The layers of a model that have weights in PyTorch's module, from the first to the last."""
+    layers = layers_in(place, model)
+    different = dict.fromkeys(
+        (len(directions(layer)), type(cell), cell.features, getattr(cell, "activation", tanh))
+        for layer in layers
+        for _, cell in directions(layer).values()
+    )
+    if len(different) > 1:
+        raise TypeError(
+            f"{place}: PyTorch has no {model!r}, whose layers or directions differ; expected cells of one type, width "
+            f"and activation, and as many directions in every layer: convert such layers one by one"
+        )
+    return layers
+
+
+def layers_in(place: str, model: Any) -> list[Any]:
     if isinstance(model, Sequential):
-        return [layer for inner in model.layers for layer in recurrent_layers(place, inner)]
+        return [layer for inner in model.layers for layer in layers_in(place, inner)]
     if isinstance(model, Dropout):
         return []
     if isinstance(model, Checkpointed | Truncated):
-        return recurrent_layers(place, model.layer)
+        return layers_in(place, model.layer)
     if not isinstance(model, Recurrent | Bidirectional):
         raise TypeError(
             f"{place}: the model has {model!r}; expected Recurrent, Bidirectional or a Sequential of them and Dropout: "
             f"convert the recurrent part of a model by itself"
         )
+    if isinstance(model, Recurrent) and model.reverse:
+        raise TypeError(
+            f"{place}: PyTorch has no {model!r}, which only runs backwards in time; expected it in a Bidirectional, or "
+            f"without reverse=True"
+        )
     for _, cell in directions(model).values():
+        if isinstance(cell, RNNCell) and cell.activation not in (tanh, relu):
+            raise TypeError(f"{place}: PyTorch has no {cell!r}; expected the activation fnnet.tanh or fnnet.relu")
         if type(cell) not in GATES or (isinstance(cell, GRUCell) and not cell.reset_after):
             raise TypeError(
                 f"{place}: PyTorch has no {cell!r}; expected an RNNCell, LSTMCell or GRUCell(reset_after=True)"

@@ -93,6 +93,13 @@ def test_equals_the_plain_formula_and_its_gradient(layer: MultiHeadAttention, st
     assert_close(by_hand, expected, 1e-12)
 
 
+def test_what_keys_that_do_not_exist_hold_changes_nothing() -> None:
+    q, k, v = (jnp.asarray(np.random.default_rng(i).standard_normal((2, 3, 1, 2)), "float32") for i in range(3))
+    mask = jnp.array([[True, False, True], [True, True, False]])
+    spoiled = (jnp.where(mask[..., None, None], a, jnp.nan) for a in (k, v))
+    assert_close(dot_product_attention(q, *spoiled, mask=mask), dot_product_attention(q, k, v, mask=mask), 0)
+
+
 @pytest.mark.parametrize(("causal", "rotary"), [(False, False), (True, True)])
 @pytest.mark.usefixtures("x64")
 def test_equals_loops_and_complex_steps(causal: bool, rotary: bool) -> None:

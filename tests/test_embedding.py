@@ -111,6 +111,14 @@ def test_tokens_out_of_range() -> None:
             np.testing.assert_array_equal(run(params, tokens)["table"], [[1, 1], [0, 0], [1, 1]])
 
 
+def test_many_times_the_same_token() -> None:
+    """In bfloat16 256 + 1 is 256: the sum is not of the table's dtype."""
+    layer = Embedding(2, 1, "bfloat16")
+    y, pullback = backprop.vjp(layer, {"table": jnp.ones((2, 1), "bfloat16")}, jnp.zeros(1000, int))
+    dparams, _ = pullback(jnp.ones_like(y))
+    np.testing.assert_array_equal(dparams["table"].astype("float32"), [[1000], [0]])
+
+
 def test_what_are_no_tokens_is_refused() -> None:
     layer = Embedding(3, 2)
     for call in (
@@ -122,6 +130,8 @@ def test_what_are_no_tokens_is_refused() -> None:
             TypeError, match=r"Embedding\(entries=3, features=2\): x has dtype .*expected integer tokens"
         ):
             call()
+    with pytest.raises(TypeError, match="x is 3; expected an array of integer tokens"):
+        layer.apply({"table": jnp.ones((3, 2))}, 3)
     with pytest.raises(ValueError, match=r"table has shape \(2, 3\); expected \(3, 2\)"):
         layer.apply({"table": jnp.ones((2, 3))}, jnp.zeros(2, int))
     with pytest.raises(ValueError, match="entries is 0"):

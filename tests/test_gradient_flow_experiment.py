@@ -44,6 +44,14 @@ def test_faults_are_found(flows: Any) -> None:
     assert len(experiment.faults(flows | {"tanh": {0.5: nan}})) == 1
 
 
+def test_norms_too_small_for_float64_are_no_faults() -> None:
+    exact = 0.5 ** np.arange(2001.0)
+    flows = {EXACT: {0.5: Flow(exact * (1 + 1e-12), exact)}}
+    assert experiment.faults(flows) == []
+    assert flows[EXACT][0.5].slope == pytest.approx(math.log(0.5), rel=1e-6)
+    assert gradient_flow_pictures.flows(flows).axes[0].get_ylim()[0] > 0
+
+
 def test_it_runs_and_leaves_its_results(
     flows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -72,4 +80,16 @@ def test_the_picture_names_everything(flows: Any) -> None:
 @pytest.mark.parametrize("option", [{"radii": (0.5, 0.0)}, {"radii": ()}, {"steps": 3}])
 def test_refused(option: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="expected numbers above 0, and at least 4 steps"):
+        experiment.run(Config(**(vars(TINY) | {"runs": tmp_path} | option)))
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"radii": tuple(np.linspace(0.1, 0.8, 8))}, "expected at most 7, a colour for each"),
+        ({"steps": 2000}, "steps is 2000, over which gradients of radius 1.5 outgrow float64"),
+    ],
+)
+def test_too_much_is_refused(option: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=message):
         experiment.run(Config(**(vars(TINY) | {"runs": tmp_path} | option)))

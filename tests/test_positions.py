@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fnnet import LearnedPositions, SinusoidalPositions
-from fnnet.layers.positions import rotate
+from fnnet.layers.positions import rotate, waves
 from tests.compare import assert_close
 from tests.reference import attention as reference
 
@@ -40,6 +40,13 @@ def test_late_positions_keep_their_digits() -> None:
     """In float32 the angle 99,999 alone is off by up to 0.004."""
     added = SinusoidalPositions().apply({}, jnp.zeros((1, 100_000, 2)))
     np.testing.assert_allclose(added[0, -1], [math.sin(99_999), math.cos(99_999)], rtol=1e-6)
+
+
+def test_few_waves_are_kept_and_none_can_be_changed() -> None:
+    assert waves(3, 4)[0] is waves(3, 4)[0]
+    with pytest.raises(ValueError, match="read-only"):
+        waves(3, 4)[1][0] = 2
+    assert waves.cache_info().maxsize == 8
 
 
 @pytest.mark.usefixtures("x64")

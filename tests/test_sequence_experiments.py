@@ -60,6 +60,26 @@ class TestStreaming:
         for one, other in zip(jax.tree.leaves(by_hand), jax.tree.leaves(autodiff), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
 
+    def test_recurrences_in_pieces_go_on_too(self, x64: None) -> None:
+        """``Checkpointed`` and ``Truncated`` carry the state of the layer that they run."""
+        plain = fnnet.Recurrent(fnnet.RNNCell(4))
+        params, x, y = self.data()
+        params = params[2:3], x[..., :3]
+        for layer in (fnnet.Checkpointed(plain), fnnet.Truncated(plain, 3)):
+            one, other = fnnet.sequential(plain), fnnet.sequential(layer)
+            carries = jax.tree.map(lambda a: a + 0.3, streaming.initial_carries(other, 2, x.dtype))
+            for run in (streaming.scan, lambda *given: streaming.scan_vjp(*given)[0]):
+                expected, found = run(one, *params, carries), run(other, *params, carries)
+                for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+                    np.testing.assert_allclose(a, b, atol=1e-14)
+
+    @pytest.mark.parametrize(
+        "layer", [fnnet.Bidirectional(fnnet.GRUCell(3)), fnnet.Recurrent(fnnet.GRUCell(3), reverse=True)], ids=str
+    )
+    def test_what_runs_backwards_is_refused(self, layer: fnnet.types.Layer) -> None:
+        with pytest.raises(TypeError, match=f"{type(layer).__name__}.* runs backwards in time"):
+            streaming.initial_carries(fnnet.sequential(layer), 2)
+
 
 class TestText:
     def test_corpus_is_cut_at_its_end(self) -> None:
@@ -80,8 +100,25 @@ class TestText:
         np.testing.assert_array_equal(along[: min(len(along), 23)], np.arange(min(len(along), 23)))
 
     def test_counting_is_what_the_formula_says(self) -> None:
-        corpus = text.corpus("aabab", 0.4, 1)  # learns a a b, held out a b
-        assert text.pair_loss(corpus) == pytest.approx(-math.log(2 / 4))  # b after a: once, plus one, of 2 + 2
+        corpus = text.corpus("aaabab", 1 / 3, 1)  # learns a a a b, held out a b
+        # a after b: never, plus one, of 0 + 2; b after a: once, plus one, of 3 + 2
+        assert text.pair_loss(corpus) == pytest.approx(-(math.log(1 / 2) + math.log(2 / 5)) / 2)
+
+    def test_pairs_of_many_different_characters(self) -> None:
+        """No table of all pairs, which would have 10^10 entries here."""
+        corpus = text.corpus("".join(map(chr, range(0x10000, 0x10000 + 100_000))), 0.1, 1)
+        assert text.pair_loss(corpus) == pytest.approx(math.log(100_000), rel=1e-6)
+
+    def test_characters_of_code_zero_are_characters(self) -> None:
+        corpus = text.corpus("a\0ba\0b", 0.5, 1)
+        assert corpus.alphabet == "\0ab"
+        assert text.decode(corpus.train, corpus.alphabet) == "a\0b"
+
+    def test_the_first_held_out_character_is_predicted_too(self) -> None:
+        corpus = text.corpus("abcdefgh", 0.5, 1)
+        assert text.decode(corpus.held_out, corpus.alphabet) == "defgh"
+        _, y, counts = text.in_rows(corpus.held_out, 2, 3)
+        assert sorted(y[counts]) == sorted(corpus.validation)
 
     def test_without_a_text_python_explains_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("FNNET_DATA", raising=False)
@@ -117,6 +154,7 @@ class TestText:
             ("--prompt", "é", "the prompt has 'é', which is not in the text"),
             ("--validation-share", "1.5", "--validation-share is 1.5"),
             ("--epochs", "0", "--epochs is 0; expected at least 1"),
+            ("--dropout", "1.5", "--dropout is 1.5; expected a share in"),
         ],
     )
     def test_bad_options_are_refused_by_name(
@@ -259,4 +297,11 @@ class TestSequenceDigits:
     ) -> None:
         monkeypatch.setenv("FNNET_DATA", "/no/such/folder")
         assert command_line("sequence_digits") == 1
-        assert "no MNIST in the data folder /no/such/folder" in capsys.readouterr().err
+        message = capsys.readouterr().err
+        assert "no MNIST in the data folder /no/such/folder" in message
+        assert "--digits small" in message
+
+    @pytest.mark.parametrize("option", ["--features", "--batch-size", "--epochs"])
+    def test_bad_options_are_refused_by_name(self, capsys: pytest.CaptureFixture[str], option: str) -> None:
+        assert command_line("sequence_digits", option, "0") == 1
+        assert f"{option} is 0; expected at least 1" in capsys.readouterr().err

@@ -30,6 +30,9 @@ class CellRule(NamedTuple):
     ``backward(cell, transposed, gates, kept, dafter, dy) -> (dcarry, delta, more)``, with the parameters transposed (it
     is done once, before the loop), ``delta = dz`` and ``more`` what else the next one needs;
     ``weights(cell, kept, delta, more) -> dparams`` of the parameters in ``advance``, all with a time axis first.
+
+    A rule is of ``Cell.advance`` alone. ``Cell.project`` is taken to be ``x w_x + b`` of parameters with these names,
+    and its derivative is part of the layer's rule.
     """
 
     forward: Callable[..., tuple[Carry, Array, Array, Any]]

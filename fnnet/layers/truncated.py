@@ -21,8 +21,9 @@ from fnnet.types import Array, Params, Shaped
 class Truncated:
     """A recurrent layer with the gradient of truncated backpropagation through time: the same values.
 
-    After every ``k1`` steps, and after the last one, a backward pass is made for the outputs since the pass before; it
-    goes back ``k2 ≥ k1`` steps, by default ``k1``, and takes the carry that it comes to for a constant. So the gradient
+    After every ``k1`` steps a backward pass is made for the outputs since the pass before; it goes back ``k2 ≥ k1``
+    steps, by default ``k1``, and takes the carry that it comes to for a constant. Where ``T`` is no multiple of ``k1``,
+    the last pass is made as if the sequence went on to the next one, and reaches fewer steps back. So the gradient
     of ``y_t``, ``t = 1 ... T``, reaches the steps ``s`` with ``⌈t / k1⌉ k1 − k2 < s ≤ t`` and no others, and the given
     carry where ``⌈t / k1⌉ k1 ≤ k2``; what comes after ``t`` does not matter. The gradient is the sum over the passes.
     The carry given back counts as an output of the last step. With ``layer.reverse``, ``t`` counts from the end.
