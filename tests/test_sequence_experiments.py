@@ -63,7 +63,7 @@ class TestStreaming:
     def test_recurrences_in_pieces_go_on_too(self, x64: None) -> None:
         """``Checkpointed`` and ``Truncated`` carry the state of the layer that they run."""
         plain = fnnet.Recurrent(fnnet.RNNCell(4))
-        params, x, y = self.data()
+        params, x, _ = self.data()
         params = params[2:3], x[..., :3]
         for layer in (fnnet.Checkpointed(plain), fnnet.Truncated(plain, 3)):
             one, other = fnnet.sequential(plain), fnnet.sequential(layer)

@@ -80,7 +80,7 @@ def checked(layer: Any, x: Array, carry: Carry | None, mask: Array | None) -> tu
 
 def plain(layer: Any) -> Any:
     """The layer itself, or the one that it runs piece by piece."""
-    return layer.layer if isinstance(layer, Checkpointed | Truncated) else layer
+    return layer if hasattr(layer, "checked") else layer.layer
 
 
 def zero_carry(layer: Any, examples: int, dtype: DType) -> Carry:
