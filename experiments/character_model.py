@@ -121,7 +121,7 @@ def sample(
     """
     draw = partial(drawn, temperature=temperature)
     keys = jax.random.split(key, characters)
-    if any(map(streaming.recurrence, model.layers)):
+    if any(map(streaming.goes_on, model.layers)):
         scores, carries = streaming.scan(model, params, prompt[None], streaming.initial_carries(model, 1))
 
         def go_on(state: tuple[Array, Carries], key: Array) -> tuple[tuple[Array, Carries], Array]:

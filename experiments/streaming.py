@@ -8,15 +8,16 @@ of ``scan`` of a ``Recurrent``, ``Checkpointed`` or ``Truncated``, and ``()`` fo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import jax
 import jax.numpy as jnp
 
-from fnnet import Checkpointed, Recurrent, Sequential, Truncated, backprop
+from fnnet import Bidirectional, Checkpointed, Recurrent, Sequential, Truncated, backprop
 from fnnet.backprop.losses import loss_gradient
 from fnnet.types import Array, Batch, DType, Layer, Loss, Params
 
+Scanned = Recurrent | Checkpointed | Truncated
 Carries = tuple[Any, ...]
 ValueAndGrad = Callable[..., tuple[tuple[Array, Carries], Params]]
 Engine = Literal["hand", "autodiff"]
@@ -24,18 +25,20 @@ Engine = Literal["hand", "autodiff"]
 
 def initial_carries(model: Sequential, streams: int, dtype: DType = jnp.float32) -> Carries:
     """Those at the start of a stream: all zero."""
-    layers = map(recurrence, model.layers)
-    return tuple(() if layer is None else layer.cell.initial_carry(streams, dtype) for layer in layers)
+    return tuple(inner_of(layer).cell.initial_carry(streams, dtype) if goes_on(layer) else () for layer in model.layers)
 
 
-def recurrence(layer: Layer) -> Recurrent | None:
-    """What of a layer goes on from piece to piece, if anything. Refuses what would need the pieces to come."""
+def goes_on(layer: Layer) -> TypeGuard[Scanned]:
+    """Whether the layer goes on from piece to piece. Refuses one that would need the pieces to come."""
     if not hasattr(layer, "scan"):
-        return None
-    inner = layer.layer if isinstance(layer, Checkpointed | Truncated) else layer
-    if not isinstance(inner, Recurrent) or inner.reverse:
+        return False
+    if isinstance(layer, Bidirectional) or inner_of(layer).reverse:
         raise TypeError(f"streaming: {layer!r} runs backwards in time, from pieces that are not there yet")
-    return inner
+    return True
+
+
+def inner_of(layer: Any) -> Recurrent:
+    return layer if isinstance(layer, Recurrent) else layer.layer
 
 
 def scan(
@@ -44,7 +47,7 @@ def scan(
     """``(y, carries)``: the model over the next piece, and where it stands then. From zeros it is ``model.apply``."""
     after = []
     for i, (layer, p, carry) in enumerate(zip(model.layers, params, carries, strict=True)):
-        if recurrence(layer):
+        if goes_on(layer):
             x, carry = layer.scan(p, x, carry)
         else:
             x = layer.apply(p, x, key=model.key(key, i), train=train)
@@ -59,7 +62,7 @@ def scan_vjp(
     pullbacks: list[Callable[[Array], tuple[Params, Any]]] = []
     after = []
     for i, (layer, p, carry) in enumerate(zip(model.layers, params, carries, strict=True)):
-        if recurrence(layer):
+        if goes_on(layer):
             (x, carry), with_carry = backprop.scan_vjp(layer, p, x, carry)
             pullbacks.append(without_carry(with_carry))
         else:
