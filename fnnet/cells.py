@@ -213,7 +213,7 @@ def checked_step(cell: Any, params: Params, carry: Carry, x: Any) -> tuple[Carry
 def check_carry(place: str, cell: Cell, examples: int, dtype: DType, carry: Any) -> Carry:
     """The carry, its leaves as arrays. Refuses one that is not as the cell makes it."""
     start = jax.eval_shape(lambda: cell.initial_carry(examples, dtype))
-    structure = jax.tree.structure(start)
+    structure: Any = jax.tree.structure(start)
     try:
         arrays = structure.unflatten(map(jnp.asarray, structure.flatten_up_to(carry)))
     except (TypeError, ValueError):
