@@ -28,7 +28,7 @@ from fnnet import GRUCell, LSTMCell, Recurrent, RNNCell, bind, initializers, ins
 from fnnet.cells import Cell
 
 ROUNDING = 1e-9  # relative; of products of a few dozen matrices in float64
-TINY, HUGE = np.finfo(np.float64).tiny, 1e300  # below the one numbers have fewer digits, above the other soon none
+TINY, HUGE = 1e-290, 1e300  # beyond these the entries of products underflow and overflow
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,15 @@ def flows(groups: Mapping[str, Mapping[float, Any]]) -> Figure:
     figure = Figure(figsize=(WIDTH, 2.5 * rows + 0.7), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     radii = list(next(iter(groups.values())))
+    tiny = np.finfo(np.float64).tiny  # what is smaller is 0 on this scale
+    lowest = min(flow.norms[flow.norms >= tiny].min() for by_radius in groups.values() for flow in by_radius.values())
+    highest = max(flow.norms.max() for by_radius in groups.values() for flow in by_radius.values())
     for ax, (name, by_radius) in zip(axes.flat, groups.items(), strict=False):
         ax.axhline(1, color="0.6", linewidth=0.8, zorder=1)
         for color, flow in zip(COLORS, by_radius.values(), strict=False):
             back = np.arange(len(flow.norms))
-            ax.plot(back, flow.bounds, linestyle=(0, (2, 2)), color=color, linewidth=1.1, alpha=0.8, zorder=2)
+            bounds = np.minimum(flow.bounds, 100 * highest)  # above the picture they may be infinite
+            ax.plot(back, bounds, linestyle=(0, (2, 2)), color=color, linewidth=1.1, alpha=0.8, zorder=2)
             ax.plot(back, flow.norms, color=color, linewidth=1.6, zorder=3)
         ax.set_title(name, fontsize=SMALL + 1)
         ax.set_yscale("log")
@@ -31,9 +35,6 @@ def flows(groups: Mapping[str, Mapping[float, Any]]) -> Figure:
         tidy(ax)
     for ax in axes.flat[len(groups) :]:
         ax.remove()
-    tiny = np.finfo(np.float64).tiny  # what is smaller is 0 on this scale
-    lowest = min(flow.norms[flow.norms >= tiny].min() for by_radius in groups.values() for flow in by_radius.values())
-    highest = max(flow.norms.max() for by_radius in groups.values() for flow in by_radius.values())
     axes[0, 0].set_ylim(max(lowest / 10, tiny), highest * 10)
     figure.supxlabel("steps back, T − t", fontsize=SMALL + 1)
     figure.supylabel("‖∂h$_T$/∂h$_t$‖", fontsize=SMALL + 1)
