@@ -84,20 +84,21 @@ class Streamed:
         done, part = place, None
         with Prefetched(self.chunks(state, place), self.stream.prefetch) as made:
             for chunk, examples, updates in made:
-                self.data_seconds, made.waited = self.data_seconds + made.waited, 0.0
+                self.data_seconds, made.waited, ready = self.data_seconds + made.waited, 0.0, part
+                # Only now it is known that the epoch does not end with the last part. The next chunk is on its way
+                # before that part is waited for, unless it takes its state away.
+                if self.donate and ready is not None:
+                    yield ready
                 state, metrics = self.compiled(state, chunk)
                 done += updates
                 self.check_steps(done, ended=False)
-                # The next chunk is on its way before the last one is waited for, unless it takes its state away.
-                part, ready = Part(state, metrics, examples, updates), part
-                if self.donate:
-                    yield part
-                elif ready is not None:
+                part = Part(state, metrics, examples, updates, last=False)
+                if not self.donate and ready is not None:
                     yield ready
-            if part is not None and not self.donate:
-                yield part
             self.data_seconds += made.waited
-        self.check_steps(done, ended=True)
+            self.check_steps(done, ended=True)
+            if part is not None:
+                yield part._replace(last=True)
 
     def check_steps(self, done: int, *, ended: bool) -> None:
         """An epoch may not end early, nor go on for ever."""

@@ -132,6 +132,16 @@ def test_what_was_saved_before_stays(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "non_finite_6.safetensors"]
 
 
+def test_the_last_update_of_all(tmp_path: Path) -> None:
+    """No cost comes after it: the parameters themselves are looked at, and are no checkpoint."""
+    with pytest.warns(
+        RuntimeWarning, match="the parameters after epoch 1 are NaN .* after 6 updates, update, in the o"
+    ):
+        result = run((Dense(1),), optimizer=breaking_update(0.0), batch_size=3, epochs=1, checkpoint=tmp_path)
+    assert result.non_finite is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["non_finite_6.safetensors"]
+
+
 def test_parameters_that_no_cost_showed() -> None:
     """Every row of an embedding is used once in an epoch: what made it NaN is older than the first bad cost."""
     model, tokens = sequential(Embedding(20, 2), breaks_backward, Dense(1)), jnp.arange(20)

@@ -26,6 +26,7 @@ from fnnet import (
     losses,
     metrics,
     penalties,
+    read_record,
     sequential,
 )
 from fnnet.data import augment, from_arrays, from_batches
@@ -111,6 +112,28 @@ def test_a_run_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(tmp_path: Pat
     resumed, whole = run(HOST[0], checkpoint=checkpoint), run(HOST[0])
     assert_identical(resumed.state, whole.state)
     assert resumed.history["cost"] == whole.history["cost"]
+
+
+@pytest.mark.parametrize("callback", [None, lambda *_: None], ids=["donated", "kept"])
+def test_an_epoch_of_unknown_length_is_saved_with_its_record(tmp_path: Path, callback: Any) -> None:
+    """Every second update and the epoch's end, which nobody knows before the loader ends; and it is made once."""
+    pytest.importorskip("orbax.checkpoint")
+
+    def batches() -> Iterator[Any]:
+        for i in range(5):
+            yield HOST[0][2 * i : 2 * i + 2], HOST[1][2 * i : 2 * i + 2]
+
+    def run(epochs: int, **options: Any) -> Any:
+        stream = from_batches(batches, 2, chunk_bytes=1)
+        options |= {"find_non_finite": False, "callback": callback, "record": tmp_path / "record", "validation": DATA}
+        return fit(COST, adam(0.1), PARAMS, stream, key=key(), epochs=epochs, **options)
+
+    checkpoint = Checkpoint(tmp_path / "run", updates=2, keep=9)
+    run(1, checkpoint=checkpoint)
+    assert sorted(int(path.name) for path in (tmp_path / "run").iterdir()) == [2, 4, 5]
+    history = run(2, checkpoint=checkpoint).history
+    assert sorted(int(path.name) for path in (tmp_path / "run").iterdir()) == [2, 4, 5, 7, 9, 10]
+    assert history["step"] == [5, 10] == [line["step"] for line in read_record(tmp_path / "record")]
 
 
 def test_one_program_whatever_the_batches(caplog: pytest.LogCaptureFixture) -> None:
