@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +22,7 @@ from fnnet.training.snapshot import arrays_of, differences, fault_of_table, rest
 from fnnet.training.sums import damaged_files, write_sums
 
 SHOWN = 8  # of the differences from another run
+NOTE = "record.json"  # where in which files the run's record begins
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,20 @@ class Saver:
             self.background.shutdown()
             with suppress(Exception):  # of a save that failed, which is told already
                 self.manager.close()
+
+    def first_line(self, record: Path, there: int) -> int:
+        """From which line on a record, which has so many, is this run's: those of others were there before.
+
+        A note beside the checkpoints keeps that, also for a run that is killed before its first one.
+        """
+        note, name = self.directory / NOTE, os.path.relpath(record, self.directory)
+        first: dict[str, int] = json.loads(note.read_text()) if note.exists() else {}
+        if name not in first:
+            first[name] = there
+            part = note.with_suffix(".part")
+            part.write_text(json.dumps(first))
+            part.replace(note)
+        return first[name]
 
     def is_due(self, before: Progress, progress: Progress) -> bool:
         """Whether a multiple of ``updates`` of the epoch was reached since ``before``."""

@@ -84,9 +84,9 @@ class Loop:
                 if not math.isfinite(progress.means["cost"]):
                     break
                 # An epoch's end is saved with its record; what is not finite, not at all: the next cost will show it.
-                due = self.saver is not None and not part.last and self.saver.is_due(before, progress)
-                if self.saver is not None and due and is_finite(progress.state):
-                    self.saver.save(progress)
+                saver = None if part.last else self.saver
+                if saver is not None and saver.is_due(before, progress) and is_finite(progress.state):
+                    saver.save(progress)
                     start = time.perf_counter()
         return before, progress
 

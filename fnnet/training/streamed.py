@@ -19,7 +19,7 @@ from fnnet.data.stream import Stream
 from fnnet.layers import BatchNorm
 from fnnet.optimizers import Optimizer
 from fnnet.training.data import checked_data
-from fnnet.training.epoch import scan_as_vectors
+from fnnet.training.epoch import scan_as_vectors, widened
 from fnnet.training.source import Part, augmented, compile_timed
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure, Step, train_step
@@ -81,7 +81,8 @@ class Streamed:
 
     def parts(self, state: TrainState, place: int) -> Generator[Part, None, None]:
         self.data_seconds = 0.0
-        done, part = place, None
+        done = place
+        part: Part | None = None
         with Prefetched(self.chunks(state, place), self.stream.prefetch) as made:
             for chunk, examples, updates in made:
                 self.data_seconds, made.waited, ready = self.data_seconds + made.waited, 0.0, part
@@ -107,7 +108,8 @@ class Streamed:
         checks.require(
             right,
             f"fit: the stream gave {done} batches {'' if ended else 'or more '}in this epoch; "
-            f"expected {expected or 'at least one'}",
+            f"expected {expected or 'at least one'}: tell examples=, the number per epoch, or last='drop' if the "
+            f"loader drops a smaller last batch",
         )
 
     def chunks(self, state: TrainState, place: int) -> Iterator[tuple[Chunk, int, int]]:
@@ -141,7 +143,7 @@ def train_chunk(step: Step, state: TrainState, chunk: Chunk, *, padded: bool) ->
     batches = chunk.x, chunk.y, chunk.sizes
     if size == 1:
         state, metrics = on_batch(state, jax.tree.map(lambda a: a[0], batches))
-        return state, metrics
+        return state, metrics | {"cost": widened(metrics["cost"])}
     first = partial(scan_first, chunk.updates)
     state, metrics = jax.lax.platform_dependent(
         state,
@@ -149,6 +151,7 @@ def train_chunk(step: Step, state: TrainState, chunk: Chunk, *, padded: bool) ->
         cpu=lambda state, batches: scan_as_vectors(on_batch, state, batches, first),
         default=lambda state, batches: first(on_batch, state, batches),
     )
+    metrics = jax.tree.map(widened, metrics)
     costs = metrics.pop("cost")
     cost = (costs * chunk.sizes.astype(costs.dtype)).sum() / chunk.sizes.sum().astype(costs.dtype)
     return state, {"cost": cost} | {

@@ -97,6 +97,23 @@ def test_early_stopping_goes_on_as_it_was(tmp_path: Path) -> None:
     assert numbers(train(tmp_path, 10, **options)) == numbers(whole)
 
 
+def test_the_record_of_another_run_is_kept(tmp_path: Path) -> None:
+    """A new directory goes on with an old file; lines of a run stopped before its first save are made again."""
+    path = tmp_path / "record.jsonl"
+    path.write_text(json.dumps({"epoch": 1, "step": 3}) + "\n")
+
+    def interrupt(state: TrainState, record: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", 1, record=path, callback=interrupt)
+    assert [line["epoch"] for line in read_record(path)] == [1, 1]
+    train(tmp_path / "run", 1, record=path)
+    assert [line["epoch"] for line in read_record(path)] == [1, 1]
+    train(tmp_path / "run", 2, record=path)
+    assert [line["epoch"] for line in read_record(path)] == [1, 1, 2]
+
+
 def test_keys_in_the_optimizers_state(tmp_path: Path) -> None:
     """A state with keys of its own, and a random key of the old kind."""
     options = {"cost": COST, "params": PARAMS, "validation": None, "patience": None}
@@ -234,7 +251,7 @@ def test_a_checkpoint_of_another_run_is_refused(saved: Path, options: dict[str, 
 def test_a_step_that_is_not_there(saved: Path) -> None:
     with pytest.raises(CheckpointError, match=r"go_back: there is no step 5 in .*; there are \[6, 9, 12\]"):
         go_back(saved, 5)
-    with pytest.raises(CheckpointError, match="go_back: .*/absent is no directory"):
+    with pytest.raises(CheckpointError, match=r"go_back: .*/absent is no directory"):
         go_back(saved / "absent", 5)
     assert steps_in(saved) == [6, 9, 12]
 
@@ -329,6 +346,7 @@ def test_a_record_of_a_resumed_run_has_every_epoch_once(run: Path, tmp_path: Pat
     with path.open("a") as file:
         file.write('{"epoch": 6, "step": 18')
     assert [line["epoch"] for line in read_record(path)] == [1, 2, 3, 4, 5]
+    (run / "record.json").write_text(json.dumps({"../record.jsonl": 0}))  # as if it had been written to from the start
     history = train(run, 7, record=path).history
     assert [line["epoch"] for line in read_record(path)] == [1, 2, 3, 4, 5, 6, 7]
     assert [line["cost"] for line in read_record(path)[4:]] == history["cost"][4:]
