@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import convolution, mnist_cnn
+from experiments import convolution, data, mnist_cnn
 from experiments.benchmarks import cnn
 from experiments.cli import ExperimentError
 from tests.test_experiments import write_idx
@@ -38,10 +38,14 @@ def test_mnist_cnn_leaves_curves_mistakes_and_filters(tmp_path: Path, options: d
 
 
 @pytest.mark.skipif("FNNET_DATA" not in os.environ, reason="FNNET_DATA is not set: no real MNIST")
-def test_mnist_cnn_learns_the_real_digits(tmp_path: Path) -> None:
+def test_mnist_cnn_learns_the_real_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a sixth of them."""
+    (x, y), (test_x, test_y) = data.mnist()
+    part = data.Split((x[:10_000], y[:10_000]), (test_x[:2_000], test_y[:2_000]))
+    monkeypatch.setattr(data, "mnist", lambda folder: part)
     mnist_cnn.run(mnist_cnn.Config(epochs=1, runs=tmp_path))
     (folder,) = (tmp_path / "mnist_cnn").iterdir()
-    assert json.loads((folder / "metrics.jsonl").read_text())["validation_accuracy"] >= 0.975
+    assert json.loads((folder / "metrics.jsonl").read_text())["validation_accuracy"] >= 0.93
 
 
 def test_no_epochs_are_refused(tmp_path: Path) -> None:

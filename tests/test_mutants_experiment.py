@@ -14,7 +14,6 @@ from experiments import mutants
 from experiments.mutations import CHECKERS, MUTANTS, Mutant, Point, Subject, attention
 from experiments.mutations.checkers import pullback, value, variables_of
 
-SEEDS = 0, 1
 SUBJECTS = list(dict.fromkeys(mutant.subject for mutant in MUTANTS))
 by_fnnet = CHECKERS[mutants.OURS]
 
@@ -54,16 +53,16 @@ def test_there_are_enough_and_each_has_its_name() -> None:
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
 def test_healthy_rules_pass_and_mutants_are_killed(subject: Subject) -> None:
-    for seed in SEEDS:
-        point = subject.at(seed)
-        assert not by_fnnet(subject, point)
-        healthy = gradient(subject, point)
-        for mutant in MUTANTS:
-            if mutant.subject == subject:
-                with mutant.applied():
-                    assert difference(gradient(subject, point), healthy) > 1e-6, f"{mutant.name} breaks nothing"
-                    assert by_fnnet(subject, point), f"{mutant.name} lives"
-        assert difference(gradient(subject, point), healthy) == 0, "a table was not restored"
+    """At one point; the experiment takes more."""
+    point = subject.at(0)
+    assert not by_fnnet(subject, point)
+    healthy = gradient(subject, point)
+    for mutant in MUTANTS:
+        if mutant.subject == subject:
+            with mutant.applied():
+                assert difference(gradient(subject, point), healthy) > 1e-6, f"{mutant.name} breaks nothing"
+                assert by_fnnet(subject, point), f"{mutant.name} lives"
+    assert difference(gradient(subject, point), healthy) == 0, "a table was not restored"
 
 
 @pytest.mark.parametrize("subject", [attention.PLAIN, attention.CAUSAL, attention.ROTARY], ids=lambda s: s.name)

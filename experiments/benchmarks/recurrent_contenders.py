@@ -19,10 +19,19 @@ Apply = Callable[[Any, Any], Any]  # (params, x) -> y
 
 
 def fnnet_manual(task: Task) -> Work:
-    """fnnet's layer with backpropagation through time by hand: ``fnnet.backprop.vjp``."""
+    """fnnet's layer with its rule, backpropagation through time for recurrences: ``fnnet.backprop.vjp``."""
+    return by_hand(task, fnnet_layer(task))
+
+
+def fnnet_checkpointed(task: Task) -> Work:
+    """The same with the memory of a few segments: ``fnnet.Checkpointed``."""
     import fnnet
 
-    layer = fnnet_layer(task)
+    return by_hand(task, fnnet.Checkpointed(fnnet_layer(task)))
+
+
+def by_hand(task: Task, layer: Any) -> Work:
+    import fnnet
 
     def both(params: Any, x: Any, dy: Any) -> Any:
         y, pullback = fnnet.backprop.vjp(layer, params, x)
@@ -171,8 +180,10 @@ def pytorch(task: Task) -> Work:
     return work
 
 
+RECURRENT_ONLY = {"fnnet-checkpointed"}
 CONTENDERS: dict[str, Factory] = {
     "fnnet-manual": fnnet_manual,
+    "fnnet-checkpointed": fnnet_checkpointed,
     "fnnet-autodiff": fnnet_autodiff,
     "plain": plain_autodiff,
     "flax": flax,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnnet.backprop.cells import cell_rule, outer_sum
+from fnnet.backprop.cells import Arrays, cell_rule, outer_sum
 from fnnet.backprop.rule import RULES, Rule
 from fnnet.cells import Carry
 from fnnet.layers.recurrent import Bidirectional, Recurrent, by_time, masked_step
@@ -18,19 +19,23 @@ from fnnet.types import Array, Params
 def scan_forward(
     layer: Recurrent, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry, Any]:
-    """``(y, carry, residuals)``. The array of ``z`` goes through the loop, which leaves a step's gates in its place."""
-    forward = cell_rule(layer.cell).forward
+    """``(y, carry, residuals)``. The arrays of ``z`` go through the loop, which leaves gates in their place."""
+    rule = cell_rule(layer.cell)
     x_by_time, exists = by_time(x, mask)
 
     def step(state: Any, inputs: tuple[Array, Array | None]) -> Any:
         before, last, gates = state
         t, exists = inputs
-        after, y, here, kept = forward(layer.cell, params, before, at(gates, t))
+        after, y, here, kept = rule.forward(layer.cell, params, before, at(gates, t))
         after, shown, last = masked_step(exists, before, after, y, last)
         return (after, last, put(gates, t, here)), (shown if layer.return_sequences else None, kept)
 
     nothing = jnp.zeros((x.shape[0], layer.cell.features), x.dtype)
-    start = (carry, nothing, layer.cell.project(params, x_by_time))
+    columns = columns_of(rule.widths(layer.cell))
+    z = tuple(
+        layer.cell.project({"w_x": params["w_x"][:, here], "b": params["b"][here]}, x_by_time) for here in columns
+    )
+    start = (carry, nothing, z)
     inputs = (jnp.arange(x.shape[1]), exists)
     (carry, last, gates), (ys, kept) = jax.lax.scan(step, start, inputs, reverse=layer.reverse)
     y = jnp.swapaxes(ys, 0, 1) if layer.return_sequences else last
@@ -55,27 +60,38 @@ def scan_backward(
         dy, waiting = (dy, waiting) if sequences else exchanged(exists, waiting)
         dbefore, delta, more = rule.backward(layer.cell, transposed, here, kept, dafter, shown(exists, dy))
         dbefore = dbefore if exists is None else jax.tree.map(partial(jnp.where, exists[:, None]), dbefore, dafter)
-        deltas = put(deltas, t, shown(exists, delta))
+        deltas = put(deltas, t, tuple(shown(exists, part) for part in delta))
         # The gates of the next step are read only now: XLA would copy the array to write where others still read.
         following = at(deltas, jnp.clip(t + 1 if layer.reverse else t - 1, 0, final))
         return (dbefore, waiting, deltas, following), jax.tree.map(partial(shown, exists), more)
 
     # Without return_sequences y is the output of the last step that exists: its gradient waits for that step.
     waiting, dys = (None, jnp.swapaxes(dy, 0, 1)) if sequences else (dy, None)
-    start = (dcarry, waiting, gates, gates[0 if layer.reverse else final])
+    start = (dcarry, waiting, gates, at(gates, 0 if layer.reverse else final))
     inputs = (jnp.arange(len(x)), dys, exists, kept)
     (dcarry, _, delta, _), more = jax.lax.scan(step, start, inputs, reverse=not layer.reverse)
     dparams = rule.weights(layer.cell, kept, delta, more)
-    dparams |= {"w_x": outer_sum(x, delta), "b": delta.sum((0, 1))}
-    return dparams, jnp.swapaxes(delta @ transposed["w_x"], 0, 1), dcarry
+    dparams |= {
+        "w_x": jnp.concatenate([outer_sum(x, part) for part in delta], -1),
+        "b": jnp.concatenate([part.sum((0, 1)) for part in delta]),
+    }
+    columns = columns_of(rule.widths(layer.cell))
+    first, *others = (part @ transposed["w_x"][here] for part, here in zip(delta, columns, strict=True))
+    return dparams, jnp.swapaxes(sum(others, first), 0, 1), dcarry
 
 
-def at(steps: Array, t: Array) -> Array:
-    return jax.lax.dynamic_index_in_dim(steps, t, 0, keepdims=False)
+def columns_of(widths: tuple[int, ...]) -> list[slice]:
+    """Where arrays of these widths stand side by side."""
+    ends = list(accumulate(widths))
+    return [slice(end - width, end) for width, end in zip(widths, ends, strict=True)]
 
 
-def put(steps: Array, t: Array, step: Array) -> Array:
-    return jax.lax.dynamic_update_index_in_dim(steps, step, t, 0)
+def at(steps: Arrays, t: Array | int) -> Arrays:
+    return tuple(jax.lax.dynamic_index_in_dim(a, t, 0, keepdims=False) for a in steps)
+
+
+def put(steps: Arrays, t: Array, step: Arrays) -> Arrays:
+    return tuple(jax.lax.dynamic_update_index_in_dim(a, part, t, 0) for a, part in zip(steps, step, strict=True))
 
 
 def shown(exists: Array | None, step: Array) -> Array:
