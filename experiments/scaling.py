@@ -1,8 +1,8 @@
 """One network on more and more devices: seconds for an epoch, by how many share each batch.
 
 Trains a multilayer perceptron 256-512-512-10 on random examples with ``fit(..., mesh=...)``, batches split over 1, 2,
-4, ... devices, and compares the parameters with those of one device. Devices that only share the cores of one CPU, as
-with ``--virtual``, show that the numbers agree and what the splitting costs, and no gain.
+4, ... devices, and compares seconds and parameters with those of the first row, the fewest devices. Devices that only
+share the cores of one CPU, as with ``--virtual``, show that the numbers agree and what the splitting costs, no gain.
 
 On several machines start it on each: under Slurm, Open MPI, Kubernetes and on Cloud TPU with ``--processes 0``;
 elsewhere with ``--coordinator ADDRESS:PORT --processes P --process I``, the address that of process 0. Every process
@@ -59,6 +59,7 @@ class Config:
 
 
 def run(config: Config) -> None:
+    check(config)
     begin(config)
     x, y = examples(config)
     meshes = list(meshes_of(config))
@@ -76,6 +77,13 @@ def run(config: Config) -> None:
     console.print(rich_table(COLUMNS, rows))
     console.print(about := about_devices())
     results.summary(f"{markdown_table(COLUMNS, rows)}\n\n{about}")
+
+
+def check(config: Config) -> None:
+    if config.epochs < 2:
+        raise ExperimentError(f"--epochs {config.epochs}: the first is not counted; give at least 2")
+    if config.model < 1:
+        raise ExperimentError(f"--model {config.model}: give at least 1, the devices that share the parameters")
 
 
 def begin(config: Config) -> None:
@@ -106,8 +114,13 @@ def examples(config: Config) -> tuple[Any, Any]:
 def meshes_of(config: Config) -> Any:
     """Over 1, 2, 4, ... devices; over all of them, if they belong to several processes."""
     devices = np.array(jax.devices())
-    counts = [2**i for i in range(len(devices).bit_length()) if 2**i >= config.model]
-    for count in counts if jax.process_count() == 1 else [len(devices)]:
+    counts = [2**i for i in range(len(devices).bit_length())] if jax.process_count() == 1 else [len(devices)]
+    counts = [count for count in counts if count % config.model == 0]
+    if not counts:
+        raise ExperimentError(
+            f"--model {config.model} on {len(devices)} devices: give a number that divides theirs, a power of 2"
+        )
+    for count in counts:
         grid = devices[:count].reshape(-1, config.model)
         yield Mesh(grid, ("data", "model")) if config.model > 1 else Mesh(grid[:, 0], ("data",))
 

@@ -40,6 +40,11 @@ def test_scaling(tmp_path: Path) -> None:
 def test_scaling_refuses_what_cannot_start(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match="2 processes need --coordinator"):
         scaling.run(scaling.Config(processes=2, runs=tmp_path))
+    with pytest.raises(ExperimentError, match="--epochs 1: the first is not counted"):
+        scaling.run(scaling.Config(epochs=1, runs=tmp_path))
+    for model in (3, 16):
+        with pytest.raises(ExperimentError, match=f"--model {model} on 1 devices: give a number that divides"):
+            scaling.run(scaling.Config(model=model, runs=tmp_path))
 
 
 def test_the_contenders_train_the_same_networks() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fnnet import checks
 from fnnet.data.batches import HostBatch, NumpyArray, all_finite, check_finite
-from fnnet.data.chunks import Chunk, aligned
+from fnnet.data.chunks import Chunk, aligned, device_dtype
 from fnnet.data.stream import Last, Stream
 from fnnet.types import Array
 
@@ -62,7 +62,7 @@ class ArrayStream(Stream):
 
     def read(self, part: Rows, rows: Any, count: int, last: int, size: int) -> NumpyArray:
         """``(size, batch_size, ...)``, the last batch filled up with repetitions of its ``last`` real examples."""
-        dtype = jax.dtypes.canonicalize_dtype(part.dtype)
+        dtype = device_dtype(part.dtype)
         result = aligned((size, self.batch_size, *part.shape[1:]), dtype)
         flat = result.reshape(-1, *part.shape[1:])
         if isinstance(part, np.ndarray) and part.dtype == dtype and not isinstance(rows, slice):
@@ -83,7 +83,8 @@ def from_arrays(
     ``x`` and ``y`` have the examples on the first axis and are read by ``x[rows]``: NumPy's arrays, ``np.memmap`` and
     ``np.load(path, mmap_mode="r")``, or an object of your own with ``shape``, ``dtype`` and ``__getitem__``. The order
     of an epoch is that of ``fnnet.train_epoch``, ``jax.random.permutation(key, N)``, or the arrays' own without
-    ``shuffle``: a network learns the same from a stream as from arrays on the device. ``options`` are ``prefetch`` and
+    ``shuffle``: a network learns the same, up to rounding, from a stream as from arrays on the device, unless it draws
+    random numbers in a last batch that is filled up: they are drawn for all of it. ``options`` are ``prefetch`` and
     ``chunk_bytes`` of ``Stream``.
     """
     checks.positive_integer("data.from_arrays", "batch_size", batch_size)

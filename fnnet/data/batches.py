@@ -76,7 +76,7 @@ def as_arrays(number: int, batch: Any) -> HostBatch:
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise TypeError(f"data.Stream: batch {number} is a {type(batch).__name__}; expected a pair (x, y)")
     try:
-        x, y = (np.asarray(part) for part in batch)
+        x, y = (in_native_order(np.asarray(part)) for part in batch)
     except (TypeError, ValueError, RuntimeError) as error:  # such as a ragged list, or a tensor that NumPy cannot see
         raise ValueError(f"data.Stream: batch {number} is no pair of arrays: {error}") from error
     for name, part in (("x", x), ("y", y)):
@@ -89,6 +89,16 @@ def as_arrays(number: int, batch: Any) -> HostBatch:
     )
     checks.require(len(x) > 0, f"data.Stream: batch {number} is empty, x has shape {x.shape}; leave empty batches out")
     return HostBatch(x, y)
+
+
+def in_native_order(array: NumpyArray) -> NumpyArray:
+    """In this machine's byte order."""
+    return array if array.dtype.isnative else array.astype(native(array.dtype))
+
+
+def native(dtype: Any) -> Any:
+    given = np.dtype(dtype)
+    return given if given.isnative else given.newbyteorder("=")
 
 
 def check_like(number: int, batch: HostBatch, start: int, first: HostBatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fnnet.data.batches import HostBatch, NumpyArray
+from fnnet.data.batches import HostBatch, NumpyArray, native
 
 ALIGNMENT = 64  # bytes
 MOST_BATCHES = 64  # in a chunk: enough for the call to be nothing beside its updates
@@ -49,13 +49,18 @@ def stacked(parts: list[NumpyArray], size: int, batch_size: int) -> NumpyArray:
 
     Repetitions, not zeros: whatever the network makes of real examples it can make of these.
     """
-    result = aligned((size, batch_size, *parts[0].shape[1:]), jax.dtypes.canonicalize_dtype(parts[0].dtype))
+    result = aligned((size, batch_size, *parts[0].shape[1:]), device_dtype(parts[0].dtype))
     for i, part in enumerate(parts):
         result[i, : len(part)] = part
         if len(part) < batch_size:
             result[i, len(part) :] = part[np.arange(batch_size - len(part)) % len(part)]
     result[len(parts) :] = 0
     return result
+
+
+def device_dtype(dtype: Any) -> Any:
+    """The dtype that jax will give it, in this machine's byte order: jax takes no other, such as that of IDX files."""
+    return jax.dtypes.canonicalize_dtype(native(dtype))
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> NumpyArray:

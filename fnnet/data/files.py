@@ -38,7 +38,7 @@ def read_idx(path: str | PathLike[str], *, mmap: bool = False) -> NumpyArray:
         else:
             head = gzip.decompress(path.read_bytes()) if compressed else path.read_bytes()
             size = len(head)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"data.read_idx: cannot read {path}: {error}; get the file again") from error
@@ -68,7 +68,7 @@ def read_npz(path: str | PathLike[str], x: str = "x", y: str = "y") -> tuple[Num
             if missing:
                 raise ValueError(f"it has no array {missing[0]!r}, only {sorted(file)}; pass x= and y=")
             pair = file[x], file[y]
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"data.read_npz: cannot read {path}: {error}") from error
@@ -85,7 +85,7 @@ def read_csv(
 ) -> tuple[NumpyArray, NumpyArray]:
     """``x (N, D)`` and ``y (N, 1)``, float32, from a CSV file of numbers; with ``labels``, ``y (N,)`` int32.
 
-    A first line with an entry that is no number is a header. ``target`` is the column of ``y``, by its name in the
+    A first line in which no entry is a number is a header. ``target`` is the column of ``y``, by its name in the
     header or its number; the others are ``x``, in their order. A line of another length or an entry that is no finite
     number is an error that names the line.
     """
@@ -93,7 +93,7 @@ def read_csv(
         reader = csv.reader(file, delimiter=delimiter)
         rows = [(reader.line_num, row) for row in reader if any(entry.strip() for entry in row)]
     checks.require(bool(rows), f"data.read_csv: {path} is empty")
-    header = rows.pop(0)[1] if any(number(entry) is None for entry in rows[0][1]) else None
+    header = rows.pop(0)[1] if all(number(entry) is None for entry in rows[0][1]) else None
     checks.require(bool(rows), f"data.read_csv: {path} has a header and no lines of numbers")
     width = len(rows[0][1]) if header is None else len(header)
     column = column_of(path, target, header, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def image_folder(
 
     ``labels (N,)`` are int32, the classes' places in the sorted ``classes``; the files are sorted, too.
     """
+    if find_spec("PIL") is None:  # here, not when a thread reads the first image
+        raise ImportError('data.image_folder needs Pillow; install it with: pip install "fnnet[images]"')
     root = Path(path)
     checks.require(root.is_dir(), f"data.image_folder: {root} is no folder")
     classes = tuple(sorted(folder.name for folder in root.iterdir() if folder.is_dir()))

@@ -85,15 +85,16 @@ def from_batches(
     batch_size: int | None = None,
     *,
     examples: int | None = None,
-    last: Last = "pad",
+    last: Last | None = None,
     **options: Any,
 ) -> Stream:
     """A stream of somebody else's batches ``(x, y)``: a PyTorch ``DataLoader``, a grain loader, a generator function.
 
     ``source`` is an iterable that can be gone through once per epoch, or a function that gives one: of no argument, or
     of the epoch's ``key``, by which its order can be repeated. A generator itself is refused: it would be empty after
-    the first epoch. ``batch_size`` and ``examples`` default to those of a ``DataLoader`` (its ``batch_size`` and
-    the length of its ``dataset``); else the batch size must be given.
+    the first epoch. ``batch_size``, ``examples`` and ``last`` default to those of a ``DataLoader``: its ``batch_size``,
+    the length of its ``sampler`` or else of its ``dataset``, and "drop" if it has ``drop_last``. Of other sources the
+    batch size must be given, and ``last`` is "pad".
 
     To continue a run in the middle of an epoch, as many batches as were used are made and thrown away.
     """
@@ -107,9 +108,11 @@ def from_batches(
         raise TypeError(f"{place}: source is a {type(source).__name__}; expected an iterable of batches or a function")
     size = getattr(source, "batch_size", None) if batch_size is None else batch_size
     checks.require(size is not None, f"{place}: source does not tell its batch size; pass batch_size")
-    dataset = getattr(source, "dataset", None)
-    if examples is None and isinstance(dataset, Sized):
-        examples = len(dataset)
+    for part in (getattr(source, name, None) for name in ("sampler", "dataset")):
+        if examples is None and isinstance(part, Sized):
+            examples = len(part)
+    if last is None:
+        last = "drop" if getattr(source, "drop_last", False) else "pad"
     takes_key = callable(source) and bool(inspect.signature(source).parameters)
 
     def make(key: Array, start: int) -> Iterator[Any]:

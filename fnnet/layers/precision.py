@@ -18,9 +18,10 @@ from fnnet.types import Array, DType, Layer, Params, Shaped
 class LowPrecision:
     """Mixed precision: ``layer`` computed in ``dtype``, forward and backward, between inputs and outputs of their own.
 
-    Parameters and inputs are rounded to ``dtype`` (bfloat16 or float16), the output is given in the input's dtype:
-    parameters, optimizer, loss and penalty stay in float32, and so do the gradients that arrive at them. Around a
-    whole model: ``Cost(LowPrecision(model, "bfloat16"), loss)``, whose ``params`` are the model's own.
+    Parameters and inputs are rounded to ``dtype`` (bfloat16 or float16), the output is given in the input's dtype,
+    for float16 and integers in float32: parameters, optimizer, loss and penalty stay in float32, and so do the
+    gradients that arrive at them. Around a whole model: ``Cost(LowPrecision(model, "bfloat16"), loss)``, whose
+    ``params`` are the model's own.
 
     ``scale`` multiplies the gradient ``∂cost/∂y`` before it is rounded, and what comes out of the backward pass is
     divided by it: in float16 a gradient below 6e-8 would be 0. It is not given by hand but by ``train_step`` from the
@@ -60,8 +61,9 @@ class LowPrecision:
 
     @staticmethod
     def wide(x: Any) -> DType:
-        """The dtype of the output."""
-        return checks.dtype_of(x) if checks.is_float(x) else jnp.float32
+        """The dtype of the output: in float16 the loss, and the gradient before it is scaled, would be rounded to 0."""
+        dtype = checks.dtype_of(x) if checks.is_float(x) else jnp.float32
+        return jnp.float32 if dtype == jnp.float16 else dtype
 
 
 @jax.custom_vjp
@@ -74,4 +76,6 @@ scaled_cotangent.defvjp(lambda x, scale: (x, scale), lambda scale, dy: (times(dy
 
 
 def times(a: Array, scale: Any) -> Array:
-    return a * jnp.asarray(scale).astype(a.dtype)
+    """``a · scale`` in the dtype of ``a``; the scale itself may be more than that holds."""
+    wide = checks.at_least_float32(a)
+    return (a.astype(wide) * jnp.asarray(scale).astype(wide)).astype(a.dtype)

@@ -24,7 +24,9 @@ def accumulate(optimizer: Optimizer, every: int) -> Optimizer:
     """One step of ``optimizer`` after every ``every`` gradients, with their mean; updates of 0 between.
 
     For a cost that is a mean over examples it takes the steps of batches ``every`` times as large, with the memory of
-    small ones. Schedules of ``optimizer`` count its own steps.
+    small ones, if all have the same size: in the mean of the gradients the examples of a smaller last batch count for
+    more than the others (``drop_last=True`` leaves it out), and it may fall in one step with the next epoch's first.
+    Schedules of ``optimizer`` count its own steps.
     """
     checks.positive_integer("optimizers.accumulate", "every", every)
 

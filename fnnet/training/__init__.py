@@ -2,7 +2,7 @@
 
 from fnnet.training import metrics
 from fnnet.training.average import averaged_params
-from fnnet.training.checkpoint import Checkpoint, CheckpointError
+from fnnet.training.checkpoint import Checkpoint, CheckpointError, go_back
 from fnnet.training.epoch import train_epoch
 from fnnet.training.evaluate import evaluate
 from fnnet.training.fit import FitResult, fit
@@ -27,6 +27,7 @@ __all__ = [
     "evaluate",
     "evaluate_stream",
     "fit",
+    "go_back",
     "grid",
     "load_weights",
     "metrics",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +22,7 @@ from fnnet.training.snapshot import arrays_of, differences, fault_of_table, rest
 from fnnet.training.sums import damaged_files, write_sums
 
 SHOWN = 8  # of the differences from another run
+NOTE = "record.json"  # where in which files the run's record begins
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,22 @@ class Checkpoint:
 
     Saved are parameters, optimizer state, key, step, place in the order of the examples, history and the best state so
     far, after every ``every`` epochs and at the end, while training goes on; with ``updates``, also after so many of
-    them within an epoch, which is then run in parts of that length. A checkpoint appears under its number of updates,
-    whole or not at all. The last ``keep`` are kept, and the one with the lowest validation cost.
+    them within an epoch, which is then run in parts of that length; a stream has chunks of at most that length, and is
+    saved after the one in which they are full. A checkpoint appears under its number of updates, whole or not at all.
+    The last ``keep`` are kept, and the one with the lowest validation cost.
 
-    ``step`` goes on from that checkpoint rather than from the last, and removes the later ones. ``on_saved(step)`` is
-    called, between two epochs, when a checkpoint is complete and summed up: from then on no kill can lose it.
+    ``on_saved(step)`` is called, between two epochs, when a checkpoint is complete and summed up: from then on no kill
+    can lose it.
 
     ``fit`` raises a ``CheckpointError`` where the directory cannot be written, and where the checkpoint to go on from
     is damaged, not of this kind, or of another cost, key, batch size or tree of parameters: what differs is named, and
-    so is the last checkpoint before it that would do. Nothing that was saved is removed then.
+    so is the last checkpoint before it that would do, for ``go_back``. Nothing that was saved is removed then.
     """
 
     directory: str | Path
     every: int = 1
     updates: int | None = None
     keep: int = 3
-    step: int | None = None
     on_saved: Callable[[int], Any] | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +58,25 @@ class Checkpoint:
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be written, read or gone on from; what was saved before is as it was."""
+
+
+def go_back(directory: str | Path, step: int) -> None:
+    """Remove the checkpoints after ``step``, once: the next ``fit`` with this directory goes on from there.
+
+    What they hold is lost; copy the directory first to keep both ways. The record of the run, if it has one, loses the
+    lines of the later epochs when ``fit`` goes on. Raises a ``CheckpointError``, and removes nothing, where there is no
+    checkpoint of that step.
+    """
+    folder = Path(directory).absolute()
+    orbax = imported("go_back", "orbax.checkpoint", "checkpoint")
+    if not folder.is_dir():
+        raise CheckpointError(f"go_back: {folder} is no directory; expected the one that fit saved to")
+    with orbax.CheckpointManager(folder) as manager:
+        steps = sorted(manager.all_steps())
+        if step not in steps:
+            raise CheckpointError(f"go_back: there is no step {step} in {folder}; there are {steps}")
+        for later in reversed(steps[steps.index(step) + 1 :]):  # interrupted, it can be called again
+            manager.delete(later)
 
 
 class LastAndBest:
@@ -102,9 +124,24 @@ class Saver:
             with suppress(Exception):  # of a save that failed, which is told already
                 self.manager.close()
 
-    def after_part(self, progress: Progress) -> None:
-        if self.checkpoint.updates is not None:
-            self.save(progress)
+    def first_line(self, record: Path, there: int) -> int:
+        """From which line on a record, which has so many, is this run's: those of others were there before.
+
+        A note beside the checkpoints keeps that, also for a run that is killed before its first one.
+        """
+        note, name = self.directory / NOTE, os.path.relpath(record, self.directory)
+        first: dict[str, int] = json.loads(note.read_text()) if note.exists() else {}
+        if name not in first:
+            first[name] = there
+            part = note.with_suffix(".part")
+            part.write_text(json.dumps(first))
+            part.replace(note)
+        return first[name]
+
+    def is_due(self, before: Progress, progress: Progress) -> bool:
+        """Whether a multiple of ``updates`` of the epoch was reached since ``before``."""
+        updates = self.checkpoint.updates
+        return updates is not None and progress.place // updates > before.place // updates
 
     def after_epoch(self, progress: Progress, *, last: bool) -> None:
         """Save if it is time; else look whether the last save is complete."""
@@ -170,21 +207,12 @@ class Saver:
     def resumed(self, progress: Progress) -> Progress:
         """The progress in the last checkpoint; the one given, if there is none."""
         steps = sorted(self.manager.all_steps())
-        chosen = self.checkpoint.step
-        if chosen is not None:
-            checks.require(
-                chosen in steps, f"fit: checkpoint: there is no step {chosen} in {self.directory}; there are {steps}"
-            )
-        steps = [step for step in steps if chosen is None or step <= chosen]
         if not steps:
             return progress
         try:
-            found = self.read(steps[-1], progress)
+            return self.read(steps[-1], progress)
         except CheckpointError as error:
             raise CheckpointError(f"fit: {error}. {self.offer(steps[:-1], progress)}") from error.__cause__
-        for step in set(self.manager.all_steps()) - set(steps):
-            self.manager.delete(step)
-        return found
 
     def offer(self, steps: list[int], progress: Progress) -> str:
         """The latest of the earlier checkpoints that this run can go on from."""
@@ -193,7 +221,10 @@ class Saver:
                 self.read(step, progress)
             except CheckpointError:
                 continue
-            return f"The one before it, {step}, is whole: go on from it with Checkpoint(directory, step={step})"
+            return (
+                f"The one before it, {step}, is whole: fnnet.go_back(directory, {step}) removes what comes after it, "
+                f"then run again"
+            )
         return "There is none before it to go on from: choose an empty directory, or the settings of the saved run"
 
     def read(self, step: int, progress: Progress) -> Progress:

@@ -11,6 +11,7 @@ import numpy as np
 from fnnet import checks
 from fnnet.cost import Cost, split_batch
 from fnnet.data.augment import Augmentation
+from fnnet.data.batches import in_native_order
 from fnnet.types import Array, Batch, Params
 
 
@@ -23,6 +24,8 @@ def checked_data(
     cost's loss accepts, such as labels within the classes of the model's prediction. Of data that will go through
     ``augment``, the shapes and dtypes are those that come out of it, and the target values are not looked at.
     """
+    if isinstance(data, (tuple, list)):
+        data = tuple(in_native_order(part) if isinstance(part, np.ndarray) else part for part in data)  # type: ignore[assignment]
     x, y = split_batch(place, data)
     finite(place, "x", x)
     finite(place, "y", y)

@@ -42,7 +42,7 @@ def train_epoch(
     over keys or hyper-parameters to train many networks at once. The examples left over at the end are a smaller last
     batch, or left out with ``drop_last``.
 
-    ``metrics["cost"]`` is the mean over the examples of the cost as it was when each was used;
+    ``metrics["cost"]`` is the mean over the examples of the cost as it was when each was used, in at least float32;
     ``metrics["step_costs"]`` has one number per update. The numbers of ``measure``, as in ``train_step``, are means
     over the updates. ``augment(key, (x, y))`` changes each batch at random on its way, as in ``train_step``.
     """
@@ -62,10 +62,10 @@ def train_epoch(
         state, metrics = jax.lax.platform_dependent(
             state, full, cpu=partial(scan_as_vectors, on_rows), default=partial(jax.lax.scan, on_rows)
         )
-        mean = metrics["cost"].mean()
+        mean = widened(metrics["cost"]).mean()
         if left and not drop_last:
             state, last = on_rows(state, order[steps * batch_size :])
-            mean = (mean * (steps * batch_size) + last["cost"] * left) / len(x)
+            mean = (mean * (steps * batch_size) + widened(last["cost"]) * left) / len(x)
             metrics = {name: jnp.append(numbers, last[name]) for name, numbers in metrics.items()}
         costs = metrics.pop("cost")
         return state, {"cost": mean, "step_costs": costs} | {name: each.mean() for name, each in metrics.items()}
@@ -99,7 +99,7 @@ def train_part(
         def on_rows(carry: tuple[TrainState, Metrics], rows: Array) -> tuple[TrainState, Metrics]:
             state, sums = carry
             state, metrics = step(state, (take_rows(x, rows), take_rows(y, rows)))
-            metrics |= {"cost": metrics["cost"] * len(rows)}
+            metrics |= {"cost": widened(metrics["cost"]) * len(rows)}
             return state, {name: total + metrics[name].astype(total.dtype) for name, total in sums.items()}
 
         def on_batch(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
@@ -150,6 +150,11 @@ def scan_as_vectors(
 
     carry, ys = scan(on_vectors, vectors(state), steps)
     return matrices(carry), ys
+
+
+def widened(numbers: Array) -> Array:
+    """In at least float32: a sum over an epoch would overflow in float16."""
+    return numbers.astype(checks.at_least_float32(numbers)) if checks.is_float(numbers) else numbers
 
 
 def take_rows(x: Array, rows: Array) -> Array:

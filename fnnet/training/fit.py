@@ -83,21 +83,23 @@ def fit(
     stops if it returns True.
 
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
-    compiling), ``compile_seconds`` (in the first epoch; else 0), ``data_seconds`` (of these, how many were spent in
-    waiting for a stream; much of them, and loading is the limit) and the numbers of ``measure``, means over the epoch's
-    updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). Two programs are compiled, to
-    train and to evaluate, for any number of epochs. The epoch itself is the pure function ``fnnet.train_epoch``:
-    compile, ``vmap`` or shard that for whatever this loop does not do.
+    compiling), ``compile_seconds`` (in the first epoch; else 0; without the program that validates on a stream, which
+    is compiled as the first epoch is validated), ``data_seconds`` (of the ``seconds``, how many were spent in waiting
+    for a stream; much of them, and loading is the limit) and the numbers of ``measure``, means over the epoch's updates
+    (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). Two programs are compiled, to train and
+    to evaluate, for any number of epochs. The epoch itself is the pure function ``fnnet.train_epoch``: compile,
+    ``vmap`` or shard that for whatever this loop does not do.
 
     ``checkpoint`` is a directory, or a ``Checkpoint`` that says more: the run is saved there as it goes, and the same
     call, made again after it was interrupted, goes on from the last checkpoint. ``epochs`` counts from the beginning
-    of the run. On the same kind of machine the bits are those of the uninterrupted run, ``seconds`` and
-    ``compile_seconds`` excepted. ``record`` is a file to which every epoch's numbers are appended as a line of JSON
-    (``fnnet.read_record``); ``tensorboard`` a directory for TensorBoard's files.
+    of the run. On the same kind of machine the bits are those of the uninterrupted run, ``seconds``,
+    ``compile_seconds`` and ``data_seconds`` excepted. ``record`` is a file to which every epoch's numbers are appended
+    as a line of JSON (``fnnet.read_record``); ``tensorboard`` a directory for TensorBoard's files.
 
-    Training stops, with a RuntimeWarning, at a cost that is NaN or infinite. The part of the run since the last finite
-    cost is then made again, step by step; ``result.non_finite`` names the step, the direction and the layer and holds
-    the batch. This keeps the state before the epoch in memory: ``find_non_finite=False`` does without.
+    Training stops, with a RuntimeWarning, at a cost that is NaN or infinite, or at such parameters where they are saved
+    or returned. The part of the run since the last finite cost is then made again, step by step;
+    ``result.non_finite`` names the step, the direction and the layer and holds the batch. This keeps the state before
+    the epoch in memory: ``find_non_finite=False`` does without.
 
     ``mesh`` spreads the run over devices, also of several processes: batches over its axis ``data``, parameters and
     the optimizer's state over its axis ``model`` if it has one (``fnnet.training.mesh.OnMesh`` tells how).
@@ -146,11 +148,12 @@ def fit(
             saver = stack.enter_context(Saver(checkpoint, run))
             progress = saver.resumed(progress)
         resumed_at = None if saver is None else int(progress.state.step)
-        writers = [
-            stack.enter_context(closing(kind(path, resumed_at)))
-            for kind, path in ((JsonLines, record), (TensorBoard, tensorboard))
-            if path is not None and jax.process_index() == 0
-        ]
+        writers: list[JsonLines | TensorBoard] = []
+        if record is not None and jax.process_index() == 0:
+            first_line = None if saver is None else saver.first_line
+            writers.append(stack.enter_context(closing(JsonLines(record, resumed_at, first_line))))
+        if tensorboard is not None and jax.process_index() == 0:
+            writers.append(stack.enter_context(closing(TensorBoard(tensorboard, resumed_at))))
         loop = Loop(source, validate, patience, callback, writers, saver, search if find_non_finite else None)
         progress, non_finite = loop.run(progress, last)
     result = FitResult(progress.state if progress.best is None else progress.best, progress.history)

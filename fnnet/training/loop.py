@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from fnnet.training.checkpoint import Saver
-from fnnet.training.non_finite import NonFinite
+from fnnet.training.non_finite import NonFinite, all_finite
 from fnnet.training.progress import Progress, Record
 from fnnet.training.source import Source
 from fnnet.training.state import TrainState
@@ -42,6 +42,7 @@ class Loop:
     def run(self, progress: Progress, epochs: int) -> tuple[Progress, NonFinite | None]:
         """Until there are that many epochs in all, or something stops it."""
         stop, found = self.gave_up(progress), None
+        began_finite = is_finite(progress.state)
         compile_seconds = self.compile(progress.state) if progress.epoch < epochs and not stop else 0.0
         while progress.epoch < epochs and not stop:
             before, progress = self.run_epoch(progress)
@@ -54,11 +55,18 @@ class Loop:
                 progress = progress.compared(record["validation_cost"])
             for writer in self.writers:
                 writer.write(record)
-            stop = self.gave_up(progress) or self.told_to_stop(progress.state, record)
+            stop = self.told_to_stop(progress.state, record) or self.gave_up(progress)
+            last = stop or progress.epoch == epochs
+            fault = None
             if not math.isfinite(record["cost"]):
-                stop, found = True, self.stopped(before, record)
+                fault = f"the cost of epoch {record['epoch']} is {record['cost']}"
+            elif (last or self.saver is not None) and began_finite and not is_finite(progress.state):
+                # No cost has seen what the last update made.
+                fault = f"the parameters after epoch {record['epoch']} are NaN or infinite in places"
+            if fault is not None:
+                stop, found = True, self.stopped(before, fault)
             elif self.saver is not None:
-                self.saver.after_epoch(progress, last=stop or progress.epoch == epochs)
+                self.saver.after_epoch(progress, last=last)
         return progress, found
 
     def compile(self, state: TrainState) -> float:
@@ -75,9 +83,10 @@ class Loop:
                 start = now
                 if not math.isfinite(progress.means["cost"]):
                     break
-                # An epoch's end is saved with its record.
-                if self.saver is not None and progress.place != self.source.steps:
-                    self.saver.after_part(progress)
+                # An epoch's end is saved with its record; what is not finite, not at all: the next cost will show it.
+                saver = None if part.last else self.saver
+                if saver is not None and saver.is_due(before, progress) and is_finite(progress.state):
+                    saver.save(progress)
                     start = time.perf_counter()
         return before, progress
 
@@ -89,15 +98,20 @@ class Loop:
         answer = None if self.callback is None else self.callback(state, dict(record))
         return isinstance(answer, (bool, np.bool_)) and bool(answer)
 
-    def stopped(self, before: Progress, record: Record) -> NonFinite | None:
-        """At a cost that is not finite: what came first, said in a warning and saved where the checkpoints are."""
+    def stopped(self, before: Progress, fault: str) -> NonFinite | None:
+        """At a fault: what was not finite first, said in a warning and saved where the checkpoints are."""
         found = None if self.search is None else self.search(before)
         if found is not None and self.saver is not None:
             found.save(self.saver.directory / f"non_finite_{found.step}.safetensors")
         warnings.warn(
-            f"fit: the cost of epoch {record['epoch']} is {record['cost']}, training stops; lower the learning rate, "
+            f"fit: {fault}, training stops; lower the learning rate, "
             f"or check the initial parameters with fnnet.evaluate{'' if found is None else f'; {found}'}",
             RuntimeWarning,
             stacklevel=4,  # the caller of fit
         )
         return found
+
+
+def is_finite(state: TrainState) -> bool:
+    """Whether all parameters are; one small program."""
+    return bool(jax.jit(all_finite)(state.params))

@@ -7,7 +7,7 @@ examples of a batch or of a set, ``d`` devices on the axis ``data``, ``m`` on th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,28 +79,35 @@ class OnMesh:
         whole = np.asarray(array)
         return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index].copy())
 
-    def batch(self, batch: Batch) -> Batch:
+    def checking(self) -> AbstractContextManager[Any]:
+        """On the host: the first device need not have room for the set that all of them share."""
+        try:
+            return jax.default_device(jax.local_devices(backend="cpu")[0])
+        except RuntimeError:  # JAX was told to start no CPU
+            return nullcontext()
+
+    def batch(self, batch: Batch, place: str = "fit") -> Batch:
         """This process's part of a batch or a set as a part of the whole one."""
         processes = len({device.process_index for device in self.mesh.devices.flat})
         if processes > 1:
-            self.check_parts(batch, processes)
+            self.check_parts(batch, processes, place)
         examples = len(batch[0]) * processes
         sharding = self.sharding(self.rows(examples))
         x, y = (jax.make_array_from_process_local_data(sharding, np.asarray(part)) for part in batch)
         return x, y
 
-    def check_parts(self, batch: Batch, processes: int) -> None:
+    def check_parts(self, batch: Batch, processes: int, place: str = "fit") -> None:
         lengths = np.asarray(multihost_utils.process_allgather(np.int32(len(batch[0])))).tolist()
         checks.require(
             len(set(lengths)) == 1,
-            f"fit: the processes have {lengths} examples, in their order; expected as many in each: give all "
+            f"{place}: the processes have {lengths} examples, in their order; expected as many in each: give all "
             f"{min(lengths)}, or divide the examples anew",
         )
         examples = lengths[0] * processes
         checks.require(
             examples % self.mesh.size == 0,
-            f"fit: each process has {lengths[0]} examples, {examples} in all, which {self.mesh.size} devices cannot "
-            f"share evenly; leave out {examples % self.mesh.size} of them or add {-examples % self.mesh.size}",
+            f"{place}: each process has {lengths[0]} examples, {examples} in all, which {self.mesh.size} devices "
+            f"cannot share evenly; leave out {examples % self.mesh.size} of them or add {-examples % self.mesh.size}",
         )
 
     def program(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import multihost_utils
 
-from fnnet import backprop
+from fnnet import backprop, checks
 from fnnet.cost import Cost
-from fnnet.layers import Sequential
+from fnnet.layers import LowPrecision, Sequential
+from fnnet.layers.precision import times
 from fnnet.optimizers import Optimizer
 from fnnet.paths import named_leaves
 from fnnet.training.snapshot import raw
 from fnnet.training.state import TrainState
-from fnnet.training.step import train_step
+from fnnet.training.step import scaled, train_step
 from fnnet.training.weights import save_weights
 from fnnet.types import Array, Batch, Layer, Params
+
+WHOLE = "the cost, when compiled"  # no part of it by itself
 
 
 class NonFinite(NamedTuple):
@@ -40,10 +44,15 @@ class NonFinite(NamedTuple):
         return f"the first value that is not finite comes after {self.step} updates, {self.direction}, in {self.where}"
 
     def save(self, path: str | Path) -> None:
-        """Parameters before the update, batch, key and step, as safetensors (see ``load_weights``)."""
+        """Parameters before the update, batch, key and step, as safetensors (see ``load_weights``).
+
+        In a run of several processes all of them call it together, and the first writes.
+        """
         x, y = self.batch
         tree = {"params": self.state.params, "x": x, "y": y, "key": raw(self.state.key), "step": self.state.step}
-        save_weights(path, tree, {"direction": self.direction, "where": self.where})
+        tree = jax.tree.map(gathered, tree)
+        if jax.process_index() == 0:
+            save_weights(path, tree, {"direction": self.direction, "where": self.where})
 
 
 def first_non_finite(
@@ -88,36 +97,52 @@ class Passed(NamedTuple):
     x: Array
     key: Array | None
     y: Array
+    scale: Any  # of the gradient, in a LowPrecision
 
 
-def passes(layer: Layer, params: Params, x: Array, key: Array | None, name: str = "") -> Iterator[Passed]:
-    """The layers in the order of the forward pass, those inside a ``Sequential`` one by one."""
+def passes(
+    layer: Layer, params: Params, x: Array, key: Array | None, name: str = "", scale: Any = None
+) -> Generator[Passed, None, Array]:
+    """The layers in the order of the forward pass, those inside a ``Sequential`` one by one, and the output."""
+    if isinstance(layer, LowPrecision):
+        y = yield from passes(layer.layer, layer.low(params), layer.low(x), key, name, layer.scale)
+        return y.astype(layer.wide(x))
     if not isinstance(layer, Sequential):
         y = layer.apply(params, x, key=key, train=True)
-        yield Passed(name or "model", layer, params, x, key, y)
-        return
+        yield Passed(name or "model", layer, params, x, key, y, scale)
+        return y
     for i, (inner, p) in enumerate(zip(layer.layers, params, strict=True)):
-        for passed in passes(inner, p, x, layer.key(key, i), f"{name}.{i}" if name else str(i)):
-            yield passed
-            x = passed.y
+        x = yield from passes(inner, p, x, layer.key(key, i), f"{name}.{i}" if name else str(i), scale)
+    return x
+
+
+def passed_through(layer: Layer, params: Params, x: Array, key: Array | None) -> tuple[list[Passed], Array]:
+    """All of them, and the output."""
+    passed, way = [], passes(layer, params, x, key)
+    while True:
+        try:
+            passed.append(next(way))
+        except StopIteration as end:
+            return passed, end.value
 
 
 def forward_fault(cost: Cost, state: TrainState, batch: Batch) -> str:
     x, target = batch
-    y = x
-    for passed in passes(cost.model, state.params, x, state.network_key()):
-        y = passed.y
-        if not bool(all_finite(y)):
-            return described(passed)
-    return "the loss" if not bool(jnp.isfinite(cost.mean_loss(y, target))) else "the penalty"
+    passed, y = passed_through(cost.model, state.params, x, state.network_key())
+    for each in passed:
+        if not bool(all_finite(each.y)):
+            return described(each)
+    if not bool(jnp.isfinite(cost.mean_loss(y, target))):
+        return "the loss"
+    return WHOLE if cost.penalty is None else "the penalty"
 
 
 def backward_fault(
     cost: Cost, value_and_grad: Callable[[Any], Callable[..., Any]], state: TrainState, batch: Batch
 ) -> str:
     x, target = batch
-    passed = list(passes(cost.model, state.params, x, state.network_key()))
-    dy = jax.grad(cost.mean_loss)(passed[-1].y, target)
+    passed, y = passed_through(scaled(cost, state.opt_state).model, state.params, x, state.network_key())
+    dy = jax.grad(cost.mean_loss)(y, target)
     if not bool(all_finite(dy)):
         return "the loss"
     for each in reversed(passed):
@@ -125,16 +150,29 @@ def backward_fault(
         if not bool(all_finite((dparams, dy))):
             return described(each)
     # No layer by itself: what the engine takes together, or the penalty. Its own gradient tells the tensors.
-    _, grads = value_and_grad(cost)(state.params, batch, key=state.network_key(), train=True)
-    return f"the gradient of {', '.join(not_finite(grads)) or 'the cost, when compiled'}"
+    _, grads = value_and_grad(scaled(cost, state.opt_state))(state.params, batch, key=state.network_key(), train=True)
+    return f"the gradient of {', '.join(not_finite(grads)) or WHOLE}"
 
 
 def pulled_back(each: Passed, dy: Array, *, by_hand: bool) -> tuple[Any, Any]:
+    """The layer's gradients as they come, times its scale; that of the inputs goes on without it."""
+    wide = dy.dtype
+    dy = (dy if each.scale is None else times(dy, each.scale)).astype(each.y.dtype)
     if by_hand:
         _, pullback = backprop.vjp(each.layer, each.params, each.x, key=each.key, train=True)
-        return pullback(dy)
-    _, autodiff = jax.vjp(lambda p, x: each.layer.apply(p, x, key=each.key, train=True), each.params, each.x)
-    return autodiff(dy)
+    else:
+        _, pullback = jax.vjp(lambda p, x: each.layer.apply(p, x, key=each.key, train=True), each.params, each.x)
+    dparams, dx = pullback(dy)
+    if checks.is_float(dx):
+        dx = dx.astype(wide) if each.scale is None else times(dx.astype(wide), 1 / jnp.asarray(each.scale))
+    return dparams, dx
+
+
+def gathered(leaf: Any) -> Any:
+    """Whole in this process, of whose devices others may have parts."""
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return leaf
+    return multihost_utils.process_allgather(leaf, tiled=True)
 
 
 def described(passed: Passed) -> str:

@@ -24,7 +24,13 @@ class Placing(Protocol):
         """Refuses a batch that cannot be placed."""
         ...
 
-    def batch(self, batch: Batch) -> Batch: ...
+    def checking(self) -> AbstractContextManager[Any]:
+        """Around the checks of the data: where they are to lie before they are placed."""
+        ...
+
+    def batch(self, batch: Batch, place: str = "fit") -> Batch:
+        """The data where they belong; ``place`` is for the messages."""
+        ...
 
     def engine(self, value_and_grad: Callable[[Any], Callable[..., Any]]) -> Callable[[Any], Callable[..., Any]]:
         """The engine of the gradients, its batches and gradients where they belong."""
@@ -48,7 +54,10 @@ class DefaultDevice:
     def check_batch_size(self, batch_size: int) -> None:
         pass
 
-    def batch(self, batch: Batch) -> Batch:
+    def checking(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def batch(self, batch: Batch, place: str = "fit") -> Batch:
         return batch
 
     def engine(self, value_and_grad: Callable[[Any], Callable[..., Any]]) -> Callable[[Any], Callable[..., Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def read_record(path: str | Path) -> list[Record]:
 
 
 def whole_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """The lines that end and are JSON, up to the first that is not; and where each of them ends, in bytes."""
+    """The lines that end, and where each of them does, in bytes. One that is no JSON object is an error."""
     lines, ends, end = [], [], 0
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         end += len(line)
@@ -46,16 +46,20 @@ class JsonLines:
     """Appends a line per epoch, each flushed to disk as it is written.
 
     A file that is there is gone on with, after its last whole line. With ``resumed_at``, the number of updates at
-    which a resumed run goes on, the lines of later epochs at its end are removed: they will be made again.
+    which a resumed run goes on, the lines of later epochs at its end are removed: they will be made again. Lines of
+    other runs stay: ``first_line(path, there)`` tells after how many of those that are there the run's own begin.
     """
 
-    def __init__(self, path: str | Path, resumed_at: int | None) -> None:
+    def __init__(
+        self, path: str | Path, resumed_at: int | None, first_line: Callable[[Path, int], int] | None = None
+    ) -> None:
         self.path = Path(path)
         with self.explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            lines, ends = whole_lines(self.path) if self.path.exists() else ([], [])
+            first = len(lines) if first_line is None else first_line(self.path, len(lines))
             if self.path.exists():
-                lines, ends = whole_lines(self.path)
-                while resumed_at is not None and lines and lines[-1].get("step", 0) > resumed_at:
+                while resumed_at is not None and len(lines) > first and lines[-1].get("step", 0) > resumed_at:
                     lines.pop()
                     ends.pop()
                 os.truncate(self.path, ends[-1] if ends else 0)

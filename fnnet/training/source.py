@@ -26,6 +26,7 @@ class Part(NamedTuple):
     metrics: dict[str, Array]  # means over the part, ``cost`` over its examples; ``step_costs``, one per update
     examples: int
     updates: int
+    last: bool  # whether the epoch ends with it
 
 
 class Source(Protocol):
@@ -117,7 +118,7 @@ class Arrays:
             bounds = () if self.updates is None else self.bounds(place, end)
             state, metrics = self.compiled(state, self.data, *bounds)
             examples = min(end * self.batch_size, self.examples) - place * self.batch_size
-            yield Part(state, metrics, examples, end - place)
+            yield Part(state, metrics, examples, end - place, end == self.steps)
             place = end
 
     @staticmethod

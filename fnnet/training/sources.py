@@ -52,7 +52,9 @@ def source_of(
     batch_size = BATCH_SIZE if batching["batch_size"] is None else batching["batch_size"]
     checks.positive_integer("fit", "batch_size", batch_size)
     placing.check_batch_size(batch_size)
-    arrays = placing.batch(checked_data("fit", cost, state.params, data, augment))
+    with placing.checking():
+        checked = checked_data("fit", cost, state.params, data, augment)
+    arrays = placing.batch(checked)
     options |= {**batching, "batch_size": batch_size, "value_and_grad": placing.engine(value_and_grad)}
     return Arrays(cost, optimizer, arrays, program=placing.program, augment=augment, **options)
 
@@ -69,8 +71,9 @@ def validation_of(
         first: Any = data.first_batch(state.order_key())
         checked_data("fit: the first batch of validation", cost, state.params, first)
         return StreamValidation(cost, metrics, data, parameters)
-    checked = placing.batch(checked_data("fit: validation", cost, state.params, data))
-    return ArraysValidation(cost, metrics, checked, parameters)
+    with placing.checking():
+        checked = checked_data("fit: validation", cost, state.params, data)
+    return ArraysValidation(cost, metrics, placing.batch(checked, "fit: validation"), parameters)
 
 
 class StreamValidation:

@@ -19,7 +19,7 @@ from fnnet.data.stream import Stream
 from fnnet.layers import BatchNorm
 from fnnet.optimizers import Optimizer
 from fnnet.training.data import checked_data
-from fnnet.training.epoch import scan_as_vectors
+from fnnet.training.epoch import scan_as_vectors, widened
 from fnnet.training.source import Part, augmented, compile_timed
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure, Step, train_step
@@ -81,23 +81,25 @@ class Streamed:
 
     def parts(self, state: TrainState, place: int) -> Generator[Part, None, None]:
         self.data_seconds = 0.0
-        done, part = place, None
+        done = place
+        part: Part | None = None
         with Prefetched(self.chunks(state, place), self.stream.prefetch) as made:
             for chunk, examples, updates in made:
-                self.data_seconds, made.waited = self.data_seconds + made.waited, 0.0
+                self.data_seconds, made.waited, ready = self.data_seconds + made.waited, 0.0, part
+                # Only now it is known that the epoch does not end with the last part. The next chunk is on its way
+                # before that part is waited for, unless it takes its state away.
+                if self.donate and ready is not None:
+                    yield ready
                 state, metrics = self.compiled(state, chunk)
                 done += updates
                 self.check_steps(done, ended=False)
-                # The next chunk is on its way before the last one is waited for, unless it takes its state away.
-                part, ready = Part(state, metrics, examples, updates), part
-                if self.donate:
-                    yield part
-                elif ready is not None:
+                part = Part(state, metrics, examples, updates, last=False)
+                if not self.donate and ready is not None:
                     yield ready
-            if part is not None and not self.donate:
-                yield part
             self.data_seconds += made.waited
-        self.check_steps(done, ended=True)
+            self.check_steps(done, ended=True)
+            if part is not None:
+                yield part._replace(last=True)
 
     def check_steps(self, done: int, *, ended: bool) -> None:
         """An epoch may not end early, nor go on for ever."""
@@ -106,7 +108,8 @@ class Streamed:
         checks.require(
             right,
             f"fit: the stream gave {done} batches {'' if ended else 'or more '}in this epoch; "
-            f"expected {expected or 'at least one'}",
+            f"expected {expected or 'at least one'}: tell examples=, the number per epoch, or last='drop' if the "
+            f"loader drops a smaller last batch",
         )
 
     def chunks(self, state: TrainState, place: int) -> Iterator[tuple[Chunk, int, int]]:
@@ -140,7 +143,7 @@ def train_chunk(step: Step, state: TrainState, chunk: Chunk, *, padded: bool) ->
     batches = chunk.x, chunk.y, chunk.sizes
     if size == 1:
         state, metrics = on_batch(state, jax.tree.map(lambda a: a[0], batches))
-        return state, metrics
+        return state, metrics | {"cost": widened(metrics["cost"])}
     first = partial(scan_first, chunk.updates)
     state, metrics = jax.lax.platform_dependent(
         state,
@@ -148,6 +151,7 @@ def train_chunk(step: Step, state: TrainState, chunk: Chunk, *, padded: bool) ->
         cpu=lambda state, batches: scan_as_vectors(on_batch, state, batches, first),
         default=lambda state, batches: first(on_batch, state, batches),
     )
+    metrics = jax.tree.map(widened, metrics)
     costs = metrics.pop("cost")
     cost = (costs * chunk.sizes.astype(costs.dtype)).sum() / chunk.sizes.sum().astype(costs.dtype)
     return state, {"cost": cost} | {

@@ -52,7 +52,8 @@ def evaluate_stream(
         with Prefetched(made, stream.prefetch) as prefetched:
             for chunk in prefetched:
                 statistics = nothing(params, chunk) if statistics is None else statistics
-                statistics = compiled(params, statistics, chunk)
+                before, statistics = statistics, compiled(params, statistics, chunk)
+                jax.block_until_ready(before)  # at most two chunks wait for the device, however fast they are made
         return measures.result(params, statistics or {})
 
     return evaluation

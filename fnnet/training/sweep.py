@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fnnet import checks
 from fnnet.cost import Cost
@@ -30,6 +30,7 @@ Train = Callable[[Mapping[str, Array], tuple[Batch, Batch | None]], tuple[TrainS
 
 RUNS = "runs"
 SEED = "seed"
+EVERYWHERE = PartitionSpec()
 
 
 class SweepResult(NamedTuple):
@@ -100,14 +101,17 @@ def sweep(
     if validation is not None:
         validation = checked_data("sweep: validation", cost, params, validation)
     arrays = in_dtype_of(params, columns)
+    runs = len(next(iter(arrays.values())))
+    chosen = list(devices or jax.local_devices())[:runs]
+    inputs = jax.device_put((arrays, (data, validation)), NamedSharding(Mesh(np.asarray(chosen), (RUNS,)), EVERYWHERE))
 
     train = training(make, key=key, epochs=epochs, batch_size=batch_size, metrics=metrics, **options)
-    program = spread(train, len(next(iter(arrays.values()))), devices or jax.local_devices(), chunk)
+    program = spread(train, runs, chosen, chunk)
     start = time.perf_counter()
-    compiled = jax.jit(program).lower(arrays, (data, validation)).compile()
+    compiled = jax.jit(program).lower(*inputs).compile()
     compile_seconds = time.perf_counter() - start
     start = time.perf_counter()
-    states, history = jax.block_until_ready(compiled(arrays, (data, validation)))
+    states, history = jax.block_until_ready(compiled(*inputs))
     return SweepResult(arrays, states, history, time.perf_counter() - start, compile_seconds)
 
 
@@ -171,7 +175,7 @@ def spread(train: Train, runs: int, devices: Sequence[Any], chunk: int | None = 
         split = jax.shard_map(
             of_share,
             mesh=Mesh(np.asarray(devices), (RUNS,)),
-            in_specs=(along, PartitionSpec()),
+            in_specs=(along, EVERYWHERE),
             out_specs=along,
             check_vma=False,
         )
@@ -203,6 +207,13 @@ def checked_settings(settings: Settings) -> dict[str, np.ndarray[Any, Any]]:
             values.ndim == 1 and len(values) > 0 and values.dtype.kind in "iuf",
             f"sweep: the setting {name} has shape {values.shape} and dtype {values.dtype}; "
             f"expected one number for each run",
+        )
+        # As integers they are int32 in the program.
+        outside = values[values != values.astype(np.int32)] if values.dtype.kind in "iu" else values[:0]
+        checks.require(
+            len(outside) == 0,
+            f"sweep: the setting {name} has {outside[:1].tolist()}, outside the integers of 32 bits; expected at most "
+            f"{np.iinfo(np.int32).max} in size, or give fractions ({name} as floats)",
         )
     lengths = {name: len(values) for name, values in columns.items()}
     checks.require(

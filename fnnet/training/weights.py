@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import uuid4
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ def save_weights(path: str | Path, params: Params, metadata: Mapping[str, str] |
     if len(arrays) < len(pairs) or "" in arrays:
         raise ValueError("save_weights: params has leaves without a name of their own; expected dicts and tuples")
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")  # of its own, whoever else writes at the same time
     try:
         with part.open("wb") as file:
             file.write(safetensors.save(arrays, metadata=dict(metadata or {})))

@@ -54,6 +54,8 @@ def test_no_idx(content: bytes, tmp_path: Path) -> None:
         read_idx(tmp_path / "a.gz", mmap=True)
     with pytest.raises(FileNotFoundError):
         read_idx(tmp_path / "none")
+    with pytest.raises(IsADirectoryError):  # as where it may not be read: another copy would not help
+        read_idx(tmp_path)
 
 
 def test_npz(tmp_path: Path) -> None:
@@ -95,6 +97,7 @@ def test_csv(tmp_path: Path) -> None:
         ("a,b\n", {}, "has a header and no lines of numbers"),
         ("a,b\n1,2\n3\n", {}, "line 3 of .* has 1 entries; expected 2"),
         ("a,b\n1,2\n3,x\n", {}, "line 3 of .* has 'x' in column b; expected a finite number"),
+        ("1,,3\n1,2,3\n", {}, "line 1 of .* has '' in column 1; expected a finite number"),
         ("1,2\n3,nan\n", {}, "line 2 of .* has 'nan' in column 1"),
         ("a,b\n1,2\n", {"target": "c"}, r"has no column 'c'; its header is \['a', 'b'\]"),
         ("1,2\n", {"target": 2}, "target is column 2 but .* has 2 columns"),
@@ -129,7 +132,11 @@ def test_images(tmp_path: Path) -> None:
         images[0]
 
 
-def test_no_image_folder(tmp_path: Path) -> None:
+def test_no_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without:
+        without.setattr("fnnet.data.images.find_spec", lambda name: None)
+        with pytest.raises(ImportError, match=r"data.image_folder needs Pillow; .*fnnet\[images\]"):
+            image_folder(tmp_path, (2, 2))
     with pytest.raises(ValueError, match="is no folder"):
         image_folder(tmp_path / "none", (2, 2))
     with pytest.raises(ValueError, match="has no folders; expected one per class"):

@@ -122,6 +122,10 @@ def test_somebody_elses_batches() -> None:
     stream = from_batches(torch.utils.data.DataLoader(dataset, batch_size=4))
     assert labels(stream) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert (stream.batch_size, stream.examples, stream.steps) == (4, 10, 3)
+    dropping = from_batches(torch.utils.data.DataLoader(dataset, batch_size=4, drop_last=True))
+    assert (labels(dropping), dropping.steps, dropping.last) == ([[0, 1, 2, 3], [4, 5, 6, 7]], 2, "drop")
+    chosen = from_batches(torch.utils.data.DataLoader(dataset, batch_size=4, sampler=[7, 3, 1, 2, 9]))
+    assert (labels(chosen), chosen.examples, chosen.steps) == ([[7, 3, 1, 2], [9]], 5, 2)
 
 
 def failing() -> Iterator[Any]:

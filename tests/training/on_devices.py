@@ -59,17 +59,19 @@ def sweep(folder: Path) -> None:
     def make(learning_rate: Any) -> Any:
         return COST, optimizers.adam(learning_rate)
 
-    for name, devices, chunk in (("one", jax.devices()[:1], None), ("all", None, 1)):
+    for name, devices, chunk in (("one", jax.devices()[3:4], None), ("all", None, 1)):
         result = fnnet.sweep(
             make,
             settings,
-            data("float32"),
+            jax.device_put(data("float32"), jax.devices()[2]),  # committed, and yet to go where the runs are
             key=jax.random.key(0),
             epochs=1,
             batch_size=16,
             devices=devices,
             chunk=chunk,
         )
+        if name == "one":
+            assert result.states.step.devices() == {jax.devices()[3]}
         np.savez(folder / f"sweep-{name}.npz", **dict(named_leaves(result.states.params)), **result.history)
 
 

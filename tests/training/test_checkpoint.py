@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Checkpoint, CheckpointError, Cost, FitResult, TrainState, fit, losses, read_record
+from fnnet import Checkpoint, CheckpointError, Cost, FitResult, TrainState, fit, go_back, losses, read_record
 from fnnet.optimizers import adam, add_noise, chain, sgd
 from fnnet.training.snapshot import arrays_of
 from tests.cases import random_params
@@ -69,7 +69,8 @@ def test_a_run_resumed_within_an_epoch(tmp_path: Path) -> None:
     """Parts of two updates: the third, of the last and smaller batch, ends the epoch."""
     whole = train(Checkpoint(tmp_path / "whole", updates=2, keep=9), 2)
     assert steps_in(tmp_path / "whole") == [2, 3, 5, 6]
-    resumed = train(Checkpoint(tmp_path / "whole", updates=2, step=2), 2)
+    go_back(tmp_path / "whole", 2)
+    resumed = train(Checkpoint(tmp_path / "whole", updates=2), 2)
     assert_identical(resumed.state, whole.state)
     assert numbers(resumed) == numbers(whole)
     at_once = train(None, 2)
@@ -94,6 +95,23 @@ def test_early_stopping_goes_on_as_it_was(tmp_path: Path) -> None:
     assert_identical(resumed.state, whole.state)
     assert numbers(resumed) == numbers(whole)
     assert numbers(train(tmp_path, 10, **options)) == numbers(whole)
+
+
+def test_the_record_of_another_run_is_kept(tmp_path: Path) -> None:
+    """A new directory goes on with an old file; lines of a run stopped before its first save are made again."""
+    path = tmp_path / "record.jsonl"
+    path.write_text(json.dumps({"epoch": 1, "step": 3}) + "\n")
+
+    def interrupt(state: TrainState, record: dict[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", 1, record=path, callback=interrupt)
+    assert [line["epoch"] for line in read_record(path)] == [1, 1]
+    train(tmp_path / "run", 1, record=path)
+    assert [line["epoch"] for line in read_record(path)] == [1, 1]
+    train(tmp_path / "run", 2, record=path)
+    assert [line["epoch"] for line in read_record(path)] == [1, 1, 2]
 
 
 def test_keys_in_the_optimizers_state(tmp_path: Path) -> None:
@@ -129,7 +147,8 @@ def test_saving_while_the_state_is_given_up(tmp_path: Path) -> None:
     options |= {"optimizer": adam(0.01), "batch_size": 10, "validation": None, "patience": None}
     train(Checkpoint(tmp_path, keep=6), 6, find_non_finite=False, **options)
     for step in (5, 2):
-        saved = train(Checkpoint(tmp_path, step=step), step, **options)
+        go_back(tmp_path, step)
+        saved = train(tmp_path, step, **options)
         assert_identical(saved.state, train(None, step, **options).state)
 
 
@@ -183,11 +202,13 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(run: Path, d
     with pytest.raises(CheckpointError, match=r"fit: checkpoint .*/12 .*damaged") as caught:
         train(run, 5)
     assert str(caught.value).endswith(
-        "The one before it, 9, is whole: go on from it with Checkpoint(directory, step=9)"
+        "The one before it, 9, is whole: fnnet.go_back(directory, 9) removes what comes after it, then run again"
     )
     assert steps_in(run) == [6, 9, 12]
     if damage is flip_bits:
-        assert train(Checkpoint(run, step=9), 4).history["epoch"] == [1, 2, 3, 4]
+        go_back(run, 9)
+        assert steps_in(run) == [6, 9]
+        assert train(run, 4).history["epoch"] == [1, 2, 3, 4]
         assert steps_in(run) == [6, 9, 12]
         train(run, 4)  # its last checkpoint is whole again
 
@@ -228,8 +249,11 @@ def test_a_checkpoint_of_another_run_is_refused(saved: Path, options: dict[str, 
 
 
 def test_a_step_that_is_not_there(saved: Path) -> None:
-    with pytest.raises(ValueError, match=r"fit: checkpoint: there is no step 5 in .*; there are \[6, 9, 12\]"):
-        train(Checkpoint(saved, step=5), 5)
+    with pytest.raises(CheckpointError, match=r"go_back: there is no step 5 in .*; there are \[6, 9, 12\]"):
+        go_back(saved, 5)
+    with pytest.raises(CheckpointError, match=r"go_back: .*/absent is no directory"):
+        go_back(saved / "absent", 5)
+    assert steps_in(saved) == [6, 9, 12]
 
 
 @contextmanager
@@ -322,6 +346,7 @@ def test_a_record_of_a_resumed_run_has_every_epoch_once(run: Path, tmp_path: Pat
     with path.open("a") as file:
         file.write('{"epoch": 6, "step": 18')
     assert [line["epoch"] for line in read_record(path)] == [1, 2, 3, 4, 5]
+    (run / "record.json").write_text(json.dumps({"../record.jsonl": 0}))  # as if it had been written to from the start
     history = train(run, 7, record=path).history
     assert [line["epoch"] for line in read_record(path)] == [1, 2, 3, 4, 5, 6, 7]
     assert [line["cost"] for line in read_record(path)[4:]] == history["cost"][4:]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fnnet.optimizers import sgd
+from fnnet.training.data import checked_data
 from fnnet.training.fit import fit
 from fnnet.training.mesh import OnMesh
 from tests.training.problems import COST, DATA, PARAMS, key
@@ -189,6 +190,20 @@ def test_parts_of_the_data_that_do_not_fit_are_refused(
     monkeypatch.setattr("jax.experimental.multihost_utils.process_allgather", lambda own: np.array(lengths))
     with pytest.raises(ValueError, match=message):
         abstract(data=4).check_parts((np.zeros((5, 2)), np.zeros(5)), 2)
+
+
+def test_the_set_is_checked_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not on the first device, which need not have room for all of it."""
+    devices: list[Any] = []
+
+    def recorded(*arguments: Any) -> Any:
+        devices.append(jax.config.jax_default_device)
+        return checked_data(*arguments)
+
+    monkeypatch.setattr("fnnet.training.sources.checked_data", recorded)
+    mesh = jax.make_mesh((1,), ("data",))
+    fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=1, batch_size=5, validation=DATA, mesh=mesh)
+    assert devices == [jax.local_devices(backend="cpu")[0]] * 2
 
 
 def test_what_is_split_along_which_axis() -> None:

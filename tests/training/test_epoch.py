@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, TrainState, backprop, train_epoch, train_step
+from fnnet import Cost, Dense, TrainState, backprop, fit, train_epoch, train_step
+from fnnet.data import from_arrays
 from fnnet.optimizers import adam, momentum, sgd
 from tests.cases import random_params
 from tests.compare import CountingTraces, assert_close, assert_identical
@@ -167,8 +168,23 @@ def test_dtype_is_kept(dtype: str) -> None:
         epoch = train_epoch(COST, optimizer, batch_size=4)
         state, metrics = jax.eval_shape(epoch, state_of(COST, optimizer, params), (X.astype(dtype), LABELS))
         assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype(dtype)}
-        assert {leaf.dtype for leaf in metrics.values()} == {jnp.dtype(dtype)}
+        assert metrics["step_costs"].dtype == jnp.dtype(dtype)
+        assert metrics["cost"].dtype == (jnp.float64 if dtype == "float64" else jnp.float32)
         assert metrics["step_costs"].shape == (3,)
+
+
+def test_the_mean_cost_of_half_precision_does_not_overflow() -> None:
+    """A cost of 2000 times 64 or 65 examples is more than float16's 65504."""
+    cost = Cost(Dense(1), as_it_is)
+    params = {"w": jnp.full((3, 1), 0.0, "float16"), "b": jnp.full(1, 2000, "float16")}
+    x, y = np.zeros((65, 3), np.float16), np.zeros(65, np.float16)
+    for batch_size in (8, 65):
+        epoch = jax.jit(train_epoch(cost, sgd(0.0), batch_size=batch_size))
+        _, metrics = epoch(state_of(cost, sgd(0.0), params), (jnp.asarray(x), jnp.asarray(y)))
+        assert float(metrics["cost"]) == 2000
+    streamed = fit(cost, sgd(0.0), params, from_arrays(x, y, 16), key=key(), epochs=1).history["cost"]
+    parts = fit(cost, sgd(0.0), params, from_arrays(x, y, 65), key=key(), epochs=1).history["cost"]
+    assert streamed == parts == [2000]
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, True, None])

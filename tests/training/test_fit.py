@@ -128,6 +128,22 @@ def test_early_stopping_returns_the_best_state(callback: Any) -> None:
     assert again == pytest.approx(min(costs), rel=1e-6)
 
 
+def test_the_epoch_where_patience_ends_is_told_too() -> None:
+    heard: list[float] = []
+    history = fit(
+        COST,
+        sgd(0.0),
+        PARAMS,
+        DATA,
+        key=key(),
+        batch_size=5,
+        validation=DATA,
+        patience=1,
+        callback=lambda state, record: heard.append(record["epoch"]),
+    ).history
+    assert heard == history["epoch"] == [1, 2]
+
+
 def test_an_improvement_renews_patience() -> None:
     """Training towards the validation data itself, the cost falls in every epoch."""
     result = fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=5, batch_size=10, validation=DATA, patience=1)

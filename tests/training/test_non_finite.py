@@ -8,8 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, Dropout, Embedding, FitResult, Optimizer, backprop, fit, load_weights, losses, sequential
+from fnnet import (
+    Cost,
+    Dense,
+    Dropout,
+    Embedding,
+    FitResult,
+    LowPrecision,
+    NonFinite,
+    Optimizer,
+    TrainState,
+    backprop,
+    fit,
+    load_weights,
+    losses,
+    sequential,
+)
 from fnnet.optimizers import sgd, skip_non_finite
+from fnnet.training.non_finite import forward_fault
 from tests.compare import assert_identical
 from tests.training.problems import key
 
@@ -114,6 +130,44 @@ def test_the_step_can_be_made_again(tmp_path: Path) -> None:
     assert_identical(saved, {**like, "key": jax.random.key_data(found.state.key)})
 
 
+@pytest.mark.parametrize("engine", [jax.value_and_grad, backprop.value_and_grad], ids=["autodiff", "by hand"])
+def test_inside_a_model_of_low_precision(engine: Any) -> None:
+    """A layer of it overflows in float16, forward; backward one does that receives the gradient times its scale."""
+    params = {"w": jnp.full((1, 1), 300.0), "b": jnp.zeros(1)}
+    for inputs, scale, direction in ((1.0, None, "forward"), (0.5, 2.0**9, "backward")):
+        model = sequential(LowPrecision(sequential(Dense(1), Dense(1)), "float16", scale), Dense(1))
+        data = jnp.full((4, 1), inputs), jnp.full((4, 1), 0.0)
+        with pytest.warns(RuntimeWarning, match=f"after 0 updates, {direction}, in layer 0.1, D"):
+            fit(
+                Cost(model, losses.squared_error),
+                STILL,
+                ((params, params), {"w": jnp.ones((1, 1)), "b": jnp.zeros(1)}),
+                data,
+                key=key(),
+                batch_size=4,
+                epochs=1,
+                value_and_grad=engine,
+            )
+
+
+def test_without_a_penalty_it_is_not_blamed() -> None:
+    """Alone every part is finite; only together, as when compiled, the cost is not."""
+    state = TrainState.create({"w": jnp.ones((1, 1)), "b": jnp.zeros(1)}, STILL, key())
+    where = forward_fault(Cost(Dense(1), losses.squared_error), state, DATA)
+    assert where == "the cost, when compiled"
+
+
+def test_only_the_first_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = TrainState.create({"w": jnp.ones((1, 1))}, STILL, key())
+    found = NonFinite(0, "forward", "the loss", state, DATA)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    found.save(tmp_path / "bad")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    found.save(tmp_path / "bad")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"]
+
+
 def test_updates_that_were_skipped_are_not_the_fault() -> None:
     """Gradients that were not finite did no harm; the loss that was not, later, did."""
     with pytest.warns(RuntimeWarning, match="forward, in the loss"):
@@ -130,6 +184,14 @@ def test_what_was_saved_before_stays(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning):
         run((Dense(1),), optimizer=breaking_update(0.0), batch_size=5, checkpoint=tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "non_finite_6.safetensors"]
+
+
+def test_the_last_update_of_all(tmp_path: Path) -> None:
+    """No cost comes after it: the parameters themselves are looked at, and are no checkpoint."""
+    with pytest.warns(RuntimeWarning, match="the parameters after epoch 1 are NaN .* after 6 updates, update, in"):
+        result = run((Dense(1),), optimizer=breaking_update(0.0), batch_size=3, epochs=1, checkpoint=tmp_path)
+    assert result.non_finite is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["non_finite_6.safetensors"]
 
 
 def test_parameters_that_no_cost_showed() -> None:

@@ -72,6 +72,26 @@ def test_a_scale_saves_small_gradients_from_rounding_to_zero(engine: Any) -> Non
         backprop.LOSS_GRADIENTS.pop(tiny_loss, None)
 
 
+@ENGINES
+def test_inputs_of_float16(engine: Any) -> None:
+    """The loss is computed in float32, and so its gradient 5e-10, which the scale lifts into what float16 has."""
+    x, cost = X.astype("float16"), Cost(LowPrecision(Dense(3), "float16", 2.0**20), tiny_mean)
+    if engine is backprop.value_and_grad:
+        backprop.LOSS_GRADIENTS[tiny_mean] = lambda z, y: jnp.full_like(z, 5e-9)
+    try:
+        value, grads = engine(cost)(PARAMS, (x, LABELS))
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(grads["b"], 5e-9, rtol=2e-2)
+        y, pullback = backprop.vjp(cost.model, PARAMS, x)
+        assert (y.dtype, pullback(y)[1].dtype) == (jnp.float32, jnp.float16)
+    finally:
+        backprop.LOSS_GRADIENTS.pop(tiny_mean, None)
+
+
+def tiny_mean(z: jax.Array, y: jax.Array) -> jax.Array:
+    return 5e-9 * z.sum(-1)
+
+
 def tiny_loss(z: jax.Array, y: jax.Array) -> jax.Array:
     return 1e-8 * losses.softmax_cross_entropy(z, y)
 

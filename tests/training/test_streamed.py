@@ -4,6 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from fnnet import (
     losses,
     metrics,
     penalties,
+    read_record,
     sequential,
 )
 from fnnet.data import augment, from_arrays, from_batches
@@ -113,6 +115,39 @@ def test_a_run_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(tmp_path: Pat
     assert resumed.history["cost"] == whole.history["cost"]
 
 
+@pytest.mark.parametrize("callback", [None, lambda *_: None], ids=["donated", "kept"])
+def test_an_epoch_of_unknown_length_is_saved_with_its_record(tmp_path: Path, callback: Any) -> None:
+    """Every second update and the epoch's end, which nobody knows before the loader ends; and it is made once."""
+    pytest.importorskip("orbax.checkpoint")
+
+    def batches() -> Iterator[Any]:
+        for i in range(5):
+            yield HOST[0][2 * i : 2 * i + 2], HOST[1][2 * i : 2 * i + 2]
+
+    def run(epochs: int, **options: Any) -> Any:
+        stream = from_batches(batches, 2, chunk_bytes=1)
+        options |= {"find_non_finite": False, "callback": callback, "record": tmp_path / "record", "validation": DATA}
+        return fit(COST, adam(0.1), PARAMS, stream, key=key(), epochs=epochs, **options)
+
+    checkpoint = Checkpoint(tmp_path / "run", updates=2, keep=9)
+    run(1, checkpoint=checkpoint)
+    assert sorted(int(path.name) for path in (tmp_path / "run").glob("[0-9]*")) == [2, 4, 5]
+    history = run(2, checkpoint=checkpoint).history
+    assert sorted(int(path.name) for path in (tmp_path / "run").glob("[0-9]*")) == [2, 4, 5, 7, 9, 10]
+    assert history["step"] == [5, 10] == [line["step"] for line in read_record(tmp_path / "record")]
+
+
+def test_numbers_of_the_other_byte_order() -> None:
+    """As a memory-mapped IDX file has them."""
+    big = HOST[0].astype(">f4"), HOST[1].astype(">i4")
+    run = partial(fit, COST, sgd(0.1), PARAMS, key=key(), epochs=1)
+    expected = run(from_arrays(*HOST, 5)).state.params
+    assert_identical(run(from_arrays(*big, 5)).state.params, expected)
+    assert_identical(run(big, batch_size=10).state.params, run(HOST, batch_size=10).state.params)
+    batches = [(big[0][:5], big[1][:5]), (big[0][5:], big[1][5:])]
+    assert_identical(run(from_batches(batches, 5)).state.params, run(from_arrays(*HOST, 5, shuffle=False)).state.params)
+
+
 def test_one_program_whatever_the_batches(caplog: pytest.LogCaptureFixture) -> None:
     stream = from_arrays(*HOST, 4, chunk_bytes=2 * 4 * EACH)
     fit(CLASSES, sgd(0.1), PARAMS, stream, key=key(), epochs=1)  # small programs, of keys and such, are known now
@@ -194,6 +229,14 @@ def test_evaluation_on_a_stream(batch_size: int, per_chunk: int) -> None:
     arrays = evaluate(CLASSES, chosen)(PARAMS, DATA)
     assert_close(streamed, arrays, 1e-6)
     assert int(streamed["confusion"].sum()) == 10
+
+
+def test_evaluation_does_not_run_ahead_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks in memory are bounded: when one goes to the device, the one before the last is done with."""
+    waited: list[Any] = []
+    monkeypatch.setattr(jax, "block_until_ready", waited.append)
+    evaluate_stream(CLASSES)(PARAMS, from_arrays(*HOST, 2, chunk_bytes=1))
+    assert len(waited) == 5
 
 
 def test_validation_on_a_stream_and_early_stopping() -> None:

@@ -110,6 +110,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"settings": {"learning_rate": [0.1, 0.2], "seed": [1]}}, ValueError, "'learning_rate': 2, 'seed': 1} numbers"),
     ({"settings": {"learning_rate": [0.1], "seed": [1.5]}}, TypeError, "seed has dtype float64; expected integers"),
     ({"settings": {"learning_rate": [0.1, -1.0]}}, ValueError, "optimizers.sgd: learning_rate is -1.0; expected"),
+    ({"settings": {"learning_rate": [0.1], "seed": [2**31]}}, ValueError, r"setting seed has \[2147483648\], outside"),
     ({"settings": {"rate": [0.1]}}, TypeError, "unexpected keyword argument 'rate'"),
     ({"make": lambda learning_rate: COST}, TypeError, r"gave Cost; expected \(cost, optimizer\)"),
     ({"data": (X[:0], LABELS[:0])}, ValueError, r"sweep: x has shape \(0, 3\)"),
