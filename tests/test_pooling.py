@@ -226,6 +226,13 @@ def test_low_precision_means_are_rounded_once() -> None:
     assert AvgPool(16).apply({}, x).ravel()[0] == 2  # (257 → 256) + 255 ones; summed in bfloat16, 256 + 1 stays 256
 
 
+@pytest.mark.parametrize("pool", [MaxPool, AvgPool])
+def test_padding_as_of_convolutions(pool: Any) -> None:
+    x = jnp.asarray(draw(2, 4, 5, 3), "float32")
+    for short, whole in ((1, ((1, 1), (1, 1))), ((1, (0, 2)), ((1, 1), (0, 2)))):
+        np.testing.assert_array_equal(pool(3, 1, short).apply({}, x), pool(3, 1, whole).apply({}, x))
+
+
 IMAGE, SEQUENCE = jnp.ones((2, 4, 5, 3)), jnp.ones((2, 4, 3))
 REFUSED = [
     (lambda: MaxPool(0), ValueError, "MaxPool: window is 0; expected an integer of at least 1"),
@@ -233,8 +240,13 @@ REFUSED = [
     (lambda: MaxPool(()), ValueError, r"window is \(\)"),
     (lambda: MaxPool([2, 2]), ValueError, r"window is \[2, 2\]"),
     (lambda: MaxPool(2, stride=0), ValueError, "stride is 0"),
-    (lambda: AvgPool(2, padding="same"), ValueError, "AvgPool: padding is 'same'; expected 'VALID', 'SAME' or a tuple"),
-    (lambda: AvgPool(2, padding=(1, 1)), ValueError, r"padding is \(1, 1\); expected"),
+    (
+        lambda: AvgPool(2, padding="same"),
+        ValueError,
+        "AvgPool: padding is 'same'; expected 'VALID', 'SAME', an integer",
+    ),
+    (lambda: AvgPool(2, padding=((1,), (1, 1))), ValueError, r"padding is \(\(1,\), \(1, 1\)\); expected"),
+    (lambda: AvgPool(2, padding=[(1, 1)]), ValueError, r"padding is \[\(1, 1\)\]; expected"),
     (lambda: AvgPool(2, padding=((-1, 0),)), ValueError, "padding is"),
     (
         lambda: MaxPool(2).apply({}, jnp.ones((2, 3))),
@@ -244,7 +256,7 @@ REFUSED = [
     (lambda: MaxPool(2).apply({}, jnp.ones((2, 4, 4, 1), int)), TypeError, "x has dtype int32"),
     (lambda: MaxPool((2, 2)).apply({}, SEQUENCE), ValueError, r"window \(2, 2\) is for 2 spatial axes but x has shape"),
     (lambda: MaxPool(2, stride=(1,)).apply({}, IMAGE), ValueError, r"stride \(1,\) is for 1 spatial axes"),
-    (lambda: MaxPool(2, padding=((1, 1),)).apply({}, IMAGE), ValueError, "is for 1 spatial axes"),
+    (lambda: MaxPool(2, padding=((1, 1),)).apply({}, IMAGE), ValueError, "or for each of the 2 spatial axes"),
     (
         lambda: MaxPool(5).apply({}, IMAGE),
         ValueError,

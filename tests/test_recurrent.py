@@ -19,9 +19,7 @@ from fnnet import (
     Recurrent,
     RNNCell,
     backprop,
-    fit,
     losses,
-    optimizers,
     relu,
     sequential,
 )
@@ -226,26 +224,14 @@ def test_lists_and_numpy_arrays_are_carries_and_masks() -> None:
     assert_close(scan_vjp(Recurrent(GRUCell(3)), PARAMS, X, np.zeros((2, 3), "float32"), mask.tolist())[0], expected, 0)
 
 
-def test_a_stack_learns_to_remember() -> None:
-    """The sign of the first of six inputs, from the last step: by hand, with the gradients of autodiff."""
-    generator = np.random.default_rng(0)
-    x = jnp.asarray(generator.standard_normal((64, 6, 1)), "float32")
+def test_a_stack_in_a_cost_has_the_gradients_of_autodiff() -> None:
+    """From the last step alone."""
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((8, 6, 1)), "float32")
     y = jnp.asarray(x[:, 0, 0] > 0, "int32")
     model = sequential(Recurrent(GRUCell(8)), Recurrent(LSTMCell(8), return_sequences=False), Dense(2))
     cost = Cost(model, losses.softmax_cross_entropy)
     params = model.init(jax.random.key(0), x)
     assert_close(backprop.grad(cost)(params, (x, y)), jax.grad(cost)(params, (x, y)), 1e-4)
-    result = fit(
-        cost,
-        optimizers.adam(0.02),
-        params,
-        (x, y),
-        key=jax.random.key(1),
-        epochs=60,
-        batch_size=64,
-        value_and_grad=backprop.value_and_grad,
-    )
-    assert result.history["cost"][-1] < 0.1
 
 
 X = jnp.ones((2, 4, 3))

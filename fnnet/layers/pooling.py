@@ -2,8 +2,8 @@
 
 Every layer here takes ``x (N, L, C)`` or ``x (N, H, W, C)``, examples first and channels last. ``window`` and
 ``stride`` are one number for all spatial axes or a tuple with one for each; a ``stride`` of None is the window itself,
-so that windows do not overlap. ``padding`` is "VALID" (none), "SAME" (``⌈length / stride⌉`` outputs) or a tuple with
-``(low, high)`` for each spatial axis, less than the window.
+so that windows do not overlap. ``padding`` is "VALID" (none), "SAME" (``⌈length / stride⌉`` outputs), one number for
+both ends of every spatial axis, or a tuple with such a number or ``(low, high)`` for each; it is less than the window.
 
 Windows are taken axis by axis, by shifted slices: a maximum over a window is the maximum over its rows of the maxima
 along them, so that a window of ``k × k`` costs ``2 k`` operations for an output and not ``k²``. On CPU this is also

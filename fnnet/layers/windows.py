@@ -8,18 +8,18 @@ outputs. Everything here is known while tracing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
-from fnnet.convolution.geometry import is_natural, same_padding
+from fnnet.convolution.geometry import explicit_padding, same_padding
 from fnnet.types import Array, Shape, Shaped
 
 Extent: TypeAlias = int | tuple[int, ...]  # one number for every spatial axis, or one for each
-Padding: TypeAlias = Literal["VALID", "SAME"] | tuple[tuple[int, int], ...]  # pairs: (low, high) per axis
+Padding: TypeAlias = str | int | tuple[int | tuple[int, int], ...]  # as of convolutions
 
 
 class Windows(NamedTuple):
@@ -83,9 +83,10 @@ def spatial_windows(
     checks.require(rank >= 1, f"{place}: x has shape {x.shape}; expected (N, L, C) or (N, H, W, C)")
     sizes = each_axis(place, "window", window, x.shape)
     strides = sizes if stride is None else each_axis(place, "stride", stride, x.shape)
+    same = padding == "SAME"
+    pairs = same_padding(x.shape[1:-1], sizes, strides) if same else explicit_padding(place, padding, rank)
     windows = []
-    for i, (length, size, step) in enumerate(zip(x.shape[1:-1], sizes, strides, strict=True)):
-        low, high = padding_of_axis(place, i, x.shape, size, step, padding)
+    for i, (length, size, step, (low, high)) in enumerate(zip(x.shape[1:-1], sizes, strides, pairs, strict=True)):
         checks.require(
             length > 0 and size <= low + length + high,
             f"{place}: x has shape {x.shape} and padding {(low, high)} on axis {i + 1}, where a window of {size} does "
@@ -98,21 +99,6 @@ def spatial_windows(
         )
         windows.append(Windows(i + 1, length, size, step, low, high))
     return tuple(windows)
-
-
-def padding_of_axis(place: str, i: int, shape: Shape, size: int, stride: int, padding: Padding) -> tuple[int, int]:
-    """``(low, high)`` of spatial axis ``i``."""
-    if padding == "VALID":
-        return 0, 0
-    if padding == "SAME":
-        return same_padding(shape[i + 1 : i + 2], (size,), (stride,))[0]
-    checks.require(
-        len(padding) == len(shape) - 2,
-        f"{place}: padding {padding} is for {len(padding)} spatial axes but x has shape {shape}; expected a pair for "
-        f"each of its {len(shape) - 2}",
-    )
-    low, high = padding[i]
-    return int(low), int(high)
 
 
 def each_axis(place: str, name: str, value: Extent, shape: Shape) -> tuple[int, ...]:
@@ -133,14 +119,10 @@ def check_extent(place: str, name: str, value: Any) -> None:
 
 
 def check_padding(place: str, padding: Any) -> None:
-    """ "VALID", "SAME" or a tuple of pairs of integers, none negative."""
-    if isinstance(padding, str) and padding in ("VALID", "SAME"):
-        return
-    fits = isinstance(padding, tuple) and all(
-        isinstance(pair, tuple) and len(pair) == 2 and all(is_natural(entry) for entry in pair) for pair in padding
-    )
+    """ "VALID", "SAME", or a natural number for every spatial axis, or for each such a number or a pair of them."""
     checks.require(
-        fits and len(padding) > 0,
-        f"{place}: padding is {padding!r}; expected 'VALID', 'SAME' or a tuple with (low, high) for each spatial axis, "
-        f"such as ((1, 1), (1, 1))",
+        not isinstance(padding, list) and padding != (),
+        f"{place}: padding is {padding!r}; expected 'VALID', 'SAME', an integer, or a tuple, which can be hashed",
     )
+    if padding != "SAME":
+        explicit_padding(place, padding)

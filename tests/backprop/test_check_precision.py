@@ -10,7 +10,7 @@ import pytest
 
 from fnnet import Cost, Dense, check_gradients, losses, penalties, sequential, softmax, tanh
 from fnnet.backprop import RULES
-from tests.cases import ELEMENTWISE, NOT_ELEMENTWISE, LayerCase, random_params
+from tests.cases import AT_ONCE, ELEMENTWISE, LayerCase, random_params
 
 X = jnp.asarray(np.random.default_rng(1).standard_normal((8, 3)), jnp.float32)
 LABELS = jnp.array([0, 2, 1, 2, 0, 1, 1, 2])
@@ -20,7 +20,7 @@ every_precision = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 
 @pytest.mark.parametrize(
     ("case", "dtype"),
-    [(case, "bfloat16" if i % 2 else "float32") for i, case in enumerate([*NOT_ELEMENTWISE[::4], *ELEMENTWISE[6::6]])],
+    [(case, "bfloat16" if i % 2 else "float32") for i, case in enumerate([*AT_ONCE[::4], *ELEMENTWISE[6::6]])],
     ids=str,
 )
 def test_healthy_layers_pass(case: LayerCase, dtype: str) -> None:

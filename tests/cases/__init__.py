@@ -4,13 +4,14 @@ Every property runs over this table, so a new layer joins all of them with one l
 from a seed; ``dtype`` is chosen by the test.
 """
 
-from tests.cases.layers import ACTIVATIONS, ELEMENTWISE, LAYERS, NOT_ELEMENTWISE, OF_TOKENS, LayerCase
+from tests.cases.layers import ACTIVATIONS, AT_ONCE, ELEMENTWISE, LAYERS, NOT_ELEMENTWISE, OF_TOKENS, LayerCase
 from tests.cases.losses import LOSSES, LossCase
 from tests.cases.numbers import SEED, network_params, random_params
 from tests.cases.penalties import PENALTIES, PenaltyCase
 
 __all__ = [
     "ACTIVATIONS",
+    "AT_ONCE",
     "ELEMENTWISE",
     "LAYERS",
     "LOSSES",

@@ -158,14 +158,6 @@ OTHERS = [
     LayerCase("Sequential in training", lambda: sequential(Dropout(0.4), Dense(4), tanh), (5, 3), train=True),
     LayerCase("Sequential in Sequential", lambda: sequential(sequential(Dense(4), sigmoid), Dense(2)), (5, 3)),
     LayerCase("Sequential of nothing", lambda: sequential(), (5, 3)),
-    LayerCase("Recurrent of RNNCell", lambda: Recurrent(RNNCell(3)), (2, 4, 2)),
-    LayerCase("Recurrent of RNNCell, last step", lambda: Recurrent(RNNCell(3, relu), False), (2, 4, 2)),
-    LayerCase("Recurrent of GRUCell", lambda: Recurrent(GRUCell(3)), (2, 4, 2)),
-    LayerCase("Recurrent of GRUCell, reset before", lambda: Recurrent(GRUCell(3, reset_after=False)), (2, 4, 2)),
-    LayerCase("Recurrent of LSTMCell, reversed", lambda: Recurrent(LSTMCell(3), reverse=True), (2, 4, 2)),
-    LayerCase("Bidirectional", lambda: Bidirectional(GRUCell(2), other=LSTMCell(2)), (2, 3, 2)),
-    LayerCase("Truncated", lambda: Truncated(Recurrent(GRUCell(3)), 2, 3), (2, 5, 2)),
-    LayerCase("Checkpointed", lambda: Checkpointed(Recurrent(LSTMCell(3)), 2), (2, 5, 2)),
     LayerCase("CustomVJP", lambda: as_custom_vjp(sequential(Dense(4), tanh)), (5, 3)),
 ]
 
@@ -230,6 +222,18 @@ OF_TOKENS = [
     TokenCase("Embedding of one token", lambda: Embedding(3, 2), (), entries=3),
 ]
 
+RECURRENT = [
+    LayerCase("Recurrent of RNNCell", lambda: Recurrent(RNNCell(3)), (2, 4, 2)),
+    LayerCase("Recurrent of RNNCell, last step", lambda: Recurrent(RNNCell(3, relu), False), (2, 4, 2)),
+    LayerCase("Recurrent of GRUCell", lambda: Recurrent(GRUCell(3)), (2, 4, 2)),
+    LayerCase("Recurrent of GRUCell, reset before", lambda: Recurrent(GRUCell(3, reset_after=False)), (2, 4, 2)),
+    LayerCase("Recurrent of LSTMCell, reversed", lambda: Recurrent(LSTMCell(3), reverse=True), (2, 4, 2)),
+    LayerCase("Bidirectional", lambda: Bidirectional(GRUCell(2), other=LSTMCell(2)), (2, 3, 2)),
+    LayerCase("Truncated", lambda: Truncated(Recurrent(GRUCell(3)), 2, 3), (2, 5, 2)),
+    LayerCase("Checkpointed", lambda: Checkpointed(Recurrent(LSTMCell(3)), 2), (2, 5, 2)),
+]
+
 ACTIVATIONS = [*ELEMENTWISE, *ALONG_AXIS]
-NOT_ELEMENTWISE = [*OTHERS, *POOLING, *NORMALIZATION, *RESIDUAL, *ATTENTION, *ALONG_AXIS]  # where axes can be mistaken
+AT_ONCE = [*OTHERS, *POOLING, *NORMALIZATION, *RESIDUAL, *ALONG_AXIS]  # without steps: the others compile long
+NOT_ELEMENTWISE = [*AT_ONCE, *RECURRENT, *ATTENTION]  # where axes can be mistaken
 LAYERS = [*NOT_ELEMENTWISE, *ELEMENTWISE]
