@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import jax
 import pytest
 
+from tests.haste import compiled_in_haste
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_key_reuse", True)
 
@@ -16,10 +18,8 @@ OPTIMIZED = ("test_readme", "test_experiments", "test_benchmarks", "test_accurac
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     """Elsewhere compiling takes nearly all the time, and XLA's optimizations change nothing that is tested."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", not request.module.__name__.endswith(OPTIMIZED))
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    with compiled_in_haste(not request.module.__name__.endswith(OPTIMIZED)):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,7 @@
 """The checker's kill rate and false alarms: every broken rule is found, every healthy one passes."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,6 @@ from experiments.mutations.checkers import pullback, value, variables_of
 
 SUBJECTS = list(dict.fromkeys(mutant.subject for mutant in MUTANTS))
 by_fnnet = CHECKERS[mutants.OURS]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_in_haste() -> Iterator[None]:
-    """Hundreds of small programs run a few times each: to compile them is all the time there is to save."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def gradient(subject: Subject, point: Point) -> list[Any]:

@@ -35,7 +35,6 @@ def after_steps(params: Any, states: Any, gradients: Any) -> Any:
 
 def main() -> None:
     jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_disable_most_optimizations", True)
     generator = np.random.default_rng(0)
     params = {"w": jnp.asarray(generator.standard_normal((8, 4))), "b": jnp.asarray(generator.standard_normal(4))}
     gradients = gradients_for(params, STEPS)

@@ -103,7 +103,6 @@ def main() -> None:
     parser.add_argument("--processes", type=int)
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
-    jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_enable_x64", options.names[0] in ("endless", "saving", "resumed"))
     if options.processes:
         address = f"localhost:{options.port}"

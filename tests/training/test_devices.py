@@ -1,6 +1,5 @@
 """One run on one device, on eight, and on those of two processes: the same numbers."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from fnnet.optimizers import sgd
 from fnnet.training.data import checked_data
 from fnnet.training.fit import fit
 from fnnet.training.mesh import OnMesh
+from tests.haste import environment
 from tests.training.problems import COST, DATA, PARAMS, key
 
 pytestmark = pytest.mark.xdist_group("devices")  # one worker, so that what eight devices made is made once
@@ -28,13 +28,9 @@ SECONDS = 30  # in which a process notices that another is gone
 
 def start(folder: Path, devices: int, *arguments: str) -> "subprocess.Popen[str]":
     """A process with so many devices of its own."""
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-    }
     command = [sys.executable, "-m", "tests.training.on_devices", str(folder), *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen(command, cwd=ROOT, env=environment(devices), **pipes)  # type: ignore[call-overload, no-any-return]
 
 
 def start_two(folder: Path, *arguments: str) -> list["subprocess.Popen[str]"]:
