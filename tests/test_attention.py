@@ -19,6 +19,7 @@ from tests.cases import random_params
 from tests.compare import assert_close
 from tests.reference import attention as reference
 from tests.reference.recurrent import complex_step_gradient
+from tests.shards import assert_sharded_alike
 
 FEATURES = 4
 LENGTHS = np.array([7, 4, 0])
@@ -233,21 +234,8 @@ def test_low_precision_is_as_good_as_autodiffs() -> None:
 
 
 def test_shard_map() -> None:
-    """The examples over the devices, with the checks of what varies over them."""
-    layer = MultiHeadAttention(1, 2, causal=True, block=2)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 2)), "float32")
-    params = layer.init(jax.random.key(0), x)
-    mesh = jax.make_mesh((1,), ("examples",), axis_types=(jax.sharding.AxisType.Auto,))
-    rows, every = jax.sharding.PartitionSpec("examples"), jax.sharding.PartitionSpec()
-
-    def local(params: Any, x: Any) -> Any:
-        y, pullback = backprop.vjp(layer, params, x)
-        return y, pullback(y)[1], jax.grad(lambda x: (layer.apply(params, x) ** 2).sum() / 2)(x)
-
-    sharded = jax.shard_map(local, mesh=mesh, in_specs=(every, rows), out_specs=rows)
-    y, by_hand, by_autodiff = jax.jit(sharded)(params, x)
-    np.testing.assert_allclose(y, layer.apply(params, x), rtol=1e-5)
-    np.testing.assert_allclose(by_hand, by_autodiff, rtol=1e-5, atol=1e-6)
+    assert_sharded_alike(MultiHeadAttention(1, 2, causal=True, block=2), x)
 
 
 def test_no_examples_give_no_outputs() -> None:
