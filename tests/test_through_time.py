@@ -15,7 +15,6 @@ from fnnet import (
     GRUCell,
     LSTMCell,
     Recurrent,
-    RNNCell,
     Truncated,
     backprop,
     losses,
@@ -23,24 +22,12 @@ from fnnet import (
 )
 from fnnet.backprop import scan_vjp
 from fnnet.cells import Cell
-from tests.cases import random_params
+from tests.cases import CELLS, random_like, random_params
 from tests.compare import assert_close
 from tests.shards import assert_sharded_alike
 
-CELLS: dict[str, Cell] = {
-    "rnn": RNNCell(3),
-    "gru": GRUCell(3),
-    "gru, reset before": GRUCell(3, reset_after=False),
-    "lstm": LSTMCell(3),
-}
-every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=list(CELLS))
 STEPS = 7
 MASK = np.array([[1, 1, 1, 1, 1, 1, 1], [1, 1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0]], bool)
-
-
-def random_like(tree: Any, seed: int = 1) -> Any:
-    generator = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(generator.standard_normal(a.shape)), tree)
 
 
 def arrays_for(cell: Cell, steps: int = STEPS) -> tuple[Any, jax.Array, Any]:
