@@ -8,8 +8,7 @@ once from what the steps left, as products of matrices over ``T N`` rows. The le
 On a CPU memory is time too, as a program gets its arrays from the system page by page. So in the arrays of all steps
 the gates take the place of ``z`` and delta that of the gates; what ``weights`` needs besides takes the place of what
 was kept; ``h``, the output of the step before, is not kept at all where the layer's outputs hold it; and whatever is
-cheap is computed again, such as ``tanh(c)``. ``z``, gates and delta are tuples of arrays ``(N, ·)``, the columns of
-``z`` side by side: apart where a product needs some of them only, for which XLA would copy them out of a larger array.
+cheap is computed again, such as ``tanh(c)``.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ Arrays = tuple[Array, ...]
 
 
 class CellRule(NamedTuple):
-    """``widths(cell)``, the columns of each array of ``z``; ``output(carry)``, the ``y`` of the step that left it;
+    """``output(carry)``, the ``y`` of the step that left it;
 
-    ``forward(cell, params, carry, z) -> (after, gates, kept)``, the gates of the shapes of ``z``, ``kept`` a tuple;
+    ``forward(cell, params, carry, z) -> (after, gates, kept)``, the gates of the shape of ``z``, ``kept`` a tuple;
 
     ``backward(cell, transposed, h, gates, kept, dafter, dy) -> (dcarry, delta, left)``, with the parameters transposed
     (it is done once, before the loop), ``h = output(carry)``, ``delta = dz`` and ``left`` of the shapes of ``kept``;
@@ -41,10 +40,9 @@ class CellRule(NamedTuple):
     and its derivative is part of the layer's rule.
     """
 
-    widths: Callable[[Any], tuple[int, ...]]
     output: Callable[[Carry], Array]
-    forward: Callable[..., tuple[Carry, Arrays, Arrays]]
-    backward: Callable[..., tuple[Carry, Arrays, Arrays]]
+    forward: Callable[..., tuple[Carry, Array, Arrays]]
+    backward: Callable[..., tuple[Carry, Array, Arrays]]
     weights: Callable[..., Params]
 
 
@@ -59,7 +57,7 @@ def cell_rule(cell: Any) -> CellRule:
         name = name_of(type(cell))
         raise TypeError(
             f"backprop: {cell!r} has no hand-written rule; add one with fnnet.backprop.CELL_RULES[{name}] = "
-            f"fnnet.backprop.CellRule(widths, output, forward, backward, weights)"
+            f"fnnet.backprop.CellRule(output, forward, backward, weights)"
         ) from None
 
 
@@ -71,47 +69,46 @@ def outer_sum(a: Array, b: Array) -> Array:
 # RNNCell
 
 
-def rnn_forward(cell: RNNCell, params: Params, carry: Array, z: Arrays) -> tuple[Array, Arrays, Arrays]:
-    a = z[0] + carry @ params["w_h"]
-    return cell.activation(a), (a,), ()
+def rnn_forward(cell: RNNCell, params: Params, carry: Array, z: Array) -> tuple[Array, Array, Arrays]:
+    a = z + carry @ params["w_h"]
+    return cell.activation(a), a, ()
 
 
 def rnn_backward(
-    cell: RNNCell, transposed: Params, h: Array, gates: Arrays, kept: Arrays, dafter: Array, dy: Array
-) -> tuple[Array, Arrays, Arrays]:
+    cell: RNNCell, transposed: Params, h: Array, gates: Array, kept: Arrays, dafter: Array, dy: Array
+) -> tuple[Array, Array, Arrays]:
     """h = f(a) with a = z + h₋ w_h, y = h  ⇒  δ = f'(a) ⊙ (dh + dy),  dz = δ,  dh₋ = δ w_hᵀ."""
     rule, options = activation_rule(cell.activation)
-    _, residual = rule.forward(gates[0], **options)
+    _, residual = rule.forward(gates, **options)
     delta = rule.backward(residual, dafter + dy, **options)
-    return delta @ transposed["w_h"], (delta,), ()
+    return delta @ transposed["w_h"], delta, ()
 
 
-def rnn_weights(cell: RNNCell, h: Array, delta: Arrays, left: Arrays) -> Params:
+def rnn_weights(cell: RNNCell, h: Array, delta: Array, left: Arrays) -> Params:
     """dw_h = Σ_t h₋ᵀ δ_t."""
-    return {"w_h": outer_sum(h, delta[0])}
+    return {"w_h": outer_sum(h, delta)}
 
 
 # GRUCell
 
 
-def gru_forward(cell: GRUCell, params: Params, carry: Array, z: Arrays) -> tuple[Array, Arrays, Arrays]:
-    h, w_h, width = carry, params["w_h"], cell.features
-    z_ru, z_n = z
+def gru_forward(cell: GRUCell, params: Params, carry: Array, z: Array) -> tuple[Array, Array, Arrays]:
+    h, w_h, two = carry, params["w_h"], 2 * cell.features
     if cell.reset_after:
         a = h @ w_h
-        ru = sigmoid(z_ru + a[:, : 2 * width])
-        q = a[:, 2 * width :] + params["b_h"]
-        n = tanh(z_n + ru[:, :width] * q)
+        r, u = jnp.split(sigmoid(z[:, :two] + a[:, :two]), 2, -1)
+        q = a[:, two:] + params["b_h"]
+        n = tanh(z[:, two:] + r * q)
     else:
-        ru = sigmoid(z_ru + h @ w_h[:, : 2 * width])
-        q = ru[:, :width] * h
-        n = tanh(z_n + q @ w_h[:, 2 * width :])
-    return n + ru[:, width:] * (h - n), (ru, n), (q,)
+        r, u = jnp.split(sigmoid(z[:, :two] + h @ w_h[:, :two]), 2, -1)
+        q = r * h
+        n = tanh(z[:, two:] + q @ w_h[:, two:])
+    return n + u * (h - n), jnp.concatenate([r, u, n], -1), (q,)
 
 
 def gru_backward(
-    cell: GRUCell, transposed: Params, h: Array, gates: Arrays, kept: Arrays, dafter: Array, dy: Array
-) -> tuple[Array, Arrays, Arrays]:
+    cell: GRUCell, transposed: Params, h: Array, gates: Array, kept: Arrays, dafter: Array, dy: Array
+) -> tuple[Array, Array, Arrays]:
     """h = n + u ⊙ (h₋ − n)  ⇒  with dh all that comes in:  du = dh ⊙ (h₋ − n),  dn = dh ⊙ (1 − u),  dh₋ = dh ⊙ u + ...
 
     With δ the gradients before the gates' functions, δ_u = u (1 − u) ⊙ du, δ_n = (1 − n²) ⊙ dn, δ_r = r (1 − r) ⊙ dr:
@@ -119,53 +116,54 @@ def gru_backward(
     dh₋ = dh ⊙ u + [δ_r, δ_u, dq] w_hᵀ, and dq is left;  reset before, n = tanh(z_n + q w_hn) with q = r ⊙ h₋:
     dq = δ_n w_hnᵀ,  dr = h₋ ⊙ dq,  dh₋ = dh ⊙ u + r ⊙ dq + [δ_r, δ_u] w_h(r,u)ᵀ, and q is left.
     """
-    (ru, n), (q,) = gates, kept
-    r, u = jnp.split(ru, 2, -1)
-    w, width = transposed["w_h"], cell.features
+    r, u, n = jnp.split(gates, 3, -1)
+    (q,), w, two = kept, transposed["w_h"], 2 * cell.features
     dh = dafter + dy
     delta_u = dh * (h - n) * (u * (1 - u))
     delta_n = dh * (1 - u) * ((1 - n) * (1 + n))
     if cell.reset_after:
         dq = r * delta_n
-        delta_ru = jnp.concatenate([q * delta_n * (r * (1 - r)), delta_u], -1)
-        dcarry = dh * u + jnp.concatenate([delta_ru, dq], -1) @ w
-        return dcarry, (delta_ru, delta_n), (dq,)
-    dq = delta_n @ w[2 * width :]
-    delta_ru = jnp.concatenate([h * dq * (r * (1 - r)), delta_u], -1)
-    return dh * u + r * dq + delta_ru @ w[: 2 * width], (delta_ru, delta_n), (q,)
+        delta_r = q * delta_n * (r * (1 - r))
+        dcarry = dh * u + jnp.concatenate([delta_r, delta_u, dq], -1) @ w
+        return dcarry, jnp.concatenate([delta_r, delta_u, delta_n], -1), (dq,)
+    dq = delta_n @ w[two:]
+    delta_r = h * dq * (r * (1 - r))
+    dcarry = dh * u + r * dq + jnp.concatenate([delta_r, delta_u], -1) @ w[:two]
+    return dcarry, jnp.concatenate([delta_r, delta_u, delta_n], -1), (q,)
 
 
-def gru_weights(cell: GRUCell, h: Array, delta: Arrays, left: Arrays) -> Params:
+def gru_weights(cell: GRUCell, h: Array, delta: Array, left: Arrays) -> Params:
     """dw_h = Σ_t h₋ᵀ [δ_r, δ_u, dq],  db_h = Σ_t dq;  reset before, dw_hn = Σ_t (r ⊙ h₋)ᵀ δ_n."""
-    delta_ru, delta_n = delta
+    two = 2 * cell.features
     if not cell.reset_after:
-        return {"w_h": jnp.concatenate([outer_sum(h, delta_ru), outer_sum(left[0], delta_n)], -1)}
-    dq = left[0]
-    return {"w_h": jnp.concatenate([outer_sum(h, delta_ru), outer_sum(h, dq)], -1), "b_h": dq.sum((0, 1))}
+        return {"w_h": jnp.concatenate([outer_sum(h, delta[..., :two]), outer_sum(left[0], delta[..., two:])], -1)}
+    # The product with δ_n too, to be left out: less than to copy δ_r and δ_u of all steps out of delta.
+    gates, dq = outer_sum(h, delta)[:, :two], left[0]
+    return {"w_h": jnp.concatenate([gates, outer_sum(h, dq)], -1), "b_h": dq.sum((0, 1))}
 
 
 # LSTMCell
 
 
 def lstm_forward(
-    cell: LSTMCell, params: Params, carry: tuple[Array, Array], z: Arrays
-) -> tuple[tuple[Array, Array], Arrays, Arrays]:
+    cell: LSTMCell, params: Params, carry: tuple[Array, Array], z: Array
+) -> tuple[tuple[Array, Array], Array, Arrays]:
     h, c = carry
-    i, f, g, o = jnp.split(z[0] + h @ params["w_h"], 4, -1)
+    i, f, g, o = jnp.split(z + h @ params["w_h"], 4, -1)
     i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
     after = f * c + i * g
-    return (o * tanh(after), after), (jnp.concatenate([i, f, g, o], -1),), (c,)
+    return (o * tanh(after), after), jnp.concatenate([i, f, g, o], -1), (c,)
 
 
 def lstm_backward(
     cell: LSTMCell,
     transposed: Params,
     h: Array,
-    gates: Arrays,
+    gates: Array,
     kept: Arrays,
     dafter: tuple[Array, Array],
     dy: Array,
-) -> tuple[tuple[Array, Array], Arrays, Arrays]:
+) -> tuple[tuple[Array, Array], Array, Arrays]:
     """c = f ⊙ c₋ + i ⊙ g, h = o ⊙ t with t = tanh(c)  ⇒  with dh all that comes in at h,
 
     do = dh ⊙ t,  dc += dh ⊙ o ⊙ (1 − t²);  di = dc ⊙ g,  df = dc ⊙ c₋,  dg = dc ⊙ i,  dc₋ = dc ⊙ f;
@@ -173,7 +171,7 @@ def lstm_backward(
 
     h₋ is left in the place of c₋, for dw_h: nowhere else are the states in an array of all steps.
     """
-    i, f, g, o = jnp.split(gates[0], 4, -1)
+    i, f, g, o = jnp.split(gates, 4, -1)
     (c,) = kept
     t = tanh(f * c + i * g)
     dh, dc = dafter[0] + dy, dafter[1]
@@ -187,12 +185,12 @@ def lstm_backward(
         ],
         -1,
     )
-    return (delta @ transposed["w_h"], dc * f), (delta,), (h,)
+    return (delta @ transposed["w_h"], dc * f), delta, (h,)
 
 
-def lstm_weights(cell: LSTMCell, h: Array, delta: Arrays, left: Arrays) -> Params:
+def lstm_weights(cell: LSTMCell, h: Array, delta: Array, left: Arrays) -> Params:
     """dw_h = Σ_t h₋ᵀ δ_t."""
-    return {"w_h": outer_sum(left[0], delta[0])}
+    return {"w_h": outer_sum(left[0], delta)}
 
 
 def whole(carry: Array) -> Array:
@@ -203,8 +201,6 @@ def first(carry: tuple[Array, Array]) -> Array:
     return carry[0]
 
 
-CELL_RULES[RNNCell] = CellRule(lambda cell: (cell.features,), whole, rnn_forward, rnn_backward, rnn_weights)
-CELL_RULES[GRUCell] = CellRule(
-    lambda cell: (2 * cell.features, cell.features), whole, gru_forward, gru_backward, gru_weights
-)
-CELL_RULES[LSTMCell] = CellRule(lambda cell: (4 * cell.features,), first, lstm_forward, lstm_backward, lstm_weights)
+CELL_RULES[RNNCell] = CellRule(whole, rnn_forward, rnn_backward, rnn_weights)
+CELL_RULES[GRUCell] = CellRule(whole, gru_forward, gru_backward, gru_weights)
+CELL_RULES[LSTMCell] = CellRule(first, lstm_forward, lstm_backward, lstm_weights)

@@ -6,7 +6,6 @@ Arrays of all steps are ``(N, T, ·)``, as inputs and outputs are: a loop reads 
 from __future__ import annotations
 
 from functools import partial
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +23,7 @@ class Residuals(NamedTuple):
 
     x: Array  # (N, T, D)
     mask: Array | None  # (N, T)
-    gates: Arrays
+    gates: Array  # (N, T, G H)
     kept: Arrays
     states: Array  # (N, T, H)
     start: Array  # (N, H), the state before the first step
@@ -33,22 +32,19 @@ class Residuals(NamedTuple):
 def scan_forward(
     layer: Recurrent, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry, Residuals]:
-    """``(y, carry, residuals)``. The arrays of ``z`` go through the loop, which leaves gates in their place."""
+    """``(y, carry, residuals)``. The array of ``z`` goes through the loop, which leaves the gates in its place."""
     cell, rule, sequences = layer.cell, cell_rule(layer.cell), layer.return_sequences
     check_inputs(cell, x, params["w_x"])
     x = where_steps_exist(x, mask)
-    columns = columns_of(rule.widths(cell))
-    # Without b, which each step adds: XLA would have both x w_x and the sum in memory.
-    z = tuple(x @ params["w_x"][:, here] for here in columns)
-    b = tuple(params["b"][here] for here in columns)
+    z = x @ params["w_x"]  # b is added in each step: XLA would have both this and the sum in memory
 
     def step(state: Any, t: Array) -> Any:
         before, last, gates, kept, states, ys = state
-        after, here, more = rule.forward(cell, params, before, jax.tree.map(jnp.add, at(gates, t), b))
+        after, here, more = rule.forward(cell, params, before, at(gates, t) + params["b"])
         exists = None if mask is None else mask[:, t]
         after, shown, last = masked_step(exists, before, after, rule.output(after), last)
-        (states,) = put((states,), t, (rule.output(before),)) if separate else (states,)
-        (ys,) = put((ys,), t, (shown,)) if sequences else (ys,)
+        states = put(states, t, rule.output(before)) if separate else states
+        ys = put(ys, t, shown) if sequences else ys
         return (after, last, put(gates, t, here), put(kept, t, more), states, ys), None
 
     separate = not states_are_outputs(layer, mask)
@@ -86,13 +82,13 @@ def scan_backward(
         dafter, waiting, deltas, left, gates, kept = state
         exists = None if mask is None else mask[:, t]
         # Without return_sequences y is the output of the last step that exists: its gradient waits for that step.
-        dy_here, waiting = (*at((dy,), t), None) if sequences else exchanged(exists, waiting)
+        dy_here, waiting = (at(dy, t), None) if sequences else exchanged(exists, waiting)
         dbefore, delta, more = rule.backward(
             layer.cell, transposed, before(t), gates, kept, dafter, shown(exists, dy_here)
         )
         dbefore = dbefore if exists is None else jax.tree.map(partial(jnp.where, exists[:, None]), dbefore, dafter)
-        deltas = put(deltas, t, tuple(shown(exists, part) for part in delta))
-        left = put(left, t, tuple(shown(exists, part) for part in more))
+        deltas = put(deltas, t, shown(exists, delta))
+        left = put(left, t, jax.tree.map(partial(shown, exists), more))
         # Those of the next step are read only now: XLA would copy an array to write where others still read.
         following = jnp.clip(t + 1 if layer.reverse else t - 1, 0, x.shape[1] - 1)
         return (dbefore, waiting, deltas, left, at(deltas, following), at(left, following)), None
@@ -103,22 +99,17 @@ def scan_backward(
     state, _ = jax.lax.scan(step, state, jnp.arange(x.shape[1]), reverse=not layer.reverse)
     dcarry, _, delta, left, _, _ = state
     dparams = rule.weights(layer.cell, states_before(layer, residuals), delta, left)
-    dparams |= {
-        "w_x": jnp.concatenate([outer_sum(x, part) for part in delta], -1),
-        "b": jnp.concatenate([part.sum((0, 1)) for part in delta]),
-    }
-    columns = columns_of(rule.widths(layer.cell))
-    first, *others = (part @ transposed["w_x"][here] for part, here in zip(delta, columns, strict=True))
-    return dparams, sum(others, first), dcarry
+    dparams |= {"w_x": outer_sum(x, delta), "b": delta.sum((0, 1))}
+    return dparams, delta @ transposed["w_x"], dcarry
 
 
 def state_before(layer: Recurrent, residuals: Residuals, t: Array) -> Array:
     """The state before step ``t``, ``(N, H)``."""
     states, final = residuals.states, residuals.states.shape[1] - 1
     if not states_are_outputs(layer, residuals.mask):
-        return at((states,), t)[0]
+        return at(states, t)
     first, previous = (final, t + 1) if layer.reverse else (0, t - 1)
-    return jnp.where(t == first, residuals.start, at((states,), jnp.clip(previous, 0, final))[0])
+    return jnp.where(t == first, residuals.start, at(states, jnp.clip(previous, 0, final)))
 
 
 def states_before(layer: Recurrent, residuals: Residuals) -> Array:
@@ -129,18 +120,13 @@ def states_before(layer: Recurrent, residuals: Residuals) -> Array:
     return jnp.concatenate([states[:, 1:], start] if layer.reverse else [start, states[:, :-1]], 1)
 
 
-def columns_of(widths: tuple[int, ...]) -> list[slice]:
-    """Where arrays of these widths stand side by side."""
-    ends = list(accumulate(widths))
-    return [slice(end - width, end) for width, end in zip(widths, ends, strict=True)]
+def at(steps: Any, t: Array | int) -> Any:
+    """Step ``t`` of arrays of all steps: ``(N, T, ·) -> (N, ·)``."""
+    return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, t, 1, keepdims=False), steps)
 
 
-def at(steps: Arrays, t: Array | int) -> Arrays:
-    return tuple(jax.lax.dynamic_index_in_dim(a, t, 1, keepdims=False) for a in steps)
-
-
-def put(steps: Arrays, t: Array, step: Arrays) -> Arrays:
-    return tuple(jax.lax.dynamic_update_index_in_dim(a, part, t, 1) for a, part in zip(steps, step, strict=True))
+def put(steps: Any, t: Array, step: Any) -> Any:
+    return jax.tree.map(lambda a, part: jax.lax.dynamic_update_index_in_dim(a, part, t, 1), steps, step)
 
 
 def shown(exists: Array | None, step: Array) -> Array:
