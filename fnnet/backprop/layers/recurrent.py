@@ -144,9 +144,11 @@ def exchanged(exists: Array | None, waiting: Array) -> tuple[Array, Array]:
 def bidirectional_forward(
     layer: Bidirectional, params: Params, x: Array, carry: dict[str, Carry], mask: Array | None
 ) -> tuple[Array, dict[str, Carry], dict[str, Any]]:
-    found = {name: scan_forward(one, params[name], x, carry[name], mask) for name, one in layer.directions.items()}
-    ys, after, kept = ({name: each[i] for name, each in found.items()} for i in range(3))
-    return jnp.concatenate(list(ys.values()), -1), after, kept
+    ys, after, residuals = [], {}, {}
+    for name, one in layer.directions.items():
+        y, after[name], residuals[name] = scan_forward(one, params[name], x, carry[name], mask)
+        ys.append(y)
+    return jnp.concatenate(ys, -1), after, residuals
 
 
 def bidirectional_backward(
