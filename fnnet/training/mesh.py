@@ -90,7 +90,7 @@ class OnMesh:
         if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
             data = self.placed(jax.random.key_data(array), sharding)
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
-        if not array.is_fully_addressable:  # from an earlier run on several processes
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:  # from an earlier run on several processes
             return jax.jit(lambda a: a.copy(), out_shardings=sharding)(array)
         whole = np.asarray(array)
         return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index].copy())
@@ -183,7 +183,7 @@ class OnMesh:
 
         def placed(leaf: Any, sharding: NamedSharding) -> jax.Array:
             there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices
-            return leaf if there else self.placed(jnp.asarray(leaf), sharding)
+            return leaf if there else self.placed(leaf, sharding)
 
         return jax.tree.map(placed, params, self.of_arrays(params))
 

@@ -107,8 +107,8 @@ def agreed(place: str, stream: Stream, first: Callable[[], HostBatch]) -> HostBa
 def facts(stream: Stream, batch: HostBatch) -> dict[str, Any]:
     names = ("examples", "batch_size", "last", "chunk_bytes", "shuffle")
     about = {name: getattr(stream, name, None) for name in names}
-    kinds = {name: [list(part.shape[1:]), str(device_dtype(part.dtype))] for name, part in batch._asdict().items()}
-    return about | {f"examples of {name} with shape and dtype": kind for name, kind in kinds.items()}
+    kinds = {name: f"{device_dtype(part.dtype)} {part.shape[1:]}" for name, part in batch._asdict().items()}
+    return about | {f"{name} of an example": kind for name, kind in kinds.items()}
 
 
 def check_alike(place: str, told: list[dict[str, Any]], fault: Exception | None = None) -> None:
@@ -123,7 +123,7 @@ def check_alike(place: str, told: list[dict[str, Any]], fault: Exception | None 
         advice = ": give all as many, or divide the examples anew" if name == "examples" else ""
         checks.require(
             all(value == values[0] for value in values),
-            f"{place}: the streams of the processes have {name} {', '.join(map(str, values))}, in their order; "
+            f"{place}: the streams of the processes have as {name} {', '.join(map(str, values))}, in their order; "
             f"expected the same in each{advice}",
         )
 

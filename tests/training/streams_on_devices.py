@@ -13,6 +13,7 @@ import fnnet
 from fnnet import Checkpoint, Cost, Dense, losses, sequential
 from fnnet.data import Stream, from_arrays, from_batches
 from fnnet.optimizers import adam, sgd
+from fnnet.training.non_finite import gathered
 
 EXAMPLES, BATCH = 54, 16  # three whole batches, and one of six: four in process 0, two in process 1
 X = np.random.default_rng(5).standard_normal((EXAMPLES, 3))
@@ -127,8 +128,11 @@ def find_non_finite(folder: Path, mesh: Any) -> None:
     params = cost.model.init(jax.random.key(0), X.astype("float32"))
     stream = uneven(y)
     result = fnnet.fit(cost, sgd(1e-3), params, stream, key=jax.random.key(1), mesh=mesh, augment=changed)
-    assert result.non_finite is not None
-    result.non_finite.save(folder / "non-finite.safetensors")
+    found = result.non_finite
+    assert found is not None
+    x, targets = jax.tree.map(gathered, found.batch)
+    if jax.process_index() == 0:
+        np.savez(folder / "non-finite.npz", said=str(found), x=x, y=targets)
 
 
 def changed(key: jax.Array, batch: Any) -> Any:
