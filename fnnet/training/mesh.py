@@ -55,8 +55,8 @@ class OnMesh:
     examples; they get the same key for the order of an epoch and have as many batches in it. In a smaller last batch
     each part is filled up by itself, or left out: how many of its examples are real may differ.
 
-    With every chunk goes word of whether another follows it. Where one process's stream ends before the others', or
-    breaks down, all of them stop with an error after the last chunk that all had.
+    With every chunk the processes tell one another whether another follows. Where one's stream ends before the others',
+    or breaks down, all of them stop with an error.
     """
 
     mesh: Mesh

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import evaluate_stream
+from fnnet import Checkpoint, evaluate_stream
 from fnnet.data import from_arrays, from_batches
 from fnnet.optimizers import sgd
 from fnnet.paths import named_leaves
@@ -142,8 +142,8 @@ SAID_BY_BOTH = {
     "last": LIKE + "last pad, drop",
     "dtype": LIKE + "y of an example int32 (), int8 ()",
     "shape": LIKE + "y of an example int32 (), float32 (3,)",
-    "devices": "fit: the stream's batch_size is 3 in each of 2 processes, 6 in all, which 4 devices cannot share evenly; "
-    "expected a multiple of 2, such as 4",
+    "devices": "fit: the stream's batch_size is 3 in each of 2 processes, 6 in all, which 4 devices cannot share "
+    "evenly; expected a multiple of 2, such as 4",
     "end": "fit: the streams of the processes gave 2 or more, 2 batches, in their order; expected as many in each",
     "too few": "fit: the stream gave 2 batches in this epoch; expected 3",
     "too many": "fit: the stream gave 4 batches in this epoch; expected 3",
@@ -191,7 +191,8 @@ def test_a_stream_of_two_processes_goes_on_in_one(two_processes: Path, eight_dev
     saved = shutil.copytree(two_processes / "run", tmp_path / "run")
     assert max(int(path.name) for path in saved.glob("[0-9]*")) in range(5, 8)
     with jax.enable_x64(True):
-        state, history = streams_on_devices.fit_classes(streams_on_devices.uneven(), epochs=2, checkpoint=saved)
+        checkpoint = Checkpoint(saved, updates=1)
+        state, history = streams_on_devices.fit_classes(streams_on_devices.uneven(), epochs=2, checkpoint=checkpoint)
     expected = np.load(eight_devices / "one-float64-uneven.npz")
     assert history["step"] == [4, 8]
     for name, value in [*named_leaves(state.params), ("cost", history["cost"])]:
@@ -280,7 +281,7 @@ def test_a_stream_that_breaks_down_on_a_mesh_of_one_process() -> None:
         yield x[5:], y[5:].astype("float32")
 
     mesh = mesh_of("data")
-    with pytest.raises(ValueError, match="data.Stream: batch 1 has y of shape"):
+    with pytest.raises(ValueError, match=r"data.Stream: batch 1 has y of shape"):
         fit(COST, sgd(0.1), PARAMS, from_batches(batches, 5, chunk_bytes=1), key=key(), epochs=1, mesh=mesh)
 
 
