@@ -52,7 +52,7 @@ class Streamed:
         augment: Augmentation | None = None,
         updates: int | None = None,
     ) -> None:
-        self.padded = check_padding(stream, cost.model)
+        self.padded = is_padded(stream)
         self.cost, self.stream, self.placing, self.augment = cost, stream, placing, augment
         step = train_step(cost, optimizer, placing.engine(value_and_grad), measure, augment)
         function: Callable[..., Any] = partial(train_chunk, step, padded=self.padded)
@@ -83,6 +83,7 @@ class Streamed:
         """At a first batch of the stream, checked as data in memory is: a chunk as all will be, of no batches."""
 
         def check(batch: Any) -> None:
+            check_padding(self.stream, self.cost.model)
             checked_data("fit: the first batch of the stream", self.cost, state.params, batch, self.augment)
 
         batch = self.placing.first_batch("fit", self.stream, state.order_key(), check)
@@ -225,16 +226,19 @@ def scan_first(count: Array, step: Callable[[Any, Any], tuple[Any, Any]], state:
     return jax.lax.fori_loop(0, count, body, (state, results))
 
 
-def check_padding(stream: Stream, model: Any) -> bool:
-    """Whether batches may be filled up; not allowed where the filling would change what real examples give."""
-    padded = stream.last == "pad" and (stream.examples is None or stream.examples % stream.batch_size > 0)
+def is_padded(stream: Stream) -> bool:
+    """Whether batches may be filled up."""
+    return stream.last == "pad" and (stream.examples is None or stream.examples % stream.batch_size > 0)
+
+
+def check_padding(stream: Stream, model: Any) -> None:
+    """Refuses to fill batches up where that would change what real examples give."""
     checks.require(
-        not (padded and holds(model, BatchNorm)),
+        not (is_padded(stream) and holds(model, BatchNorm)),
         f"fit: a last batch of fewer than {stream.batch_size} examples would be filled up, and what fills it would "
         f"enter the moments of BatchNorm; use last='drop', or a batch_size that divides the number of examples and "
         f"tell it with examples=",
     )
-    return padded
 
 
 def holds(layer: Any, kind: type) -> bool:

@@ -57,9 +57,8 @@ def streamed_evaluation(
     compiled = jax.jit(of_chunk, out_shardings=placing.results)
 
     def evaluation(params: Params, stream: Stream) -> dict[str, Array]:
-        check_padding(stream, cost.model)
         params = placing.params(params)
-        batch = placing.first_batch(place, stream, jax.random.key(0), lambda batch: None)
+        batch = placing.first_batch(place, stream, jax.random.key(0), lambda batch: check_padding(stream, cost.model))
         size = chunk_size(batch, stream, placing, stream.steps)
         empty = empty_chunk(batch, size, stream.batch_size)
         statistics, done = placing.everywhere(nothing(params, empty)), 0

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +111,14 @@ def tell_refusals(folder: Path, mesh: Any) -> None:
     }
 
     cost = Cost(Dense(3), losses.softmax_cross_entropy)
-    params = cost.model.init(jax.random.key(0), x)
+    normalized = replace(cost, model=sequential(fnnet.BatchNorm(), Dense(3)))
 
-    def fit(data: Any, **options: Any) -> Any:
+    def fit(data: Any, cost: Cost = cost, **options: Any) -> Any:
+        params = cost.model.init(jax.random.key(0), x)
         return fnnet.fit(cost, sgd(0.1), params, data, key=jax.random.key(1), epochs=1, mesh=mesh, **options)
 
     said = {name: error_of(lambda stream=stream: fit(stream())) for name, stream in streams.items()}
+    said["filled up"] = error_of(lambda: fit(from_arrays(x[: 16 + 2 * i], y[: 16 + 2 * i], 8), normalized))
     said["validation"] = error_of(lambda: fit(of(3, 3), validation=from_arrays(x, y, 8 + 8 * i)))
     said["end of validation"] = error_of(lambda: fit(of(3, 3), validation=of(2, 3)))
     (folder / f"said-{i}.json").write_text(json.dumps(said))
