@@ -195,7 +195,11 @@ def train_chunk(step: Step, state: TrainState, chunk: Chunk, *, padded: bool) ->
 def real_ones(sizes: Array, batch_size: int) -> Array:
     """Weights ``(B,)``, 1 for real examples and else 0: of each part of the batch the first ``sizes`` are real."""
     parts = sizes.size
-    return (jnp.arange(batch_size // parts) < sizes.reshape(parts, 1)).reshape(batch_size).astype(jnp.float32)
+    return (
+        (jnp.arange(batch_size // parts, dtype=sizes.dtype) < sizes.reshape(parts, 1))
+        .reshape(batch_size)
+        .astype(jnp.float32)
+    )
 
 
 def chunk_size(batch: HostBatch, stream: Stream, placing: Placing, steps: int | None) -> int:
