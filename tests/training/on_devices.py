@@ -125,7 +125,8 @@ def main() -> None:
     jax.config.update("jax_enable_x64", options.names[0] in ("endless", "saving", "resumed"))
     if options.processes:
         address = f"localhost:{options.port}"
-        jax.distributed.initialize(address, options.processes, options.process, heartbeat_timeout_seconds=10)
+        seconds = 10 if options.names[0] in ("endless", "saving") else 100  # those are killed, and waited for
+        jax.distributed.initialize(address, options.processes, options.process, heartbeat_timeout_seconds=seconds)
     saved = options.folder / "saved"
     if options.names == ["endless"]:
         train(MESHES["data"](), "float64", epochs=10**9, callback=tell)
