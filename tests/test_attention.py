@@ -12,28 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import (
-    Cost,
-    Dense,
-    GlobalAvgPool,
-    LayerNorm,
-    LearnedPositions,
-    MultiHeadAttention,
-    SinusoidalPositions,
-    backprop,
-    check_gradients,
-    fit,
-    losses,
-    optimizers,
-    sequential,
-    transformer_block,
-)
+from fnnet import MultiHeadAttention, backprop, check_gradients
 from fnnet.attention import Blocks, dot_product_attention
 from fnnet.backprop import attend_vjp
 from tests.cases import random_params
 from tests.compare import assert_close
 from tests.reference import attention as reference
 from tests.reference.recurrent import complex_step_gradient
+from tests.shards import assert_sharded_alike
 
 FEATURES = 4
 LENGTHS = np.array([7, 4, 0])
@@ -174,18 +160,6 @@ def test_extreme_scores_are_finite_and_right(dtype: str) -> None:
         np.testing.assert_array_equal(by_hand, expected)
 
 
-def test_no_earlier_output_sees_a_later_step() -> None:
-    block = sequential(SinusoidalPositions(), transformer_block(2, FEATURES, causal=True, rotary=True))
-    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 6, FEATURES)), "float32")
-    params = random_params(block, x)
-    apply = jax.jit(block.apply)
-    before = apply(params, x)
-    for t in range(6):
-        after = apply(params, x.at[:, t, 0].add(1))
-        np.testing.assert_array_equal(after[:, :t], before[:, :t])
-        assert (after[:, t:] != before[:, t:]).any((0, 2)).all()
-
-
 def bytes_of_gradients(steps: int, by_hand: bool) -> int:
     """Of temporary memory, for both passes, as compiled."""
     layer = MultiHeadAttention(1, 8, causal=True, block=128)
@@ -260,52 +234,8 @@ def test_low_precision_is_as_good_as_autodiffs() -> None:
 
 
 def test_shard_map() -> None:
-    """The examples over the devices, with the checks of what varies over them."""
-    layer = MultiHeadAttention(1, 2, causal=True, block=2)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 2)), "float32")
-    params = layer.init(jax.random.key(0), x)
-    mesh = jax.make_mesh((1,), ("examples",), axis_types=(jax.sharding.AxisType.Auto,))
-    rows, every = jax.sharding.PartitionSpec("examples"), jax.sharding.PartitionSpec()
-
-    def local(params: Any, x: Any) -> Any:
-        y, pullback = backprop.vjp(layer, params, x)
-        return y, pullback(y)[1], jax.grad(lambda x: (layer.apply(params, x) ** 2).sum() / 2)(x)
-
-    sharded = jax.shard_map(local, mesh=mesh, in_specs=(every, rows), out_specs=rows)
-    y, by_hand, by_autodiff = jax.jit(sharded)(params, x)
-    np.testing.assert_allclose(y, layer.apply(params, x), rtol=1e-5)
-    np.testing.assert_allclose(by_hand, by_autodiff, rtol=1e-5, atol=1e-6)
-
-
-def test_a_transformer_learns_to_find() -> None:
-    """Which of five steps is marked, told by the positions alone: by hand, with the gradients of autodiff."""
-    generator = np.random.default_rng(0)
-    place = generator.integers(0, 5, 64)
-    x = 0.1 * generator.standard_normal((64, 5, 8)).astype("float32")
-    x[np.arange(64), place, 0] += 2
-    model = sequential(LearnedPositions(5), transformer_block(2, 8), LayerNorm(), GlobalAvgPool(), Dense(5))
-    cost = Cost(model, losses.softmax_cross_entropy)
-    params = model.init(jax.random.key(0), x)
-    batch = (x, place)
-    assert_close(*jax.jit(lambda p: (backprop.grad(cost)(p, batch), jax.grad(cost)(p, batch)))(params), 1e-4)
-    result = fit(
-        cost,
-        optimizers.adam(0.02),
-        params,
-        batch,
-        key=jax.random.key(1),
-        epochs=60,
-        batch_size=64,
-        value_and_grad=backprop.value_and_grad,
-    )
-    assert result.history["cost"][-1] < 0.1
-
-
-def test_dropout_of_a_transformer_block_needs_a_key() -> None:
-    block, x = transformer_block(2, 4, dropout=0.5), jnp.ones((1, 2, 4))
-    with pytest.raises(ValueError, match="key is None"):
-        block.apply(block.init(jax.random.key(0), x), x, train=True)
-    assert transformer_block(2, 4).layers[0].layer.layers[1] == MultiHeadAttention(2, 2)
+    assert_sharded_alike(MultiHeadAttention(1, 2, causal=True, block=2), x)
 
 
 def test_no_examples_give_no_outputs() -> None:
@@ -342,7 +272,6 @@ REFUSED = [
         r"mask has shape \(3,\) .*expected \(1, 2\)",
     ),
     (lambda: dot_product_attention(*[X[None]] * 3, block=0), ValueError, "block is 0"),
-    (lambda: transformer_block(3, 4), ValueError, "features is 4, which 3 heads do not divide"),
 ]
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from experiments import data, digits, mnist, results, worked_example
 from experiments.__main__ import EXPERIMENTS
-from experiments.cli import ExperimentError, keep_compiled_programs, main
+from experiments.cli import ExperimentError, keep_compiled_programs
+from tests.runs import command_line
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,10 +30,6 @@ TEXTBOOK = {
     "dW2": [[-0.058, -0.065]],
     "δ1": [-0.009, 0.006],
 }
-
-
-def command_line(*arguments: str) -> int:
-    return main("python -m experiments", EXPERIMENTS, default="digits", arguments=arguments)
 
 
 class TestWorkedExample:

@@ -1,6 +1,5 @@
 """The experiments on optimizers: their functions, what they measure and what they leave behind."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,25 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 import fnnet
 from experiments import layerwise_rates, learning_rate, optimizers, surfaces, tuning, walks
 from experiments.__main__ import EXPERIMENTS
 from experiments.contenders import CONTENDERS, Contender
-from fnnet import plots
 from fnnet.paths import is_weight
 from tests.public import public_optimizers
-
-
-def only_folder(root: Path, name: str) -> Path:
-    (folder,) = (root / name).iterdir()
-    return folder
-
-
-def files_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
-
+from tests.runs import files_in, lines_of, only_folder
 
 every_surface = pytest.mark.parametrize("surface", surfaces.SURFACES, ids=lambda surface: surface.name)
 
@@ -113,10 +101,10 @@ class TestOptimizers:
         small: dict[str, Any] = {"hidden": 4, "epochs": 2, "batch_size": 256, "whole_batch_updates": 3}
         config = optimizers.Config(**small, rates=3, surface_steps=5, timings=1, runs=tmp_path)
         optimizers.run(config)
-        folder = only_folder(tmp_path, "optimizers")
+        folder = only_folder(tmp_path / "optimizers")
         pictures = {"cost_by_update", "cost_by_second", "cost_by_rate"} | {f"paths_{s.name}" for s in surfaces.SURFACES}
         assert files_in(folder) == {"config.json", "metrics.jsonl", "summary.md"} | {f"{name}.png" for name in pictures}
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        lines = lines_of(folder)
         assert [line["optimizer"] for line in lines] == ["sgd", "lbfgs"]
         assert [line["updates"] for line in lines] == [[0, 5, 10], [0, 1, 2, 3]]
         assert len({line["costs"][0] for line in lines}) == 1  # the same start
@@ -161,7 +149,7 @@ def of_rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``learning_rate`` leaves."""
     root = tmp_path_factory.mktemp("runs")
     assert learning_rate.run(learning_rate.Config(hidden=4, steps=20, rates=20, runs=root)) == 0
-    return only_folder(root, "learning_rate")
+    return only_folder(root / "learning_rate")
 
 
 class TestLearningRate:
@@ -174,7 +162,7 @@ class TestLearningRate:
         assert "they agree" in summary
 
     def test_rates_beyond_the_edge_and_only_those_diverge(self, of_rates: Path) -> None:
-        lines = [json.loads(line) for line in (of_rates / "metrics.jsonl").read_text().splitlines()]
+        lines = lines_of(of_rates)
         quadratic = [line for line in lines if line["function"] == "quadratic"]
         assert len(quadratic) == 20
         for line in quadratic:
@@ -228,7 +216,7 @@ def of_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``layerwise_rates`` leaves."""
     root = tmp_path_factory.mktemp("runs")
     layerwise_rates.run(layerwise_rates.Config(hidden=(5,), epochs=2, batch_size=256, rates=3, runs=root))
-    return only_folder(root, "layerwise_rates")
+    return only_folder(root / "layerwise_rates")
 
 
 class TestLayerwiseRates:
@@ -238,7 +226,7 @@ class TestLayerwiseRates:
         assert all(f"| {name} |" in summary for name in ("uniform", "depth decay", "LARS", "LAMB"))
 
     def test_measures_the_rates_that_it_sets(self, of_layers: Path) -> None:
-        lines = [json.loads(line) for line in (of_layers / "metrics.jsonl").read_text().splitlines()]
+        lines = lines_of(of_layers)
         of = {(line["method"], line["layer"]): line for line in lines}
         layers = ["1: 64→5", "2: 5→10"]
         assert set(of) == {(name, layer) for name in ("uniform", "depth decay", "LARS", "LAMB") for layer in layers}
@@ -268,39 +256,6 @@ class TestTuning:
         costs = tuning.along(cost, (x, y))(alone.params)["cost"]
         np.testing.assert_allclose(costs[1:], fitted.history["validation_cost"], rtol=1e-5)
         np.testing.assert_allclose(costs[0], cost(params, (x, y)), rtol=1e-6)
-
-
-class TestPictures:
-    def test_lines_of_other_panels_are_behind(self) -> None:
-        figure = plots.line_panels({"A": {"a": ([1, 2], [1, 2])}, "B": {"b": ([1, 2], [2, 1])}}, xlabel="x", ylabel="y")
-        first, second = figure.axes
-        assert [text.get_text() for text in first.get_legend().get_texts()] == ["a"]
-        assert [line.get_color() for line in second.lines] == ["0.85", "0.85", plots.COLORS[0]]
-
-    def test_contours_are_evenly_spaced_in_logarithms(self) -> None:
-        x = np.linspace(-1, 1, 21)
-        heights = x[:, None] ** 2 + x**2
-        path = np.array([[1.0, 1.0], [0.5, np.nan], [0.1, 0.1]])
-        figure = plots.descent_paths(x, x, heights, {"A": {"a": path}}, minima=[(0, 0)], levels=5)
-        levels = figure.axes[0].collections[0].levels
-        np.testing.assert_allclose(np.diff(np.log(levels)), np.log(levels[-1] / levels[0]) / 4)
-
-    def test_radar_chart_is_closed(self) -> None:
-        values = {"a": {"1": 1.0, "2": 10.0, "3": 100.0}}
-        figure = plots.radar_charts({"A": values, "B": values})
-        for ax in figure.axes:
-            angles, radii = ax.lines[0].get_data()
-            np.testing.assert_allclose(radii, [0, 1, 2, 0])
-            np.testing.assert_allclose(angles, [0, 2 * np.pi / 3, 4 * np.pi / 3, 0])
-
-    def test_styles_differ(self) -> None:
-        looks = {(look["color"], look["linestyle"]) for look in map(plots.style, range(28))}
-        assert len(looks) == 28
-
-    def test_every_picture_can_be_drawn(self, tmp_path: Path) -> None:
-        figure = plots.line_panels({"A": {}}, xlabel="x", ylabel="y")
-        assert isinstance(figure, Figure)
-        figure.savefig(tmp_path / "empty.png")
 
 
 def test_the_experiments_are_listed() -> None:

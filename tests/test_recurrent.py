@@ -25,16 +25,10 @@ from fnnet import (
 )
 from fnnet.backprop import scan_vjp
 from fnnet.cells import Cell
-from tests.cases import random_params
+from tests.cases import CELLS, random_like, random_params
 from tests.compare import assert_close
 from tests.reference import recurrent as reference
 
-CELLS: dict[str, Cell] = {
-    "rnn": RNNCell(3),
-    "gru": GRUCell(3),
-    "gru, reset before": GRUCell(3, reset_after=False),
-    "lstm": LSTMCell(3),
-}
 every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=list(CELLS))
 LENGTHS = np.array([5, 3, 0])
 
@@ -49,11 +43,6 @@ def arrays_for(cell: Cell, steps: int = 5, seed: int = 0) -> tuple[Any, jax.Arra
 
 def mask_of(steps: int, masked: bool) -> np.ndarray:
     return np.arange(steps) < LENGTHS[:, None] if masked else np.ones((3, steps), bool)
-
-
-def random_like(tree: Any, seed: int = 1) -> Any:
-    generator = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(generator.standard_normal(a.shape)), tree)
 
 
 @every_cell

@@ -15,7 +15,6 @@ from fnnet import (
     GRUCell,
     LSTMCell,
     Recurrent,
-    RNNCell,
     Truncated,
     backprop,
     losses,
@@ -23,23 +22,12 @@ from fnnet import (
 )
 from fnnet.backprop import scan_vjp
 from fnnet.cells import Cell
-from tests.cases import random_params
+from tests.cases import CELLS, random_like, random_params
 from tests.compare import assert_close
+from tests.shards import assert_sharded_alike
 
-CELLS: dict[str, Cell] = {
-    "rnn": RNNCell(3),
-    "gru": GRUCell(3),
-    "gru, reset before": GRUCell(3, reset_after=False),
-    "lstm": LSTMCell(3),
-}
-every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=list(CELLS))
 STEPS = 7
 MASK = np.array([[1, 1, 1, 1, 1, 1, 1], [1, 1, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0]], bool)
-
-
-def random_like(tree: Any, seed: int = 1) -> Any:
-    generator = np.random.default_rng(seed)
-    return jax.tree.map(lambda a: jnp.asarray(generator.standard_normal(a.shape)), tree)
 
 
 def arrays_for(cell: Cell, steps: int = STEPS) -> tuple[Any, jax.Array, Any]:
@@ -242,18 +230,5 @@ def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:
 @pytest.mark.parametrize("wrap", [lambda r: r, Checkpointed, lambda r: Truncated(r, 2)], ids=["", "pieces", "cut"])
 @pytest.mark.parametrize("sequences", [True, False])
 def test_shard_map(wrap: Any, sequences: bool) -> None:
-    """The examples over the devices, with the checks of what varies over them."""
-    layer = wrap(Recurrent(LSTMCell(2), sequences))
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 2)), "float32")
-    params = layer.init(jax.random.key(0), x)
-    mesh = jax.make_mesh((1,), ("examples",), axis_types=(jax.sharding.AxisType.Auto,))
-    rows, every = jax.sharding.PartitionSpec("examples"), jax.sharding.PartitionSpec()
-
-    def local(params: Any, x: Any) -> Any:
-        y, pullback = backprop.vjp(layer, params, x)
-        return y, pullback(y)[1], jax.grad(lambda x: (layer.apply(params, x) ** 2).sum() / 2)(x)
-
-    sharded = jax.shard_map(local, mesh=mesh, in_specs=(every, rows), out_specs=rows)
-    y, by_hand, by_autodiff = jax.jit(sharded)(params, x)
-    np.testing.assert_allclose(y, layer.apply(params, x), rtol=1e-5)
-    np.testing.assert_allclose(by_hand, by_autodiff, rtol=1e-5, atol=1e-6)
+    assert_sharded_alike(wrap(Recurrent(LSTMCell(2), sequences)), x)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from experiments.benchmarks.compiled import compiled
 from experiments.benchmarks.conv_task import Task
 from experiments.benchmarks.harness import Factory, Work
 
@@ -26,7 +27,7 @@ def fnnet_by_hand(task: Task) -> Work:
         y, pullback = fnnet.backprop.vjp(layer, {"w": w}, x)
         return y, pullback(dy)
 
-    return compiled(task, lambda x, w, dy: layer.apply({"w": w}, x), both)
+    return part_of(task, lambda x, w, dy: layer.apply({"w": w}, x), both)
 
 
 def lax_autodiff(task: Task) -> Work:
@@ -51,24 +52,11 @@ def lax_autodiff(task: Task) -> Work:
         y, pullback = jax.vjp(convolve, x, w)
         return y, pullback(dy)
 
-    return compiled(task, lambda x, w, dy: convolve(x, w), both)
+    return part_of(task, lambda x, w, dy: convolve(x, w), both)
 
 
-def compiled(task: Task, forward: Callable[..., Any], both: Callable[..., Any]) -> Work:
-    import jax
-    import jax.numpy as jnp
-
-    arrays = tuple(map(jnp.asarray, task.arrays()))
-    program = jax.jit(forward if task.part == "forward" else both).lower(*arrays).compile()
-    memory = program.memory_analysis()
-    temporary = math.nan if memory is None else memory.temp_size_in_bytes / 2**20
-
-    def work() -> float:
-        for _ in range(task.repeats):
-            jax.block_until_ready(program(*arrays))
-        return temporary
-
-    return work
+def part_of(task: Task, forward: Callable[..., Any], both: Callable[..., Any]) -> Work:
+    return compiled(forward if task.part == "forward" else both, task.arrays(), task.repeats)
 
 
 def pytorch(task: Task) -> Work:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from experiments.benchmarks.compiled import compiled
 from experiments.benchmarks.harness import Factory, Work
 from experiments.benchmarks.recurrent_task import HEAD, Task
 
@@ -37,18 +38,18 @@ def by_hand(task: Task, layer: Any) -> Work:
         y, pullback = fnnet.backprop.vjp(layer, params, x)
         return y, pullback(dy)
 
-    return compiled(task, layer.init, both)
+    return from_init(task, layer.init, both)
 
 
 def fnnet_autodiff(task: Task) -> Work:
     """fnnet's layer under ``jax.vjp``."""
     layer = fnnet_layer(task)
-    return compiled(task, layer.init, by_autodiff(layer.apply))
+    return from_init(task, layer.init, by_autodiff(layer.apply))
 
 
 def plain_autodiff(task: Task) -> Work:
     """``jax.vjp`` of the equations as a textbook has them, with fnnet's parameters."""
-    return compiled(task, fnnet_layer(task).init, by_autodiff(textbook(task)))
+    return from_init(task, fnnet_layer(task).init, by_autodiff(textbook(task)))
 
 
 def flax(task: Task) -> Work:
@@ -60,7 +61,7 @@ def flax(task: Task) -> Work:
         layer: Any = nn.MultiHeadDotProductAttention(task.features // HEAD)
     else:
         layer = nn.RNN(cells[task.kind](task.features))
-    return compiled(task, layer.init, by_autodiff(layer.apply))
+    return from_init(task, layer.init, by_autodiff(layer.apply))
 
 
 def fnnet_layer(task: Task) -> Any:
@@ -134,22 +135,13 @@ def by_autodiff(apply: Apply) -> Callable[[Any, Any, Any], Any]:
     return both
 
 
-def compiled(task: Task, init: Callable[[Any, Any], Any], both: Callable[[Any, Any, Any], Any]) -> Work:
+def from_init(task: Task, init: Callable[[Any, Any], Any], both: Callable[[Any, Any, Any], Any]) -> Work:
+    """With the library's own initial parameters."""
     import jax
     import jax.numpy as jnp
 
     x, dy = map(jnp.asarray, task.arrays())
-    arguments = (init(jax.random.key(0), x), x, dy)
-    program = jax.jit(both).lower(*arguments).compile()
-    memory = program.memory_analysis()
-    temporary = math.nan if memory is None else memory.temp_size_in_bytes / 2**20
-
-    def work() -> float:
-        for _ in range(task.repeats):
-            jax.block_until_ready(program(*arguments))
-        return temporary
-
-    return work
+    return compiled(both, (init(jax.random.key(0), x), x, dy), task.repeats)
 
 
 def pytorch(task: Task) -> Work:

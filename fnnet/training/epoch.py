@@ -20,8 +20,6 @@ from fnnet.types import Array, Batch
 
 VECTOR_UNIT = 16  # float32 numbers in the widest vector registers
 
-Metrics = dict[str, Array]
-PartOfEpoch = Callable[[TrainState, Batch, Array, Array], tuple[TrainState, Metrics]]
 Epoch = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 
 
@@ -71,53 +69,6 @@ def train_epoch(
         return state, {"cost": mean, "step_costs": costs} | {name: each.mean() for name, each in metrics.items()}
 
     return epoch
-
-
-def train_part(
-    cost: Cost,
-    optimizer: Optimizer,
-    *,
-    batch_size: int,
-    value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
-    shuffle: bool = True,
-    drop_last: bool = False,
-    measure: Measure | None = None,
-    augment: Augmentation | None = None,
-) -> PartOfEpoch:
-    """``part(state, (x, y), start, end) -> (state, metrics)``: the updates ``start .. end − 1`` of an epoch.
-
-    A pure function, one program for every part: ``start`` and ``end`` are numbers in it. Parts one after the other are
-    the epoch of ``train_epoch`` up to rounding; ``metrics`` are means over the part, the cost's over its examples.
-    """
-    step = train_step(cost, optimizer, value_and_grad, measure, augment)
-
-    def part(state: TrainState, data: Batch, start: Array, end: Array) -> tuple[TrainState, Metrics]:
-        x, y = split_batch("train_part", data)
-        full, left = divmod(len(x), batch_size)
-        order = example_order(state._replace(step=state.step - start), len(x), shuffle)
-
-        def on_rows(carry: tuple[TrainState, Metrics], rows: Array) -> tuple[TrainState, Metrics]:
-            state, sums = carry
-            state, metrics = step(state, (take_rows(x, rows), take_rows(y, rows)))
-            metrics |= {"cost": widened(metrics["cost"]) * len(rows)}
-            return state, {name: total + metrics[name].astype(total.dtype) for name, total in sums.items()}
-
-        def on_batch(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            return on_rows(carry, jax.lax.dynamic_slice_in_dim(order, i * batch_size, batch_size))
-
-        shapes = jax.eval_shape(step, state, (x[:batch_size], y[:batch_size]))[1]
-        carry = state, {name: jnp.zeros((), checks.at_least_float32(metric)) for name, metric in shapes.items()}
-        carry = jax.lax.fori_loop(start, jnp.minimum(end, full), on_batch, carry)
-        examples = (jnp.minimum(end, full) - start) * batch_size
-        if left and not drop_last:
-            rows = order[full * batch_size :]
-            carry = jax.lax.cond(end > full, lambda carry: on_rows(carry, rows), lambda carry: carry, carry)
-            examples = examples + jnp.where(end > full, left, 0)
-        state, sums = carry
-        counts = {name: examples if name == "cost" else end - start for name in sums}
-        return state, {name: total / counts[name].astype(total.dtype) for name, total in sums.items()}
-
-    return part
 
 
 def example_order(state: TrainState, examples: int, shuffle: bool) -> Array:

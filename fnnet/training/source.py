@@ -14,8 +14,10 @@ import numpy as np
 from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer
-from fnnet.training.epoch import check_batch_size, example_order, take_rows, train_epoch, train_part
+from fnnet.training.epoch import check_batch_size, example_order, take_rows, train_epoch
+from fnnet.training.part import train_part
 from fnnet.training.state import TrainState
+from fnnet.training.step import train_step
 from fnnet.types import Array, Batch
 
 
@@ -79,19 +81,16 @@ class Arrays:
         **options: Any,
     ) -> None:
         check_batch_size("fit", batch_size, len(data[0]))
-        self.data, self.examples, self.donate, self.program = data, len(data[0]), donate, program
-        self.batch_size, self.updates, self.shuffle, self.drop_last = batch_size, updates, shuffle, drop_last
-        self.augment = augment
-        self.build = partial(
-            train_epoch if updates is None else train_part,
-            cost,
-            optimizer,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            augment=augment,
-            **options,
-        )
+        self.data, self.examples, self.batch_size, self.updates = data, len(data[0]), batch_size, updates
+        self.shuffle, self.drop_last, self.augment = shuffle, drop_last, augment
+        batching: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}
+        function: Callable[..., Any]
+        if updates is None:
+            function = train_epoch(cost, optimizer, augment=augment, **batching, **options)
+        else:
+            step = train_step(cost, optimizer, augment=augment, **options)
+            function = partial(train_part, step, **batching)
+        self.function = jax.jit(program(function), donate_argnums=(0,) if donate else ())
 
     @property
     def steps(self) -> int:
@@ -107,9 +106,8 @@ class Arrays:
         return {}
 
     def compile(self, state: TrainState) -> float:
-        program: Any = jax.jit(self.program(self.build()), donate_argnums=(0,) if self.donate else ())
         bounds = () if self.updates is None else self.bounds(0, self.updates)
-        self.compiled, seconds = compile_timed(program, state, self.data, *bounds)
+        self.compiled, seconds = compile_timed(self.function, state, self.data, *bounds)
         return seconds
 
     def parts(self, state: TrainState, place: int) -> Generator[Part, None, None]:

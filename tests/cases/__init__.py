@@ -6,12 +6,14 @@ from a seed; ``dtype`` is chosen by the test.
 
 from tests.cases.layers import ACTIVATIONS, AT_ONCE, ELEMENTWISE, LAYERS, NOT_ELEMENTWISE, OF_TOKENS, LayerCase
 from tests.cases.losses import LOSSES, LossCase
-from tests.cases.numbers import SEED, network_params, random_params
+from tests.cases.numbers import SEED, network_params, random_like, random_params
 from tests.cases.penalties import PENALTIES, PenaltyCase
+from tests.cases.recurrent import CELLS
 
 __all__ = [
     "ACTIVATIONS",
     "AT_ONCE",
+    "CELLS",
     "ELEMENTWISE",
     "LAYERS",
     "LOSSES",
@@ -23,5 +25,6 @@ __all__ = [
     "LossCase",
     "PenaltyCase",
     "network_params",
+    "random_like",
     "random_params",
 ]

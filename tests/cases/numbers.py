@@ -21,6 +21,12 @@ def random_params(layer: Layer, x: Any) -> Any:
     return jax.tree.map(lambda p: jnp.asarray(generator.standard_normal(p.shape), p.dtype), shapes)
 
 
+def random_like(tree: Any, seed: int = 1) -> Any:
+    """Arrays of the same shapes, in the default precision."""
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: jnp.asarray(generator.standard_normal(a.shape)), tree)
+
+
 def network_params(dtype: Any) -> Any:
     """Parameters of two layers, as penalties and optimizers meet them; one weight is exactly 0."""
     generator = np.random.default_rng(SEED)

@@ -9,6 +9,7 @@ from fnnet import Cost, Dense, Dropout, losses, sequential, tanh
 X = jnp.asarray(np.random.default_rng(3).standard_normal((10, 3)), "float32")
 LABELS = jnp.asarray((np.asarray(X)[:, 0] > 0).astype(int) + (np.asarray(X)[:, 1] > 1))
 DATA = (X, LABELS)
+HOST = (np.asarray(X), np.asarray(LABELS))
 COST = Cost(Dense(3), losses.softmax_cross_entropy)
 PARAMS = {"w": jnp.asarray(np.random.default_rng(4).standard_normal((3, 3)), "float32"), "b": jnp.zeros(3)}
 NETWORK = Cost(sequential(Dense(4), tanh, Dropout(0.3), Dense(3)), losses.softmax_cross_entropy)

@@ -30,14 +30,14 @@ from fnnet import (
     read_record,
     sequential,
 )
-from fnnet.data import augment, from_arrays, from_batches
+from fnnet.data import from_arrays, from_batches
 from fnnet.inspect import gradient_norms
 from fnnet.optimizers import adam, sgd
 from tests.cases import random_params
 from tests.compare import assert_close, assert_identical
-from tests.training.problems import COST, DATA, LABELS, NETWORK, PARAMS, X, key
+from tests.training.problems import COST, DATA, HOST, LABELS, NETWORK, PARAMS, X, key
+from tests.training.saving import steps_in
 
-HOST = (np.asarray(X), np.asarray(LABELS))
 EACH = 3 * 4 + 4  # bytes of an example
 # Batch size and batches per chunk: a last batch of 3 of 7, alone in its chunk or not, and a chunk that is not full.
 DIVISIONS = pytest.mark.parametrize(("batch_size", "per_chunk"), [(7, 1), (7, 64), (4, 2)])
@@ -131,9 +131,9 @@ def test_an_epoch_of_unknown_length_is_saved_with_its_record(tmp_path: Path, cal
 
     checkpoint = Checkpoint(tmp_path / "run", updates=2, keep=9)
     run(1, checkpoint=checkpoint)
-    assert sorted(int(path.name) for path in (tmp_path / "run").glob("[0-9]*")) == [2, 4, 5]
+    assert steps_in(tmp_path / "run") == [2, 4, 5]
     history = run(2, checkpoint=checkpoint).history
-    assert sorted(int(path.name) for path in (tmp_path / "run").glob("[0-9]*")) == [2, 4, 5, 7, 9, 10]
+    assert steps_in(tmp_path / "run") == [2, 4, 5, 7, 9, 10]
     assert history["step"] == [5, 10] == [line["step"] for line in read_record(tmp_path / "record")]
 
 
@@ -254,63 +254,6 @@ def test_a_history_has_single_numbers() -> None:
     chosen = {"c": metrics.confusion_matrix}
     with pytest.raises(ValueError, match=r"fit: the metric 'c' gives an array of shape \(3, 3\)"):
         fit(COST, sgd(0.1), PARAMS, DATA, key=key(), batch_size=5, validation=DATA, metrics=chosen)
-
-
-def doubled(key: jax.Array, batch: Any) -> Any:
-    x, y = batch
-    return x * jax.random.randint(key, (len(x), 1), 1, 3).astype(x.dtype), y
-
-
-def test_augmentation_is_a_function_of_key_and_step() -> None:
-    """The same from arrays and from a stream, anew in every step, and that of a loop written out."""
-    options = {"key": key(), "epochs": 2, "augment": doubled}
-    streamed = fit(COST, sgd(0.1), PARAMS, from_arrays(*HOST, 5, shuffle=False), **options).state
-    arrays = fit(COST, sgd(0.1), PARAMS, DATA, batch_size=5, shuffle=False, **options).state
-    params, base = PARAMS, key()
-    for step in range(4):
-        rows = slice(5 * (step % 2), 5 * (step % 2) + 5)
-        batch = doubled(jax.random.fold_in(jax.random.fold_in(base, 2), step), (X[rows], LABELS[rows]))
-        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(COST)(params, batch))
-    assert_close(arrays.params, params, 1e-5)
-    assert_close(streamed.params, params, 1e-5)
-
-
-def test_what_is_not_finite_is_found_with_its_changes() -> None:
-    """The batch that is kept is the one that the network saw: changed at random, in the second step."""
-
-    cost = Cost(Dense(1), losses.squared_error)
-    y = np.ones((10, 1), np.float32)
-    params = {"w": jnp.ones((3, 1)), "b": jnp.zeros(1)}
-    for data, options in (
-        (from_arrays(HOST[0], y, 4, shuffle=False), {}),
-        ((X, y), {"batch_size": 4, "shuffle": False}),
-    ):
-        with pytest.warns(RuntimeWarning, match="the cost of epoch 1 is"):
-            result = fit(cost, sgd(1e20), params, data, key=key(), augment=noisy, **options)
-        found = result.non_finite
-        assert found is not None
-        expected = noisy(jax.random.fold_in(jax.random.fold_in(key(), 2), found.step), (X[4 * found.step :][:4], y))[0]
-        np.testing.assert_allclose(found.batch[0], expected, rtol=1e-6)
-
-
-def noisy(key: jax.Array, batch: Any) -> Any:
-    return batch[0] + jax.random.normal(key, batch[0].shape), batch[1]
-
-
-def test_augmentation_may_change_shape_and_dtype() -> None:
-    """Bytes travel, numbers arrive: what is checked is what the model will see."""
-    images = np.random.default_rng(0).integers(0, 256, (10, 4, 5, 1), np.uint8)
-
-    def change(key: jax.Array, batch: Any) -> Any:
-        x = augment.random_crop(key, batch[0], height=1, width=3)
-        return x.astype("float32").reshape(-1, 3) / 255, batch[1]
-
-    stream = from_arrays(images, HOST[1], 4)
-    for data, options in ((stream, {}), ((images, HOST[1]), {"batch_size": 4})):
-        result = fit(COST, sgd(0.1), PARAMS, data, key=key(), epochs=1, augment=change, **options)
-        assert np.isfinite(result.history["cost"]).all()
-    with pytest.raises((TypeError, ValueError), match="fit: the first batch of the stream"):
-        fit(COST, sgd(0.1), PARAMS, stream, key=key(), epochs=1)
 
 
 def test_jax_arrays_and_old_keys() -> None:
