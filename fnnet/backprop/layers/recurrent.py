@@ -39,13 +39,16 @@ def scan_forward(
     z = x @ params["w_x"]  # b is added in each step: XLA would have both this and the sum in memory
 
     def step(state: Any, t: Array) -> Any:
-        before, last, gates, kept, states, ys = state
-        after, here, more = rule.forward(cell, params, before, at(gates, t) + params["b"])
+        before, last, gates, kept, states, ys, z = state
+        after, here, more = rule.forward(cell, params, before, z + params["b"])
         exists = None if mask is None else mask[:, t]
         after, shown, last = masked_step(exists, before, after, rule.output(after), last)
         states = put(states, t, rule.output(before)) if separate else states
         ys = put(ys, t, shown) if sequences else ys
-        return (after, last, put(gates, t, here), put(kept, t, more), states, ys), None
+        gates = put(gates, t, here)
+        # z of the next step is read only now: XLA would copy an array to write where others still read.
+        z = at(gates, jnp.clip(t - 1 if layer.reverse else t + 1, 0, x.shape[1] - 1))
+        return (after, last, gates, put(kept, t, more), states, ys, z), None
 
     separate = not states_are_outputs(layer, mask)
     start = rule.output(carry)
@@ -55,9 +58,10 @@ def scan_forward(
     states, ys = (
         jnp.zeros((*x.shape[:2], cell.features), x.dtype) if needed else None for needed in (separate, sequences)
     )
-    state = varying_with((carry, nothing, z, stacks, states, ys), params, mask)
+    first = at(z, x.shape[1] - 1 if layer.reverse else 0)
+    state = varying_with((carry, nothing, z, stacks, states, ys, first), params, mask)
     state, _ = jax.lax.scan(step, state, jnp.arange(x.shape[1]), reverse=layer.reverse)
-    carry, last, gates, kept, states, ys = state
+    carry, last, gates, kept, states, ys, _ = state
     return ys if sequences else last, carry, Residuals(x, mask, gates, kept, states if separate else ys, start)
 
 
@@ -89,7 +93,7 @@ def scan_backward(
         dbefore = dbefore if exists is None else jax.tree.map(partial(jnp.where, exists[:, None]), dbefore, dafter)
         deltas = put(deltas, t, shown(exists, delta))
         left = put(left, t, jax.tree.map(partial(shown, exists), more))
-        # Those of the next step are read only now: XLA would copy an array to write where others still read.
+        # As forward: read only when the others are written.
         following = jnp.clip(t + 1 if layer.reverse else t - 1, 0, x.shape[1] - 1)
         return (dbefore, waiting, deltas, left, at(deltas, following), at(left, following)), None
 
