@@ -192,14 +192,17 @@ def gate_params(cell: Any, gates: int, key: Array, x: Shaped) -> Params:
 
 def projected(cell: Any, params: Params, x: Array) -> Array:
     """``x w_x + b``, for inputs of one step or of all."""
-    w = params["w_x"]
+    check_inputs(cell, x, params["w_x"])
+    return x @ params["w_x"] + params["b"]
+
+
+def check_inputs(cell: Any, x: Array, w: Array) -> None:
     checks.require(
         x.ndim > 0 and x.shape[-1] == w.shape[0],
         f"{cell!r}: x has shape {x.shape} but w_x has shape {w.shape}; expected {w.shape[0]} features on the last axis "
         f"of x: reshape x, or init the parameters with inputs of this shape",
     )
     checks.same_dtype(repr(cell), "x", x, "w_x", w)
-    return x @ w + params["b"]
 
 
 def checked_step(cell: Any, params: Params, carry: Carry, x: Any) -> tuple[Carry, Array]:

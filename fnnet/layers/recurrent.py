@@ -77,10 +77,13 @@ class Recurrent:
 
 
 def by_time(x: Array, mask: Array | None) -> tuple[Array, Array | None]:
-    """``x (T, N, D)`` and ``mask (T, N)``; 0 for inputs of steps that do not exist: NaN times 0 would stay NaN."""
-    if mask is None:
-        return jnp.swapaxes(x, 0, 1), None
-    return jnp.swapaxes(jnp.where(mask[..., None], x, 0), 0, 1), jnp.swapaxes(mask, 0, 1)
+    """``x (T, N, D)`` and ``mask (T, N)``."""
+    return jnp.swapaxes(where_steps_exist(x, mask), 0, 1), None if mask is None else jnp.swapaxes(mask, 0, 1)
+
+
+def where_steps_exist(x: Array, mask: Array | None) -> Array:
+    """0 for inputs of steps that do not exist: NaN times 0 would stay NaN."""
+    return x if mask is None else jnp.where(mask[..., None], x, 0)
 
 
 def masked_step(exists: Array | None, before: Carry, after: Carry, y: Array, last: Array) -> tuple[Carry, Array, Array]:

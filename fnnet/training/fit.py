@@ -102,7 +102,11 @@ def fit(
     the epoch in memory: ``find_non_finite=False`` does without.
 
     ``mesh`` spreads the run over devices, also of several processes: batches over its axis ``data``, parameters and
-    the optimizer's state over its axis ``model`` if it has one (``fnnet.training.mesh.OnMesh`` tells how).
+    the optimizer's state over its axis ``model`` if it has one (``fnnet.training.mesh.OnMesh`` tells how). Of several
+    processes each gives its part of the arrays; or a stream of its part of every batch, so that a whole batch is as
+    many times the stream's ``batch_size`` as there are processes, their parts in the order of the processes. A smaller
+    last batch is filled up in each part (``last="pad"``) or left out by all. Streams of other lengths, batch sizes,
+    shapes or dtypes are refused, and when one of them ends or breaks down before the others, all processes stop.
     """
     checks.positive_integer("fit", "epochs", epochs)
     if isinstance(checkpoint, (str, Path)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from fnnet import checks
@@ -12,12 +13,12 @@ from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer
 from fnnet.training.data import checked_data
 from fnnet.training.metrics import Metric
-from fnnet.training.placing import DefaultDevice, Placing
+from fnnet.training.placing import Placing
 from fnnet.training.progress import Record
 from fnnet.training.source import Arrays, Source
 from fnnet.training.state import TrainState
 from fnnet.training.streamed import Streamed
-from fnnet.training.streamed_evaluation import evaluate_stream
+from fnnet.training.streamed_evaluation import streamed_evaluation
 from fnnet.training.validation import ArraysValidation, Validation, record_of
 from fnnet.types import Batch, Loss, Params
 
@@ -44,11 +45,10 @@ def source_of(
             "fit: batch_size, shuffle and drop_last are a stream's own; give them to fnnet.data.from_arrays or "
             "from_batches (batch_size, shuffle, last) and leave them out here",
         )
-        checks.require(
-            isinstance(placing, DefaultDevice),
-            "fit: mesh needs the data as arrays (x, y), a part of them in each process; a stream feeds a single device",
-        )
-        return Streamed(cost, optimizer, data, augment=augment, value_and_grad=value_and_grad, **options)
+        source = Streamed(cost, optimizer, data, placing, augment=augment, value_and_grad=value_and_grad, **options)
+        if placing.processes > 1:  # before anything in which processes wait for one another, such as a checkpoint
+            source.look(state)
+        return source
     batch_size = BATCH_SIZE if batching["batch_size"] is None else batching["batch_size"]
     checks.positive_integer("fit", "batch_size", batch_size)
     placing.check_batch_size(batch_size)
@@ -68,9 +68,9 @@ def validation_of(
     parameters: Callable[[TrainState], Params] | None,
 ) -> Validation:
     if isinstance(data, Stream):
-        first: Any = data.first_batch(state.order_key())
-        checked_data("fit: the first batch of validation", cost, state.params, first)
-        return StreamValidation(cost, metrics, data, parameters)
+        check = partial(checked_data, "fit: the first batch of validation", cost, state.params)
+        placing.first_batch("fit: validation", data, state.order_key(), check)
+        return StreamValidation(cost, metrics, data, placing, parameters)
     with placing.checking():
         checked = checked_data("fit: validation", cost, state.params, data)
     return ArraysValidation(cost, metrics, placing.batch(checked, "fit: validation"), parameters)
@@ -84,9 +84,10 @@ class StreamValidation:
         cost: Cost,
         metrics: Mapping[str, Loss | Metric] | None,
         stream: Stream,
+        placing: Placing,
         parameters: Callable[[TrainState], Params] | None,
     ) -> None:
-        self.evaluation = evaluate_stream(cost, metrics)
+        self.evaluation = streamed_evaluation("fit: validation", cost, metrics, placing)
         self.stream, self.parameters = stream, parameters or (lambda state: state.params)
 
     def compile(self, state: TrainState) -> float:

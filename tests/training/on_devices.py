@@ -15,8 +15,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import fnnet
 from fnnet import Checkpoint, Cost, Dense, losses, optimizers, relu, sequential
+from fnnet.data import Stream, from_arrays, from_batches
 from fnnet.paths import named_leaves
 from fnnet.training.mesh import OnMesh
+from tests.training.streams_on_devices import changed, find_non_finite, fit_uneven, tell_refusals
 
 MESHES: dict[str, Callable[[], Any]] = {
     "one": lambda: None,
@@ -34,20 +36,37 @@ def data(dtype: str) -> tuple[np.ndarray, np.ndarray]:
     return x, (x[:, 0] > 0).astype(np.int32) + (x[:, 1] > 0.5)
 
 
-def train(mesh: Any, dtype: str, **options: Any) -> fnnet.FitResult:
+def part_of_stream(x: np.ndarray, y: np.ndarray) -> Stream:
+    """This process's part of every batch: in the order of arrays on one device, four batches in a chunk."""
+    own = BATCH // jax.process_count()
+
+    def batches(key: jax.Array) -> Any:
+        order = np.asarray(jax.random.permutation(key, N)).reshape(-1, jax.process_count(), own)
+        for rows in order[:, jax.process_index()]:
+            yield x[rows], y[rows]
+
+    each = x[0].nbytes + y[0].nbytes
+    return from_batches(batches, own, examples=N // jax.process_count(), chunk_bytes=4 * BATCH * each)
+
+
+def train(mesh: Any, dtype: str, *, stream: bool = False, **options: Any) -> fnnet.FitResult:
     x, y = data(dtype)
     rows = slice(None)
     if mesh is not None:
         part = N // jax.process_count()
         rows = slice(jax.process_index() * part, (jax.process_index() + 1) * part)
     params = MODEL.init(jax.random.key(0), jnp.asarray(x[:BATCH]))
+    given: Any = (x[rows], y[rows]), (x[rows], y[rows])
+    if stream:
+        given = part_of_stream(x, y), from_arrays(x[rows], y[rows], N // jax.process_count(), shuffle=False)
+        options["batch_size"] = None
     return fnnet.fit(
         COST,
         optimizers.adam(0.01),
         params,
-        (x[rows], y[rows]),
-        **{"key": jax.random.key(1), "epochs": EPOCHS, "batch_size": BATCH, "mesh": mesh} | options,
-        validation=(x[rows], y[rows]),
+        given[0],
+        **{"key": jax.random.key(1), "epochs": EPOCHS, "batch_size": BATCH, "mesh": mesh, "augment": changed} | options,
+        validation=given[1],
         metrics={"accuracy": fnnet.accuracy},
     )
 
@@ -106,7 +125,8 @@ def main() -> None:
     jax.config.update("jax_enable_x64", options.names[0] in ("endless", "saving", "resumed"))
     if options.processes:
         address = f"localhost:{options.port}"
-        jax.distributed.initialize(address, options.processes, options.process, heartbeat_timeout_seconds=10)
+        seconds = 10 if options.names[0] in ("endless", "saving") else 100  # those are killed, and waited for
+        jax.distributed.initialize(address, options.processes, options.process, heartbeat_timeout_seconds=seconds)
     saved = options.folder / "saved"
     if options.names == ["endless"]:
         train(MESHES["data"](), "float64", epochs=10**9, callback=tell)
@@ -122,13 +142,20 @@ def main() -> None:
         )
         return
     for name in options.names:
-        mesh, dtype = name.split("-")
+        mesh, dtype, *kind = name.split("-")
         if mesh == "sweep":
             sweep(options.folder)
             continue
+        if kind == ["refusals"]:
+            tell_refusals(options.folder, MESHES[mesh]())
+            find_non_finite(options.folder, MESHES[mesh]())
+            continue
         with jax.enable_x64(dtype == "float64"):
-            result = train(MESHES[mesh](), dtype)
-            check_places(mesh, result.state)
+            if kind == ["uneven"]:
+                result = fit_uneven(options.folder, MESHES[mesh]())
+            else:
+                result = train(MESHES[mesh](), dtype, stream=kind == ["stream"])
+                check_places(mesh, result.state)
             write(options.folder / f"{name}.npz", result)
 
 

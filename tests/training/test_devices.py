@@ -1,5 +1,7 @@
 """One run on one device, on eight, and on those of two processes: the same numbers."""
 
+import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,14 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fnnet import Checkpoint, evaluate_stream
+from fnnet.data import from_arrays, from_batches
 from fnnet.optimizers import sgd
+from fnnet.paths import named_leaves
 from fnnet.training.data import checked_data
 from fnnet.training.fit import fit
 from fnnet.training.mesh import OnMesh
 from tests.haste import environment
+from tests.training import streams_on_devices
 from tests.training.problems import COST, DATA, PARAMS, key
 
 pytestmark = pytest.mark.xdist_group("devices")  # one worker, so that what eight devices made is made once
@@ -59,22 +66,42 @@ def ended() -> Iterator[list[Any]]:
 
 
 RUNS = ("data-float32", "data-float64", "model-float32", "model-float64")
+STREAMS = ("data-float64-stream", "model-float32-stream", "data-float64-uneven", "model-float64-uneven")
+IN_TWO = ("data-float64", "model-float64", "model-float64-stream", "data-float64-uneven")
 
 
 @pytest.fixture(scope="module")
 def eight_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what eight devices made: one of them, all together, and in four pairs."""
     folder = tmp_path_factory.mktemp("devices")
-    process = start(folder, 8, "one-float32", "one-float64", *RUNS, "sweep-float32")
+    ones = "one-float32", "one-float64", "one-float64-uneven"
+    process = start(folder, 8, *ones, *RUNS, *STREAMS, "sweep-float32")
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     return folder
 
 
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder with what two processes of two devices made, each of which gives its half of the data."""
+    folder = tmp_path_factory.mktemp("processes")
+    processes = start_two(folder, *IN_TWO, "data-float32-refusals")
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=240)
+            assert process.returncode == 0, errors
+        yield folder
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
 def assert_as_on_one(folder: Path, run: str, one: Path) -> None:
-    dtype = run.split("-")[1]
+    """As one device that has all the data in memory."""
+    dtype, uneven = run.split("-")[1], "-uneven" * run.endswith("uneven")
     tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]
-    found, expected = np.load(folder / f"{run}.npz"), np.load(one / f"one-{dtype}.npz")
+    found, expected = np.load(folder / f"{run}.npz"), np.load(one / f"one-{dtype}{uneven}.npz")
     assert set(found) == set(expected)
     for name, value in expected.items():
         error = np.abs(found[name] - value).max() / np.abs(value).max()
@@ -82,9 +109,12 @@ def assert_as_on_one(folder: Path, run: str, one: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("run", [*RUNS, *STREAMS])
 def test_eight_devices(eight_devices: Path, run: str) -> None:
-    """105 updates with dropout, batch normalization and Adam; data 8, and data 4 × model 2."""
+    """105 updates with dropout, random changes, batch normalization and Adam; data 8, and data 4 × model 2.
+
+    Or few updates from an uneven stream, whose last batch is filled up.
+    """
     assert_as_on_one(eight_devices, run, eight_devices)
 
 
@@ -99,15 +129,75 @@ def test_a_sweep_over_eight_devices(eight_devices: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_of_two_devices(eight_devices: Path, tmp_path: Path, ended: list[Any]) -> None:
-    """Each gives its half of the data."""
-    runs = ("data-float64", "model-float64")
-    ended += start_two(tmp_path, *runs)
-    for process in ended:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
-    for run in runs:
-        assert_as_on_one(tmp_path, run, eight_devices)
+@pytest.mark.parametrize("run", IN_TWO)
+def test_two_processes_of_two_devices(eight_devices: Path, two_processes: Path, run: str) -> None:
+    """Each gives its half of the data, of a smaller last batch four examples and two."""
+    assert_as_on_one(two_processes, run, eight_devices)
+
+
+LIKE = "fit: the streams of the processes have as "
+SAID_BY_BOTH = {
+    "examples": LIKE + "examples 16, 24, in their order; expected the same in each: give all as many",
+    "batch size": LIKE + "batch_size 8, 16, in their order; expected the same in each",
+    "last": LIKE + "last pad, drop",
+    "dtype": LIKE + "y of an example int32 (), int8 ()",
+    "shape": LIKE + "y of an example int32 (), float32 (3,)",
+    "devices": "fit: the stream's batch_size is 3 in each of 2 processes, 6 in all, which 4 devices cannot share "
+    "evenly; expected a multiple of 2, such as 4",
+    "end": "fit: the streams of the processes gave 2 or more, 2 batches, in their order; expected as many in each",
+    "too few": "fit: the stream gave 2 batches in this epoch; expected 3",
+    "too many": "fit: the stream gave 4 batches in this epoch; expected 3",
+    "validation": "fit: validation: the streams of the processes have as batch_size 8, 16",
+    "end of validation": "fit: validation: the streams of the processes gave 2, 2 or more batches",
+}
+SAID_BY_EACH = {
+    "label": ("fit: the stream of process 1 cannot be used: ValueError: fit: the first batch", "label 9 (first at"),
+    "filled up": ("fit: the stream of process 1 cannot be used: ValueError", "would enter the moments of BatchNorm"),
+    "none": ("fit: the stream of process 1 cannot be used: ValueError: data.Stream: there is no batch", "there is no"),
+    "fault": ("fit: process 1 could not make the next batch of its stream", "batch 2 could not be made: OSError"),
+}
+
+
+@pytest.mark.slow
+def test_both_processes_stop_where_their_streams_do_not_fit(two_processes: Path) -> None:
+    """Before they are used, or when one ends or breaks down before the other: neither waits for ever."""
+    said = [json.loads((two_processes / f"said-{i}.json").read_text()) for i in range(2)]
+    expected = {name: (both, both) for name, both in SAID_BY_BOTH.items()} | SAID_BY_EACH
+    assert [set(each) for each in said] == [set(expected)] * 2
+    for name, words in expected.items():
+        for each, part in zip(said, words, strict=True):
+            assert part in each[name], name
+
+
+@pytest.mark.slow
+def test_what_is_not_finite_in_a_stream_of_two_processes(two_processes: Path) -> None:
+    """In the batch that both have filled up; the first example of each has the changes of its place in that."""
+    found = np.load(two_processes / "non-finite.npz")
+    assert "comes after 3 updates, forward, in the loss" in str(found["said"])
+    np.testing.assert_array_equal(found["y"], np.full((6, 1), 1e30, "float32"))
+    filled = np.zeros((16, 3), "float32")
+    filled[[0, 1, 2, 3, 8, 9]] = streams_on_devices.X[48:]
+    step_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), 2), 3)
+    x, _ = streams_on_devices.changed(step_key, (jnp.asarray(filled), None))
+    np.testing.assert_allclose(found["x"], x[np.array([0, 1, 2, 3, 8, 9])], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_stream_of_two_processes_goes_on_in_one(two_processes: Path, eight_devices: Path, tmp_path: Path) -> None:
+    """One of the two broke down in the middle of the second epoch; what they had saved goes on on one device."""
+    pytest.importorskip("orbax.checkpoint")
+    said = [(two_processes / f"broken-{i}").read_text() for i in range(2)]
+    assert "process 1 could not make the next batch" in said[0]
+    assert "batch 3 could not be made: OSError: the disk is gone" in said[1]
+    saved = shutil.copytree(two_processes / "run", tmp_path / "run")
+    assert max(int(path.name) for path in saved.glob("[0-9]*")) in range(5, 8)
+    with jax.enable_x64(True):
+        checkpoint = Checkpoint(saved, updates=1)
+        state, history = streams_on_devices.fit_classes(streams_on_devices.uneven(), epochs=2, checkpoint=checkpoint)
+    expected = np.load(eight_devices / "one-float64-uneven.npz")
+    assert history["step"] == [4, 8]
+    for name, value in [*named_leaves(state.params), ("cost", history["cost"])]:
+        np.testing.assert_allclose(value, expected[name], rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.slow
@@ -170,6 +260,38 @@ def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
         ValueError, match=r"batch_size is 12, but the axis 'data' of the mesh has 8 devices; .* such as 16"
     ):
         abstract(data=8).check_batch_size(12)
+
+
+def test_a_stream_that_the_devices_cannot_share_is_refused() -> None:
+    mesh = abstract(data=4, model=2)
+    mesh.check_stream("fit", 12, 1)
+    mesh.check_stream("fit", 4, 2)
+    with pytest.raises(ValueError, match=r"fit: the stream's batch_size is 6, which 4 devices cannot .* such as 8"):
+        mesh.check_stream("fit", 6, 1)
+    with pytest.raises(ValueError, match=r"is 6 in each of 2 processes, 12 in all, which 8 devices .* such as 8"):
+        mesh.check_stream("fit", 6, 2)
+    with pytest.raises(TypeError, match=r"evaluate_stream: mesh is 8; expected a jax.sharding.Mesh"):
+        evaluate_stream(COST, mesh=8)  # type: ignore[arg-type]
+
+
+def test_a_stream_that_breaks_down_on_a_mesh_of_one_process() -> None:
+    x, y = (np.asarray(part) for part in DATA)
+
+    def batches() -> Iterator[Any]:
+        yield x[:5], y[:5]
+        yield x[5:], y[5:].astype("float32")
+
+    mesh = mesh_of("data")
+    with pytest.raises(ValueError, match=r"data.Stream: batch 1 has y of shape"):
+        fit(COST, sgd(0.1), PARAMS, from_batches(batches, 5, chunk_bytes=1), key=key(), epochs=1, mesh=mesh)
+
+
+def test_evaluation_of_a_stream_on_a_mesh() -> None:
+    """Parameters of NumPy, and a last batch that is filled up."""
+    stream = from_arrays(*(np.asarray(part) for part in DATA), 4)
+    params = jax.tree.map(np.asarray, PARAMS)
+    found = evaluate_stream(COST, mesh=mesh_of("data", "model"))(params, stream)
+    np.testing.assert_allclose(found["cost"], evaluate_stream(COST)(PARAMS, stream)["cost"], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,97 +1,132 @@
-"""Backpropagation through time: the layers that run a cell over a sequence, with a carry and a mask."""
+"""Backpropagation through time: the layers that run a cell over a sequence, with a carry and a mask.
+
+Arrays of all steps are ``(N, T, ·)``, as inputs and outputs are: a loop reads and writes its steps in place.
+"""
 
 from __future__ import annotations
 
 from functools import partial
-from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fnnet.backprop.cells import Arrays, cell_rule, outer_sum
-from fnnet.cells import Carry
-from fnnet.layers.recurrent import Bidirectional, Recurrent, by_time, masked_step
+from fnnet.cells import Carry, check_inputs
+from fnnet.layers.recurrent import Bidirectional, Recurrent, masked_step, where_steps_exist
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params
 
 
+class Residuals(NamedTuple):
+    """Of the forward pass. ``states`` are the outputs themselves where these are the states, else those before."""
+
+    x: Array  # (N, T, D)
+    mask: Array | None  # (N, T)
+    gates: Array  # (N, T, G H)
+    kept: Arrays
+    states: Array  # (N, T, H)
+    start: Array  # (N, H), the state before the first step
+
+
 def scan_forward(
     layer: Recurrent, params: Params, x: Array, carry: Carry, mask: Array | None
-) -> tuple[Array, Carry, Any]:
-    """``(y, carry, residuals)``. The arrays of ``z`` go through the loop, which leaves gates in their place."""
-    rule = cell_rule(layer.cell)
-    x_by_time, exists = by_time(x, mask)
+) -> tuple[Array, Carry, Residuals]:
+    """``(y, carry, residuals)``. The array of ``z`` goes through the loop, which leaves the gates in its place."""
+    cell, rule, sequences = layer.cell, cell_rule(layer.cell), layer.return_sequences
+    check_inputs(cell, x, params["w_x"])
+    x = where_steps_exist(x, mask)
+    z = x @ params["w_x"]  # b is added in each step: XLA would have both this and the sum in memory
 
-    def step(state: Any, inputs: tuple[Array, Array | None]) -> Any:
-        before, last, gates = state
-        t, exists = inputs
-        after, y, here, kept = rule.forward(layer.cell, params, before, at(gates, t))
-        after, shown, last = masked_step(exists, before, after, y, last)
-        return (after, last, put(gates, t, here)), (shown if layer.return_sequences else None, kept)
+    def step(state: Any, t: Array) -> Any:
+        before, last, gates, kept, states, ys = state
+        after, here, more = rule.forward(cell, params, before, at(gates, t) + params["b"])
+        exists = None if mask is None else mask[:, t]
+        after, shown, last = masked_step(exists, before, after, rule.output(after), last)
+        states = put(states, t, rule.output(before)) if separate else states
+        ys = put(ys, t, shown) if sequences else ys
+        return (after, last, put(gates, t, here), put(kept, t, more), states, ys), None
 
-    nothing = jnp.zeros((x.shape[0], layer.cell.features), x.dtype)
-    columns = columns_of(rule.widths(layer.cell))
-    z = tuple(
-        layer.cell.project({"w_x": params["w_x"][:, here], "b": params["b"][here]}, x_by_time) for here in columns
+    separate = not states_are_outputs(layer, mask)
+    start = rule.output(carry)
+    nothing = jnp.zeros((len(x), cell.features), x.dtype)
+    kept = jax.eval_shape(lambda: rule.forward(cell, params, carry, at(z, 0))[2])
+    stacks = tuple(jnp.zeros((len(x), x.shape[1], a.shape[-1]), a.dtype) for a in kept)
+    states, ys = (
+        jnp.zeros((*x.shape[:2], cell.features), x.dtype) if needed else None for needed in (separate, sequences)
     )
-    start = varying_with((carry, nothing, z), params, exists)
-    inputs = (jnp.arange(x.shape[1]), exists)
-    (carry, last, gates), (ys, kept) = jax.lax.scan(step, start, inputs, reverse=layer.reverse)
-    y = jnp.swapaxes(ys, 0, 1) if layer.return_sequences else last
-    return y, carry, (x_by_time, exists, gates, kept)
+    state = varying_with((carry, nothing, z, stacks, states, ys), params, mask)
+    state, _ = jax.lax.scan(step, state, jnp.arange(x.shape[1]), reverse=layer.reverse)
+    carry, last, gates, kept, states, ys = state
+    return ys if sequences else last, carry, Residuals(x, mask, gates, kept, states if separate else ys, start)
+
+
+def states_are_outputs(layer: Recurrent, mask: Array | None) -> bool:
+    return layer.return_sequences and mask is None
 
 
 def scan_backward(
-    layer: Recurrent, params: Params, residuals: Any, dy: Array, dcarry: Carry
+    layer: Recurrent, params: Params, residuals: Residuals, dy: Array, dcarry: Carry
 ) -> tuple[Params, Array, Carry]:
     """carry_t, y_t = step(carry_{t−1}, z_t) with z_t = x_t w_x + b, for t = 1 ... T  ⇒  from the last step to the first
 
     dcarry_{t−1}, δ_t = stepᵀ(dcarry_t, dy_t);  then, for all steps at once,  dw_x = Σ_t x_tᵀ δ_t,  db = Σ_t δ_t,
     dx_t = δ_t w_xᵀ, and the recurrent weights likewise. A step that does not exist passes dcarry on and has δ = 0.
     """
-    x, exists, gates, kept = residuals
-    rule, sequences, final = cell_rule(layer.cell), layer.return_sequences, len(x) - 1
+    x, mask, gates, kept, _, _ = residuals
+    rule, sequences = cell_rule(layer.cell), layer.return_sequences
     transposed = jax.tree.map(jnp.transpose, params)
+    before = partial(state_before, layer, residuals)
 
-    def step(state: Any, inputs: Any) -> Any:
-        dafter, waiting, deltas, here = state
-        t, dy, exists, kept = inputs
-        dy, waiting = (dy, waiting) if sequences else exchanged(exists, waiting)
-        dbefore, delta, more = rule.backward(layer.cell, transposed, here, kept, dafter, shown(exists, dy))
+    def step(state: Any, t: Array) -> Any:
+        dafter, waiting, deltas, left, gates, kept = state
+        exists = None if mask is None else mask[:, t]
+        # Without return_sequences y is the output of the last step that exists: its gradient waits for that step.
+        dy_here, waiting = (at(dy, t), None) if sequences else exchanged(exists, waiting)
+        dbefore, delta, more = rule.backward(
+            layer.cell, transposed, before(t), gates, kept, dafter, shown(exists, dy_here)
+        )
         dbefore = dbefore if exists is None else jax.tree.map(partial(jnp.where, exists[:, None]), dbefore, dafter)
-        deltas = put(deltas, t, tuple(shown(exists, part) for part in delta))
-        # The gates of the next step are read only now: XLA would copy the array to write where others still read.
-        following = at(deltas, jnp.clip(t + 1 if layer.reverse else t - 1, 0, final))
-        return (dbefore, waiting, deltas, following), jax.tree.map(partial(shown, exists), more)
+        deltas = put(deltas, t, shown(exists, delta))
+        left = put(left, t, jax.tree.map(partial(shown, exists), more))
+        # Those of the next step are read only now: XLA would copy an array to write where others still read.
+        following = jnp.clip(t + 1 if layer.reverse else t - 1, 0, x.shape[1] - 1)
+        return (dbefore, waiting, deltas, left, at(deltas, following), at(left, following)), None
 
-    # Without return_sequences y is the output of the last step that exists: its gradient waits for that step.
-    waiting, dys = (None, jnp.swapaxes(dy, 0, 1)) if sequences else (dy, None)
-    inputs = (jnp.arange(len(x)), dys, exists, kept)
-    start = varying_with((dcarry, waiting, gates, at(gates, 0 if layer.reverse else final)), params, inputs)
-    (dcarry, _, delta, _), more = jax.lax.scan(step, start, inputs, reverse=not layer.reverse)
-    dparams = rule.weights(layer.cell, kept, delta, more)
-    dparams |= {
-        "w_x": jnp.concatenate([outer_sum(x, part) for part in delta], -1),
-        "b": jnp.concatenate([part.sum((0, 1)) for part in delta]),
-    }
-    columns = columns_of(rule.widths(layer.cell))
-    first, *others = (part @ transposed["w_x"][here] for part, here in zip(delta, columns, strict=True))
-    return dparams, jnp.swapaxes(sum(others, first), 0, 1), dcarry
+    last = 0 if layer.reverse else x.shape[1] - 1
+    state = (dcarry, None if sequences else dy, gates, kept, at(gates, last), at(kept, last))
+    state = varying_with(state, params, residuals, dy)
+    state, _ = jax.lax.scan(step, state, jnp.arange(x.shape[1]), reverse=not layer.reverse)
+    dcarry, _, delta, left, _, _ = state
+    dparams = rule.weights(layer.cell, states_before(layer, residuals), delta, left)
+    dparams |= {"w_x": outer_sum(x, delta), "b": delta.sum((0, 1))}
+    return dparams, delta @ transposed["w_x"], dcarry
 
 
-def columns_of(widths: tuple[int, ...]) -> list[slice]:
-    """Where arrays of these widths stand side by side."""
-    ends = list(accumulate(widths))
-    return [slice(end - width, end) for width, end in zip(widths, ends, strict=True)]
+def state_before(layer: Recurrent, residuals: Residuals, t: Array) -> Array:
+    """The state before step ``t``, ``(N, H)``."""
+    states, final = residuals.states, residuals.states.shape[1] - 1
+    if not states_are_outputs(layer, residuals.mask):
+        return at(states, t)
+    first, previous = (final, t + 1) if layer.reverse else (0, t - 1)
+    return jnp.where(t == first, residuals.start, at(states, jnp.clip(previous, 0, final)))
 
 
-def at(steps: Arrays, t: Array | int) -> Arrays:
-    return tuple(jax.lax.dynamic_index_in_dim(a, t, 0, keepdims=False) for a in steps)
+def states_before(layer: Recurrent, residuals: Residuals) -> Array:
+    """The states before all steps, ``(N, T, H)``."""
+    states, start = residuals.states, residuals.start[:, None]
+    if not states_are_outputs(layer, residuals.mask):
+        return states
+    return jnp.concatenate([states[:, 1:], start] if layer.reverse else [start, states[:, :-1]], 1)
 
 
-def put(steps: Arrays, t: Array, step: Arrays) -> Arrays:
-    return tuple(jax.lax.dynamic_update_index_in_dim(a, part, t, 0) for a, part in zip(steps, step, strict=True))
+def at(steps: Any, t: Array | int) -> Any:
+    """Step ``t`` of arrays of all steps: ``(N, T, ·) -> (N, ·)``."""
+    return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, t, 1, keepdims=False), steps)
+
+
+def put(steps: Any, t: Array, step: Any) -> Any:
+    return jax.tree.map(lambda a, part: jax.lax.dynamic_update_index_in_dim(a, part, t, 1), steps, step)
 
 
 def shown(exists: Array | None, step: Array) -> Array:
@@ -109,9 +144,11 @@ def exchanged(exists: Array | None, waiting: Array) -> tuple[Array, Array]:
 def bidirectional_forward(
     layer: Bidirectional, params: Params, x: Array, carry: dict[str, Carry], mask: Array | None
 ) -> tuple[Array, dict[str, Carry], dict[str, Any]]:
-    found = {name: scan_forward(one, params[name], x, carry[name], mask) for name, one in layer.directions.items()}
-    ys, after, kept = ({name: each[i] for name, each in found.items()} for i in range(3))
-    return jnp.concatenate(list(ys.values()), -1), after, kept
+    ys, after, residuals = [], {}, {}
+    for name, one in layer.directions.items():
+        y, after[name], residuals[name] = scan_forward(one, params[name], x, carry[name], mask)
+        ys.append(y)
+    return jnp.concatenate(ys, -1), after, residuals
 
 
 def bidirectional_backward(

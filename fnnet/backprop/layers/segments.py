@@ -10,13 +10,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.backprop.layers.recurrent import scan_backward, scan_forward
 from fnnet.cells import Carry
-from fnnet.layers.segments import (
-    Checkpointed,
-    any_step,
-    forwards,
-    in_order,
-    scan_segments,
-)
+from fnnet.layers.segments import Checkpointed, any_step, forwards, in_order
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params
 
@@ -24,10 +18,31 @@ from fnnet.types import Array, Params
 def checkpointed_forward(
     layer: Checkpointed, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry, Any]:
-    """``(y, carry, residuals)``: the carries at the segments' starts and the inputs."""
+    """``(y, carry, residuals)``: the carries at the segments' starts and the inputs. y is filled in place."""
     inner, x, mask = forwards(layer.layer, x, mask)
-    y, after, starts = scan_segments(inner, params, x, carry, mask, layer.length(x))
+    segment, sequences = layer.length(x), inner.return_sequences
+    count, rest = divmod(x.shape[1], segment)
+
+    def run(state: tuple[Carry, Array], first: Any, steps: int) -> tuple[Carry, Array]:
+        before, y = state
+        x_here, exists = cut((x, mask), first, steps)
+        y_here, after, _ = scan_forward(inner, params, x_here, before, exists)
+        if sequences:
+            return after, jax.lax.dynamic_update_slice_in_dim(y, y_here, first, 1)
+        return after, jnp.where(any_step(exists), y_here, y)
+
+    nothing = jnp.zeros((len(x), *x.shape[1 : 1 + sequences], inner.cell.features), x.dtype)
+    state = varying_with((carry, nothing), params, x, mask)
+    if rest:
+        state = run(state, 0, rest)
+    firsts = rest + segment * jnp.arange(count)
+    (after, y), starts = jax.lax.scan(lambda state, first: (run(state, first, segment), state[0]), state, firsts)
     return in_order(layer.layer, y), after, (x, mask, carry, starts)
+
+
+def cut(arrays: Any, first: Any, steps: int) -> Any:
+    """The steps from ``first`` on."""
+    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, steps, 1), arrays)
 
 
 def checkpointed_backward(
@@ -41,9 +56,9 @@ def checkpointed_backward(
     arrays = x, mask, in_order(layer.layer, dy) if sequences else None
 
     def run(state: tuple[Carry, Any, Params, Array], start: Carry, first: Any, steps: int) -> Any:
-        """The steps from ``first`` on. They are cut out here, and dx is filled in place: no other copy of either."""
+        """The steps from ``first`` on. dx is filled in place."""
         dcarry, waiting, total, dx = state
-        x, exists, dy = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, steps, 1), arrays)
+        x, exists, dy = cut(arrays, first, steps)
         if not sequences:  # the gradient of the last output waits for the last segment with a step
             here = any_step(exists)
             dy, waiting = jnp.where(here, waiting, 0), jnp.where(here, 0, waiting)
