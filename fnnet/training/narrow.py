@@ -7,20 +7,22 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fnnet.cost import Cost
 from fnnet.layers import Dense
 from fnnet.types import Array, Params
 
 NARROW = 2**15  # numbers in a layer's inputs: as many as stay in a core's cache while they are transposed
+THIN = 4  # terms of a product that XLA adds in the loop that uses it, sooner than it calls a kernel for them
 
 
 def value_and_grad(cost: Cost) -> Callable[..., Any]:
-    """``jax.value_and_grad(cost)``, the same numbers but for rounding, for the products ``xᵀ δ`` of many networks.
+    """``jax.value_and_grad(cost)``, the same numbers but for rounding, for the small products of many networks.
 
     Under ``vmap`` autodiff makes of ``dw = xᵀ δ`` a batched product whose first factor is transposed, for which XLA on
     CPU has no kernel of its own and calls Eigen once for each network: 28 µs for 32 products 16 × 32 × 16, and 8 µs
-    where ``x`` is transposed beforehand.
+    where ``x`` is transposed beforehand. Products of few terms, such as those with two inputs, are in ``thin``.
     """
     return jax.value_and_grad(replace(cost, model=narrowed(cost.model)))
 
@@ -47,26 +49,52 @@ class Narrow(Dense):
         if x.ndim != 2 or x.size > NARROW:
             return super().apply(params, x)
         jax.eval_shape(super().apply, params, x)  # its checks
-        y = product(x, params["w"])
-        return y + params["b"] if self.use_bias else y
+        return affine(x, params["w"], params["b"] if self.use_bias else None)
 
 
 @jax.custom_vjp
-def product(x: Array, w: Array) -> Array:
-    return x @ w
+def affine(x: Array, w: Array, b: Array | None) -> Array:
+    y = thin(x, w)
+    return y if b is None else y + b
 
 
-def forward(x: Array, w: Array) -> tuple[Array, tuple[Array, Array]]:
-    return x @ w, (x, w)
+def forward(x: Array, w: Array, b: Array | None) -> tuple[Array, tuple[Array, Array, Array | None]]:
+    return affine(x, w, b), (x, w, b)
 
 
-def backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    """``y = x w  ⇒  dx = δ wᵀ,  dw = xᵀ δ``. The barrier keeps XLA from undoing the transposition."""
-    x, w = residuals
-    dw = jax.lax.platform_dependent(
-        x, dy, cpu=lambda x, dy: jax.lax.optimization_barrier(x.T) @ dy, default=lambda x, dy: x.T @ dy
-    )
-    return dy @ w.T, dw
+def backward(residuals: tuple[Array, Array, Array | None], dy: Array) -> tuple[Array, Array, Array | None]:
+    """``y = x w + b  ⇒  dx = δ wᵀ,  dw = xᵀ δ,  db = 1ᵀ δ``. On CPU ``[x, 1]ᵀ δ`` is one product.
+
+    The barrier keeps XLA from undoing the transposition. A sum over the rows of ``δ`` is added in another order for
+    many networks than for one; the product is not.
+    """
+    x, w, b = residuals
+
+    def together(x: Array, dy: Array) -> tuple[Array, Array]:
+        columns = jnp.concatenate([x.T, jnp.ones((1, len(x)), x.dtype)])
+        both = jax.lax.optimization_barrier(columns) @ dy
+        return both[:-1], both[-1]
+
+    def weights_alone(x: Array, dy: Array) -> tuple[Array, None]:
+        return jax.lax.optimization_barrier(x.T) @ dy, None
+
+    def plain(x: Array, dy: Array) -> tuple[Array, Array | None]:
+        return x.T @ dy, None if b is None else dy.sum(axis=0)
+
+    on_cpu = weights_alone if b is None else together
+    dw, db = jax.lax.platform_dependent(x, dy, cpu=on_cpu, default=plain)
+    return thin(dy, w.T), dw, db
 
 
-product.defvjp(forward, backward)
+affine.defvjp(forward, backward)
+
+
+def thin(a: Array, b: Array) -> Array:
+    """``a b``; on CPU, where ``a`` has few columns, as the sum over them of ``a[:, k] b[k]``, one after the other."""
+    if not 0 < len(b) <= THIN:
+        return a @ b
+
+    def columns(a: Array, b: Array) -> Array:
+        return sum((a[:, k : k + 1] * b[k] for k in range(1, len(b))), a[:, :1] * b[0])
+
+    return jax.lax.platform_dependent(a, b, cpu=columns, default=lambda a, b: a @ b)

@@ -28,8 +28,9 @@ def packed(key: Array, examples: int) -> Array:
         key, of_round = jax.random.split(key)
         with jax.enable_x64(True):
             bits = jax.random.bits(of_round, (examples,), jnp.uint32).astype(jnp.uint64)
-            # All numbers differ, ties of the bits are decided by position: as a stable sort of the bits would.
-            numbers = jax.lax.sort(bits << jnp.uint64(32) | jnp.arange(examples, dtype=jnp.uint64), is_stable=False)
+            # All numbers differ, ties of the bits are decided by position: as a stable sort of the bits would. For the
+            # stable sort of the numbers, which is no other here, XLA merges: two thirds of the time of its quicksort.
+            numbers = jax.lax.sort(bits << jnp.uint64(32) | jnp.arange(examples, dtype=jnp.uint64), is_stable=True)
             places = (numbers & jnp.uint64(2**32 - 1)).astype(jnp.int32)
         order = order[places]
     return order
