@@ -38,7 +38,7 @@ class Stream:
     examples: int | None = None
     last: Last = "pad"
     prefetch: int = 2
-    chunk_bytes: int = 8 * 2**20
+    chunk_bytes: int = 16 * 2**20
 
     def __post_init__(self) -> None:
         checks.positive_integer("data.Stream", "batch_size", self.batch_size)
