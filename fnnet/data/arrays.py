@@ -112,8 +112,8 @@ def from_arrays(
 def permutation(key: Array, examples: int) -> NumpyArray:
     """``jax.random.permutation(key, examples)``, the same numbers sorted by NumPy: several times as fast on CPU.
 
-    Positions are sorted by random numbers of 32 bits, and again by new ones until ``3 log₂ N`` bits are used. Number and
-    position are one number of 64 bits: NumPy sorts those in vector registers, but an ``argsort`` one by one.
+    Positions are sorted by random numbers of 32 bits, and again by new ones until ``3 log₂ N`` bits are used. Number
+    and position are one number of 64 bits: NumPy sorts those in vector registers, but an ``argsort`` one by one.
     """
     order = np.arange(examples, dtype=np.int32)
     positions = np.arange(examples, dtype=np.uint64)

@@ -62,7 +62,7 @@ class Reused:
             memory = free.pop()
         except IndexError:
             memory = np.empty(size, np.uint8)
-        # Not a view of ``memory`` to NumPy, but the base of all views of itself: it lives until the last of them is gone.
+        # No view of ``memory`` to NumPy, but the base of all views of itself: it lives until the last of them is gone.
         whole = np.frombuffer(memoryview(memory), np.uint8)
         weakref.finalize(whole, free.append, memory).atexit = False
         return part_of(whole, shape, dtype)
