@@ -12,7 +12,7 @@ import numpy as np
 
 from fnnet import checks
 from fnnet.data.batches import HostBatch, NumpyArray, all_finite, check_finite
-from fnnet.data.chunks import Chunk, aligned, device_dtype
+from fnnet.data.chunks import Chunk, Memory, aligned, device_dtype
 from fnnet.data.stream import Last, Stream
 from fnnet.types import Array
 
@@ -34,7 +34,7 @@ class ArrayStream(Stream):
     arrays: tuple[Rows, Rows] | None = None
     shuffle: bool = True
 
-    def chunks(self, key: Array, start: int, size: int) -> Iterator[Chunk]:
+    def chunks(self, key: Array, start: int, size: int, memory: Memory = aligned) -> Iterator[Chunk]:
         assert self.arrays is not None
         assert self.steps is not None
         assert self.examples is not None
@@ -47,7 +47,7 @@ class ArrayStream(Stream):
             sizes = np.zeros(size, np.int32)
             sizes[:updates] = np.minimum(self.batch_size, count - np.arange(updates) * self.batch_size)
             try:
-                x, y = (self.read(part, rows, count, int(sizes[updates - 1]), size) for part in self.arrays)
+                x, y = (self.read(part, rows, count, int(sizes[updates - 1]), size, memory) for part in self.arrays)
             except Exception as error:
                 raise RuntimeError(
                     f"data.Stream: batches {first} to {first + updates - 1} could not be read: "
@@ -60,10 +60,10 @@ class ArrayStream(Stream):
     def order(self, key: Array) -> NumpyArray | None:
         return permutation(key, self.examples or 0) if self.shuffle else None
 
-    def read(self, part: Rows, rows: Any, count: int, last: int, size: int) -> NumpyArray:
+    def read(self, part: Rows, rows: Any, count: int, last: int, size: int, memory: Memory) -> NumpyArray:
         """``(size, batch_size, ...)``, the last batch filled up with repetitions of its ``last`` real examples."""
         dtype = device_dtype(part.dtype)
-        result = aligned((size, self.batch_size, *part.shape[1:]), dtype)
+        result = memory((size, self.batch_size, *part.shape[1:]), dtype)
         flat = result.reshape(-1, *part.shape[1:])
         if isinstance(part, np.ndarray) and part.dtype == dtype and not isinstance(rows, slice):
             np.take(part, rows, axis=0, out=flat[:count], mode="clip")  # rows exist; "raise" would read into a copy
@@ -112,12 +112,16 @@ def from_arrays(
 def permutation(key: Array, examples: int) -> NumpyArray:
     """``jax.random.permutation(key, examples)``, the same numbers sorted by NumPy: several times as fast on CPU.
 
-    Positions are sorted by random numbers of 32 bits, and again by new ones until ``3 log₂ N`` bits are used.
+    Positions are sorted by random numbers of 32 bits, and again by new ones until ``3 log₂ N`` bits are used. Number
+    and position are one number of 64 bits: NumPy sorts those in vector registers, but an ``argsort`` one by one.
     """
     order = np.arange(examples, dtype=np.int32)
+    positions = np.arange(examples, dtype=np.uint64)
     for _ in range(math.ceil(3 * math.log(max(1, examples)) / math.log(2**32 - 1))):
         key, of_round = jax.random.split(key)
-        order = order[np.argsort(np.asarray(jax.random.bits(of_round, (examples,), np.uint32)), kind="stable")]
+        bits = np.asarray(jax.random.bits(of_round, (examples,), np.uint32)).astype(np.uint64)
+        # Ties of the bits are decided by position, as a stable sort of the bits would.
+        order = order[np.sort(bits << np.uint64(32) | positions) & np.uint64(2**32 - 1)]
     return order
 
 

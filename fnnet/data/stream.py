@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from fnnet import checks
 from fnnet.data.batches import HostBatch, checked_batches
-from fnnet.data.chunks import Chunk, chunks
+from fnnet.data.chunks import Chunk, Memory, aligned, chunks
 from fnnet.data.prefetch import close
 from fnnet.types import Array
 
@@ -38,7 +38,7 @@ class Stream:
     examples: int | None = None
     last: Last = "pad"
     prefetch: int = 2
-    chunk_bytes: int = 8 * 2**20
+    chunk_bytes: int = 16 * 2**20
 
     def __post_init__(self) -> None:
         checks.positive_integer("data.Stream", "batch_size", self.batch_size)
@@ -61,9 +61,9 @@ class Stream:
         """The checked batches of an epoch from number ``start`` on, in NumPy; the last as small as it comes."""
         return checked_batches(self.make(key, start), self.batch_size, start, drop_last=self.last == "drop")
 
-    def chunks(self, key: Array, start: int, size: int) -> Iterator[Chunk]:
+    def chunks(self, key: Array, start: int, size: int, memory: Memory = aligned) -> Iterator[Chunk]:
         """The same batches, ``size`` at a time, as they go to the device."""
-        return chunks(self.batches(key, start), size, self.batch_size)
+        return chunks(self.batches(key, start), size, self.batch_size, memory)
 
     def first_batch(self, key: Array) -> HostBatch:
         """One batch, to know shapes and dtypes by."""

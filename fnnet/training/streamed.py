@@ -15,7 +15,7 @@ from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
 from fnnet.data.batches import HostBatch
-from fnnet.data.chunks import Chunk, batches_per_chunk, chunks
+from fnnet.data.chunks import Chunk, Reused, batches_per_chunk, chunks
 from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
 from fnnet.layers import BatchNorm
@@ -62,6 +62,7 @@ class Streamed:
         self.like: Chunk | None = None
         self.chunk_size, self.updates, self.donate = 1, updates, donate
         self.data_seconds = 0.0
+        self.memory = Reused()
 
     @property
     def steps(self) -> int | None:
@@ -150,7 +151,7 @@ class Streamed:
     def chunks(self, key: Array, place: int) -> Generator[Fed, None, None]:
         """Chunks on the device."""
         assert self.like is not None, "compile first"
-        return self.placing.fed(self.stream.chunks(key, place, self.chunk_size), self.like)
+        return self.placing.fed(self.stream.chunks(key, place, self.chunk_size, self.memory), self.like)
 
     def batches(self, state: TrainState, place: int) -> Iterator[Batch]:
         batches = self.stream.batches(self.placing.key(epoch_key(state, place)), place)

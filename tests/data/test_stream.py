@@ -11,7 +11,7 @@ import pytest
 
 from fnnet.data import Stream, from_arrays, from_batches
 from fnnet.data.arrays import permutation
-from fnnet.data.chunks import batches_per_chunk, chunks
+from fnnet.data.chunks import Reused, batches_per_chunk, chunks
 from fnnet.data.prefetch import Prefetched
 
 X, Y = np.arange(30, dtype=np.float32).reshape(10, 3), np.arange(10, dtype=np.int32)
@@ -251,3 +251,22 @@ def test_an_error_in_the_thread_comes_at_its_turn_and_ends_it(error: type[BaseEx
 def test_settings_of_jax_that_belong_to_a_thread() -> None:
     with jax.enable_x64(True), Prefetched((jax.numpy.asarray(np.ones(1)) for _ in range(1)), 1) as items:
         assert next(items).dtype == np.float64
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_memory_is_used_again_when_nothing_is_left_in_it(on_device: bool) -> None:
+    memory = Reused()
+    first = memory((64, 8), np.float32)
+    first[:] = 1
+    left: Any = jax.device_put(first) if on_device else first[3:].reshape(-1)[5:].view(np.int32)
+    address = first.ctypes.data
+    del first
+    others = [memory((64, 8), np.float32) for _ in range(3)]
+    for other in others:
+        other[:] = 2
+    assert len({address, *(other.ctypes.data for other in others)}) == 4
+    assert (np.asarray(left) == (1 if on_device else np.float32(1).view(np.int32))).all()
+    places = {other.ctypes.data for other in others}
+    del other, others
+    assert {array.ctypes.data for array in [memory((64, 8), np.float32) for _ in range(3)]} == places
+    assert memory((64, 9), np.float32).shape == (64, 9)
