@@ -74,9 +74,10 @@ def test_tables_are_restored_also_after_an_error(mutant: Mutant) -> None:
     assert mutant.table == healthy
 
 
+@pytest.mark.parametrize("name", ["dense: sign of dw", "MultiHeadAttention: the last step forgotten"])
 @pytest.mark.parametrize("checker", CHECKERS.values(), ids=CHECKERS)
-def test_every_checker_tells_a_sign(checker: Callable[[Subject, Point], bool]) -> None:
-    (mutant,) = (mutant for mutant in MUTANTS if mutant.name == "dense: sign of dw")
+def test_every_checker_tells_a_gross_fault(checker: Callable[[Subject, Point], bool], name: str) -> None:
+    (mutant,) = (mutant for mutant in MUTANTS if mutant.name == name)
     point = mutant.subject.at(seed=0)
     assert not checker(mutant.subject, point)
     with mutant.applied():

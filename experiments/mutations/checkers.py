@@ -110,7 +110,7 @@ def pullback(subject: Subject, variables: Any, point: Point, dy: Array) -> Any:
         _, grads = ENGINES[Cost](subject.model)(variables, point.data, **point.options)
         return jax.tree.map(lambda g: dy * g, grads)
     params, x = variables
-    return backprop.vjp(subject.model, params, x, **point.options)[1](dy)
+    return backprop.vjp(subject.model, params, x, **point.options)[1](jnp.asarray(dy))  # check_grads gives NumPy's
 
 
 CHECKERS: dict[str, Checker] = {
