@@ -20,15 +20,15 @@ class Prefetched(Generic[T]):
     """An iterator over ``items``, made in a thread up to ``depth`` ahead of their use.
 
     ``waited`` is how many seconds ``next`` has waited for items in all: where it is most of the time, making them is
-    the limit. An error in the thread comes out of ``next`` at its item's turn. The thread ends after the last item,
-    after an error, and on ``close``, which a ``with`` block calls however it is left; ``close`` also closes ``items``,
-    if that is a generator.
+    the limit. ``worked`` is how many the thread has been at making them. An error in the thread comes out of ``next``
+    at its item's turn. The thread ends after the last item, after an error, and on ``close``, which a ``with`` block
+    calls however it is left; ``close`` also closes ``items``, if that is a generator.
 
     What jax keeps by thread (the default device, whether float64 is enabled) is in the new thread as in this one.
     """
 
     def __init__(self, items: Iterable[T], depth: int) -> None:
-        self.waited = 0.0
+        self.waited = self.worked = 0.0
         self.queue: Queue[tuple[Callable[[], T]]] = Queue(depth)
         self.stopped = threading.Event()
         config: Any = jax.config  # names that its type does not tell
@@ -41,7 +41,7 @@ class Prefetched(Generic[T]):
             with jax.enable_x64(settings[0]), jax.default_device(settings[1]):
                 iterator = iter(items)
                 try:
-                    for item in iterator:
+                    for item in self.timed(iterator):
                         if not self.put(lambda item=item: item):  # type: ignore[misc]
                             return
                 finally:
@@ -49,6 +49,17 @@ class Prefetched(Generic[T]):
             self.put(ended)
         except BaseException as error:
             self.put(lambda error=error: raised(error))  # type: ignore[misc]
+
+    def timed(self, iterator: Iterator[T]) -> Iterator[T]:
+        while True:
+            start = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.worked += time.perf_counter() - start
+            yield item
 
     def put(self, outcome: Callable[[], T]) -> bool:
         """False if nobody wants it any more."""

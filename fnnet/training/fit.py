@@ -85,16 +85,17 @@ def fit(
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
     compiling), ``compile_seconds`` (in the first epoch; else 0; without the program that validates on a stream, which
     is compiled as the first epoch is validated), ``data_seconds`` (of the ``seconds``, how many were spent in waiting
-    for a stream; much of them, and loading is the limit) and the numbers of ``measure``, means over the epoch's updates
-    (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). Two programs are compiled, to train and
-    to evaluate, for any number of epochs. The epoch itself is the pure function ``fnnet.train_epoch``: compile,
-    ``vmap`` or shard that for whatever this loop does not do.
+    for a stream; much of them, and loading is the limit), ``reading_seconds`` (how many the thread that reads a stream
+    was at it, beside training: on a CPU they share the cores) and the numbers of ``measure``, means over the epoch's
+    updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). Two programs are compiled, to
+    train and to evaluate, for any number of epochs. The epoch itself is the pure function ``fnnet.train_epoch``:
+    compile, ``vmap`` or shard that for whatever this loop does not do.
 
     ``checkpoint`` is a directory, or a ``Checkpoint`` that says more: the run is saved there as it goes, and the same
     call, made again after it was interrupted, goes on from the last checkpoint. ``epochs`` counts from the beginning
-    of the run. On the same kind of machine the bits are those of the uninterrupted run, ``seconds``,
-    ``compile_seconds`` and ``data_seconds`` excepted. ``record`` is a file to which every epoch's numbers are appended
-    as a line of JSON (``fnnet.read_record``); ``tensorboard`` a directory for TensorBoard's files.
+    of the run. On the same kind of machine the bits are those of the uninterrupted run, all ``seconds`` excepted.
+    ``record`` is a file to which every epoch's numbers are appended as a line of JSON (``fnnet.read_record``);
+    ``tensorboard`` a directory for TensorBoard's files.
 
     Training stops, with a RuntimeWarning, at a cost that is NaN or infinite, or at such parameters where they are saved
     or returned. The part of the run since the last finite cost is then made again, step by step;

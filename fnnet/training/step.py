@@ -21,7 +21,7 @@ from fnnet.types import Array, Batch, Params
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 Measure = Callable[[Params, Params, Params], dict[str, Array]]  # (params, grads, updates) -> numbers by name
 TAKEN = frozenset(
-    {"cost", "step_costs", "epoch", "step", "seconds", "compile_seconds", "data_seconds"}
+    {"cost", "step_costs", "epoch", "step", "seconds", "compile_seconds", "data_seconds", "reading_seconds"}
 )  # names of fit's own numbers
 
 

@@ -61,7 +61,7 @@ class Streamed:
         self.compiled: Callable[..., Any] = self.function
         self.like: Chunk | None = None
         self.chunk_size, self.updates, self.donate = 1, updates, donate
-        self.data_seconds = 0.0
+        self.data_seconds = self.reading_seconds = 0.0
         self.memory = Reused()
 
     @property
@@ -78,7 +78,7 @@ class Streamed:
 
     @property
     def numbers(self) -> dict[str, float]:
-        return {"data_seconds": self.data_seconds}
+        return {"data_seconds": self.data_seconds, "reading_seconds": self.reading_seconds}
 
     def look(self, state: TrainState) -> Chunk:
         """At a first batch of the stream, checked as data in memory is: a chunk as all will be, of no batches."""
@@ -121,6 +121,7 @@ class Streamed:
                 if not self.donate and ready is not None:
                     yield ready
             self.data_seconds += made.waited
+            self.reading_seconds = made.worked
             self.check_steps(done, ended=True)
             if part is not None:
                 yield part._replace(last=True)
@@ -132,6 +133,7 @@ class Streamed:
             for chunk in made:
                 self.data_seconds, made.waited = self.data_seconds + made.waited, 0.0
                 state, metrics = self.compiled(state, *chunk.arguments)
+                self.reading_seconds = made.worked
                 common = heard("fit", metrics.pop("told"), chunk.fault, done)
                 done += common.updates
                 self.check_steps(done, ended=common.last)
