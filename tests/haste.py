@@ -9,8 +9,13 @@ import jax
 import pytest
 from jax._src import compiler
 
-# XLA's newer generator of loops for CPUs takes half of the time of all compilations; later versions have no other.
-OPTIONS = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else {}
+# XLA's newer generator of loops for CPUs takes half of the time of all compilations; later versions have no other. The
+# workers have a core each, where nothing is won by compiling a small program in several threads.
+OPTIONS = (
+    {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+    if jax.__version_info__ < (0, 11)
+    else {}
+)
 
 
 def hastily(get_compile_options: Callable[..., Any]) -> Callable[..., Any]:

@@ -44,14 +44,13 @@ def test_there_are_enough_and_each_has_its_name() -> None:
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
 def test_healthy_rules_pass_and_mutants_are_killed(subject: Subject) -> None:
-    """At one point; the experiment takes more."""
+    """At one point; the experiment takes more. One that breaks nothing would live."""
     point = subject.at(0)
     assert not by_fnnet(subject, point)
     healthy = gradient(subject, point)
     for mutant in MUTANTS:
         if mutant.subject == subject:
             with mutant.applied():
-                assert difference(gradient(subject, point), healthy) > 1e-6, f"{mutant.name} breaks nothing"
                 assert by_fnnet(subject, point), f"{mutant.name} lives"
     assert difference(gradient(subject, point), healthy) == 0, "a table was not restored"
 
