@@ -169,7 +169,7 @@ def lstm_backward(
     do = dh ⊙ t,  dc += dh ⊙ o ⊙ (1 − t²);  di = dc ⊙ g,  df = dc ⊙ c₋,  dg = dc ⊙ i,  dc₋ = dc ⊙ f;
     δ = [i (1 − i) di, f (1 − f) df, (1 − g²) dg, o (1 − o) do],  dz = δ,  dh₋ = δ w_hᵀ.
 
-    h₋ is left in the place of c₋, for dw_h: nowhere else are the states in an array of all steps.
+    h₋ is left in the place of c₋, for dw_h, which then needs no copy of the outputs shifted by a step.
     """
     i, f, g, o = jnp.split(gates, 4, -1)
     (c,) = kept

@@ -16,16 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Checkpoint, evaluate_stream
-from fnnet.data import from_arrays, from_batches
-from fnnet.optimizers import sgd
+from fnnet import Checkpoint
 from fnnet.paths import named_leaves
-from fnnet.training.data import checked_data
-from fnnet.training.fit import fit
-from fnnet.training.mesh import OnMesh
 from tests.haste import environment
 from tests.training import streams_on_devices
-from tests.training.problems import COST, DATA, PARAMS, key
 
 pytestmark = pytest.mark.xdist_group("devices")  # one worker, so that what eight devices made is made once
 
@@ -185,7 +179,6 @@ def test_what_is_not_finite_in_a_stream_of_two_processes(two_processes: Path) ->
 @pytest.mark.slow
 def test_a_stream_of_two_processes_goes_on_in_one(two_processes: Path, eight_devices: Path, tmp_path: Path) -> None:
     """One of the two broke down in the middle of the second epoch; what they had saved goes on on one device."""
-    pytest.importorskip("orbax.checkpoint")
     said = [(two_processes / f"broken-{i}").read_text() for i in range(2)]
     assert "process 1 could not make the next batch" in said[0]
     assert "batch 3 could not be made: OSError: the disk is gone" in said[1]
@@ -218,7 +211,6 @@ def test_a_killed_process_ends_the_other_with_an_error(tmp_path: Path, ended: li
 @pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_checkpoint_on_other_devices(tmp_path: Path, ended: list[Any]) -> None:
     """Saved by two processes of two devices, one of them killed; ended by one process of eight, data 4 × model 2."""
-    pytest.importorskip("orbax.checkpoint")
     ended += start_two(tmp_path, "saving")
     for _ in range(2):
         said(ended[0], "saved")
@@ -229,110 +221,3 @@ def test_a_killed_run_goes_on_from_its_checkpoint_on_other_devices(tmp_path: Pat
     _, errors = ended[2].communicate(timeout=240)
     assert ended[2].returncode == 0, errors
     assert_as_on_one(tmp_path, "model-float64", tmp_path)
-
-
-def mesh_of(*axes: str) -> Any:
-    return jax.make_mesh((1,) * len(axes), axes)
-
-
-REFUSED: list[tuple[Any, type[Exception], str]] = [
-    (("model",), ValueError, r"fit: mesh has the axes \('model',\); expected 'data', over which batches are split"),
-    (("data", "other"), ValueError, r"fit: mesh has the axes \('data', 'other'\)"),
-    (8, TypeError, r"fit: mesh is 8; expected a jax.sharding.Mesh: jax.make_mesh\(\(8,\), \(\"data\",\)\)"),
-]
-
-
-@pytest.mark.parametrize(("axes", "error", "message"), REFUSED)
-def test_meshes_that_are_refused(axes: Any, error: type[Exception], message: str) -> None:
-    mesh = mesh_of(*axes) if isinstance(axes, tuple) else axes
-    with pytest.raises(error, match=message):
-        fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=1, batch_size=5, mesh=mesh)
-
-
-def abstract(**axes: int) -> OnMesh:
-    """A mesh of devices that need not be there."""
-    return OnMesh(jax.sharding.AbstractMesh(tuple(axes.values()), tuple(axes)))  # type: ignore[arg-type]
-
-
-def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
-    abstract(data=8).check_batch_size(16)
-    with pytest.raises(
-        ValueError, match=r"batch_size is 12, but the axis 'data' of the mesh has 8 devices; .* such as 16"
-    ):
-        abstract(data=8).check_batch_size(12)
-
-
-def test_a_stream_that_the_devices_cannot_share_is_refused() -> None:
-    mesh = abstract(data=4, model=2)
-    mesh.check_stream("fit", 12, 1)
-    mesh.check_stream("fit", 4, 2)
-    with pytest.raises(ValueError, match=r"fit: the stream's batch_size is 6, which 4 devices cannot .* such as 8"):
-        mesh.check_stream("fit", 6, 1)
-    with pytest.raises(ValueError, match=r"is 6 in each of 2 processes, 12 in all, which 8 devices .* such as 8"):
-        mesh.check_stream("fit", 6, 2)
-    with pytest.raises(TypeError, match=r"evaluate_stream: mesh is 8; expected a jax.sharding.Mesh"):
-        evaluate_stream(COST, mesh=8)  # type: ignore[arg-type]
-
-
-def test_a_stream_that_breaks_down_on_a_mesh_of_one_process() -> None:
-    x, y = (np.asarray(part) for part in DATA)
-
-    def batches() -> Iterator[Any]:
-        yield x[:5], y[:5]
-        yield x[5:], y[5:].astype("float32")
-
-    mesh = mesh_of("data")
-    with pytest.raises(ValueError, match=r"data.Stream: batch 1 has y of shape"):
-        fit(COST, sgd(0.1), PARAMS, from_batches(batches, 5, chunk_bytes=1), key=key(), epochs=1, mesh=mesh)
-
-
-def test_evaluation_of_a_stream_on_a_mesh() -> None:
-    """Parameters of NumPy, and a last batch that is filled up."""
-    stream = from_arrays(*(np.asarray(part) for part in DATA), 4)
-    params = jax.tree.map(np.asarray, PARAMS)
-    found = evaluate_stream(COST, mesh=mesh_of("data", "model"))(params, stream)
-    np.testing.assert_allclose(found["cost"], evaluate_stream(COST)(PARAMS, stream)["cost"], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("lengths", "message"),
-    [
-        ([5, 6], r"fit: the processes have \[5, 6\] examples, in their order; expected as many in each: give all 5"),
-        (
-            [5, 5],
-            r"fit: each process has 5 examples, 10 in all, which 4 devices cannot share evenly; leave out 2 of them",
-        ),
-    ],
-)
-def test_parts_of_the_data_that_do_not_fit_are_refused(
-    lengths: list[int], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jax.experimental.multihost_utils.process_allgather", lambda own: np.array(lengths))
-    with pytest.raises(ValueError, match=message):
-        abstract(data=4).check_parts((np.zeros((5, 2)), np.zeros(5)), 2)
-
-
-def test_the_set_is_checked_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not on the first device, which need not have room for all of it."""
-    devices: list[Any] = []
-
-    def recorded(*arguments: Any) -> Any:
-        devices.append(jax.config.jax_default_device)
-        return checked_data(*arguments)
-
-    monkeypatch.setattr("fnnet.training.sources.checked_data", recorded)
-    mesh = jax.make_mesh((1,), ("data",))
-    fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=1, batch_size=5, validation=DATA, mesh=mesh)
-    assert devices == [jax.local_devices(backend="cpu")[0]] * 2
-
-
-def test_what_is_split_along_which_axis() -> None:
-    pair = abstract(data=4, model=2)
-    assert pair.split((6, 8)) == jax.P(None, "model")
-    assert pair.split((6, 5)) == jax.P("model", None)
-    assert pair.split((4, 4)) == jax.P("model", None)
-    assert pair.split((5,)) == pair.split(()) == jax.P()
-    assert pair.rows(16) == jax.P(("data", "model"))
-    assert pair.rows(12) == jax.P(("data",))
-    assert pair.rows(3) == jax.P()
-    assert abstract(data=8).split((8, 8)) == jax.P()

@@ -90,7 +90,6 @@ def test_going_on_in_the_middle_of_an_epoch() -> None:
 
 def test_a_run_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     """The loader breaks down in the second epoch; the same call again ends with the bits of the uninterrupted run."""
-    pytest.importorskip("orbax.checkpoint")
 
     class Failing:
         shape, dtype, left = HOST[0].shape, HOST[0].dtype, 7
@@ -118,7 +117,6 @@ def test_a_run_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(tmp_path: Pat
 @pytest.mark.parametrize("callback", [None, lambda *_: None], ids=["donated", "kept"])
 def test_an_epoch_of_unknown_length_is_saved_with_its_record(tmp_path: Path, callback: Any) -> None:
     """Every second update and the epoch's end, which nobody knows before the loader ends; and it is made once."""
-    pytest.importorskip("orbax.checkpoint")
 
     def batches() -> Iterator[Any]:
         for i in range(5):
