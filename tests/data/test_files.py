@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fnnet.data import from_arrays, image_folder, read_csv, read_idx, read_npz
 
@@ -112,11 +113,10 @@ def test_no_csv(text: str, options: dict[str, Any], message: str, tmp_path: Path
 
 def test_images(tmp_path: Path) -> None:
     """Read as they are needed, in the order of their classes; of another size, scaled."""
-    image = pytest.importorskip("PIL.Image")
     for i, name in enumerate(("cat/b.png", "cat/a.png", "ant/c.png", "ant/read.txt")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         if name.endswith("png"):
-            image.fromarray(np.full((4, 6, 3), 50 * i, np.uint8)).save(tmp_path / name)
+            Image.fromarray(np.full((4, 6, 3), 50 * i, np.uint8)).save(tmp_path / name)
         else:
             (tmp_path / name).write_text("no image")
     images, labels, classes = image_folder(tmp_path, (2, 3))
