@@ -1,13 +1,12 @@
-"""Data on its way to the device: streams of batches, files, random changes of images.
+"""Data for training: streams of batches, readers of files, random changes of images.
 
-``from_arrays`` and ``from_batches`` make a ``Stream`` for ``fnnet.fit(cost, optimizer, params, data=stream)``.
+``from_arrays`` and ``from_batches`` return a ``Stream`` for ``fnnet.fit(cost, optimizer, params, data=stream)``.
 """
 
 from fnnet.data import augment
-from fnnet.data.arrays import from_arrays
 from fnnet.data.files import read_csv, read_idx, read_npz
 from fnnet.data.images import ImageFolder, image_folder
-from fnnet.data.stream import Stream, from_batches
+from fnnet.data.stream import Stream, from_arrays, from_batches
 
 __all__ = [
     "ImageFolder",

@@ -1,4 +1,4 @@
-"""What is asked of the batches of a stream."""
+"""The checks that every batch of a stream passes on the host."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class HostBatch(NamedTuple):
 
 
 def checked_batches(batches: Iterable[Any], batch_size: int, start: int, *, drop_last: bool) -> Iterator[HostBatch]:
-    """The batches as NumPy arrays, each compared with the first; an error names the batch by its number, from 0.
+    """Yield the batches as NumPy arrays after comparing each with the first; errors name a batch by its number, from 0.
 
-    All have the first one's shapes behind the first axis and its dtypes, no NaN or infinity, and ``batch_size``
-    examples except for the last, which has at least one, and which ``drop_last`` leaves out if it has fewer.
+    All batches must have the dtypes of the first and its shapes behind the first axis, no NaN or infinity, and
+    ``batch_size`` examples. The last may have fewer, at least one, unless ``drop_last`` leaves it out.
     """
     iterator, first, smaller = numbered(batches, start), None, None
     try:
@@ -44,7 +44,7 @@ def checked_batches(batches: Iterable[Any], batch_size: int, start: int, *, drop
             )
             check_finite(number, batch)
             if len(batch.x) < batch_size:
-                smaller = (number, batch)
+                smaller = (number, HostBatch(*map(np.array, batch)))  # copied, as its loader is asked for another one
             else:
                 yield batch
         if smaller is not None and not drop_last:
@@ -54,7 +54,7 @@ def checked_batches(batches: Iterable[Any], batch_size: int, start: int, *, drop
 
 
 def numbered(batches: Iterable[Any], start: int) -> Iterator[tuple[int, Any]]:
-    """``enumerate``, which tells at which batch an error came."""
+    """Yield the batches with their numbers; an error of the loader says at which batch it came."""
     iterator, number = iter(batches), start
     try:
         while True:
@@ -78,9 +78,9 @@ def as_arrays(number: int, batch: Any) -> HostBatch:
     try:
         x, y = (in_native_order(np.asarray(part)) for part in batch)
     except (TypeError, ValueError, RuntimeError) as error:  # such as a ragged list, or a tensor that NumPy cannot see
-        raise ValueError(f"data.Stream: batch {number} is no pair of arrays: {error}") from error
+        raise ValueError(f"data.Stream: batch {number} is not a pair of arrays: {error}") from error
     for name, part in (("x", x), ("y", y)):
-        if not (np.issubdtype(part.dtype, np.number) or part.dtype == bool or is_float(part)):
+        if not (np.issubdtype(part.dtype, np.number) or part.dtype == bool or checks.is_float(part)):
             raise TypeError(f"data.Stream: batch {number} has {name} of dtype {part.dtype}; expected numbers")
     checks.require(
         x.ndim > 0 and y.ndim > 0 and len(x) == len(y),
@@ -92,7 +92,7 @@ def as_arrays(number: int, batch: Any) -> HostBatch:
 
 
 def in_native_order(array: NumpyArray) -> NumpyArray:
-    """In this machine's byte order."""
+    """Return the array in the byte order of this machine."""
     return array if array.dtype.isnative else array.astype(native(array.dtype))
 
 
@@ -112,18 +112,9 @@ def check_like(number: int, batch: HostBatch, start: int, first: HostBatch) -> N
 
 def check_finite(number: int, batch: HostBatch) -> None:
     for name, part in zip(("x", "y"), batch, strict=True):
-        if not all_finite(part):
+        if checks.is_float(part) and not np.isfinite(part).all():  # bfloat16 is one, which NumPy does not know
             first = tuple(int(i) for i in np.argwhere(~np.isfinite(part))[0])
             raise ValueError(
                 f"data.Stream: batch {number} has {name} with NaN or infinite entries, the first at {first}; "
                 f"remove these examples or fill the entries in"
             )
-
-
-def all_finite(array: NumpyArray) -> bool:
-    return not is_float(array) or bool(np.isfinite(array).all())
-
-
-def is_float(array: NumpyArray) -> bool:
-    """Whether jax counts the dtype as floating point: also bfloat16, which NumPy does not know."""
-    return checks.is_float(array)

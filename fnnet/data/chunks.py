@@ -1,103 +1,96 @@
-"""Batches put together for the device: one transfer and one call of a program for several updates."""
+"""Several batches together: one transfer to the device and one call of a program for several updates."""
 
 from __future__ import annotations
 
-import math
-import weakref
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from fnnet.data.batches import HostBatch, NumpyArray, native
+from fnnet.cpu.memory import aligned
+from fnnet.data.batches import HostBatch, native
 
-ALIGNMENT = 64  # bytes
-MOST_BATCHES = 64  # in a chunk: enough for the call to be nothing beside its updates
-
-Memory = Callable[[tuple[int, ...], Any], NumpyArray]  # (shape, dtype) -> an array, whatever is in it
+MOST_BATCHES = 64  # in a chunk: enough for the call of a program to be nothing compared to its updates
 
 
 class Chunk(NamedTuple):
-    """``K`` batches of ``B`` examples: ``x (K, B, ...)``, ``y (K, B, ...)``.
+    """``K`` batches of ``B`` examples that go through one program.
 
-    ``sizes (K,)`` says how many examples of each batch are real; batches from ``updates`` on are empty.
+    ``x (K, B, ...)`` and ``y (K, B, ...)`` are the batches. With ``rows (K, B)``, ``x (N, ...)`` and ``y (N, ...)`` are
+    a whole set in the memory of the device, and ``rows[k]`` are the numbers of the examples of batch ``k``. Where the
+    batches are filled up to ``B`` examples, ``weights (K, B)`` are 1 for the real ones and 0 for the others.
     """
 
     x: Any
     y: Any
-    sizes: Any
-    updates: Any
+    rows: Any = None
+    weights: Any = None
+
+    @property
+    def updates(self) -> int:
+        """The number of batches ``K``."""
+        return len(self.x if self.rows is None else self.rows)
+
+    @property
+    def scanned(self) -> tuple[Any, ...]:
+        """The arrays that have an entry for each batch."""
+        if self.rows is not None:
+            return (self.rows,)
+        return (self.x, self.y) if self.weights is None else (self.x, self.y, self.weights)
+
+    def batch(self, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the batch ``(x, y)`` or ``(x, y, weights)`` that belongs to one entry of each of ``scanned``."""
+        if self.rows is None:
+            return entries
+        (rows,) = entries
+        # The rows exist, so that nothing needs to be spent on checking them.
+        return tuple(part.at[rows].get(mode="promise_in_bounds") for part in (self.x, self.y))
+
+    def batches(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the batches one after the other."""
+        for k in range(self.updates):
+            yield self.batch(tuple(part[k] for part in self.scanned))
 
 
-def bytes_of(shape: tuple[int, ...], dtype: Any) -> int:
-    return math.prod(shape) * np.dtype(dtype).itemsize
+def chunked(batches: Iterator[HostBatch], batch_size: int, size: int) -> Iterator[Chunk]:
+    """Yield ``size`` batches at a time; what is left over at the end, and a smaller batch, one by one.
 
-
-def part_of(memory: NumpyArray, shape: tuple[int, ...], dtype: Any) -> NumpyArray:
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + bytes_of(shape, dtype)].view(dtype).reshape(shape)
-
-
-def aligned(shape: tuple[int, ...], dtype: Any) -> NumpyArray:
-    """New memory at an address that the CPU's device takes over as it is, without a copy."""
-    return part_of(np.empty(bytes_of(shape, dtype) + ALIGNMENT, np.uint8), shape, dtype)
-
-
-class Reused:
-    """``aligned`` in memory that was used before, as soon as no array is left in it, NumPy's or on a device.
-
-    New memory is slow: the system clears every page of it at its first use, and chunks are often so large that it takes
-    them back when they are freed.
+    So the programs see at most three shapes, whatever the number of batches. Each batch is copied when it comes: a
+    loader may use its memory again for the next one.
     """
-
-    def __init__(self) -> None:
-        self.free: dict[int, list[NumpyArray]] = {}
-
-    def __call__(self, shape: tuple[int, ...], dtype: Any) -> NumpyArray:
-        size = bytes_of(shape, dtype) + ALIGNMENT
-        free = self.free.setdefault(size, [])
-        try:
-            memory = free.pop()
-        except IndexError:
-            memory = np.empty(size, np.uint8)
-        # No view of ``memory`` to NumPy, but the base of all views of itself: it lives until the last of them is gone.
-        whole = np.frombuffer(memoryview(memory), np.uint8)
-        weakref.finalize(whole, free.append, memory).atexit = False
-        return part_of(whole, shape, dtype)
-
-
-def batches_per_chunk(batch: HostBatch, chunk_bytes: int, steps: int | None) -> int:
-    """As many as fit, no more than an epoch has."""
-    fit = chunk_bytes // max(1, sum(part.nbytes for part in batch))
-    return int(max(1, min(fit, MOST_BATCHES, steps or MOST_BATCHES)))
+    x = y = None
+    count = 0
+    for batch in batches:
+        if len(batch.x) < batch_size or size == 1:
+            yield from singles(x, y, count)
+            count = 0
+            yield Chunk(*(stack([part]) for part in batch))
+            continue
+        if count == 0:
+            x, y = (aligned((size, *part.shape), device_dtype(part.dtype)) for part in batch)
+        assert x is not None
+        assert y is not None
+        x[count], y[count] = batch
+        count += 1
+        if count == size:
+            yield Chunk(x, y)
+            count = 0
+    yield from singles(x, y, count)
 
 
-def chunks(batches: Iterable[HostBatch], size: int, batch_size: int, memory: Memory = aligned) -> Iterator[Chunk]:
-    """``size`` batches at a time, in memory of their own; the last chunk and the last batch are filled up."""
-    iterator = iter(batches)
-    while group := list(islice(iterator, size)):
-        sizes = np.zeros(size, np.int32)
-        sizes[: len(group)] = [len(batch.x) for batch in group]
-        x, y = (stacked([batch[part] for batch in group], size, batch_size, memory) for part in range(2))
-        yield Chunk(x, y, sizes, np.int32(len(group)))
+def singles(x: Any, y: Any, count: int) -> Iterator[Chunk]:
+    for k in range(count):
+        yield Chunk(x[k : k + 1], y[k : k + 1])
 
 
-def stacked(parts: list[NumpyArray], size: int, batch_size: int, memory: Memory = aligned) -> NumpyArray:
-    """``(size, batch_size, ...)`` in the dtype that jax will give it; what is missing repeats what is there.
-
-    Repetitions, not zeros: whatever the network makes of real examples it can make of these.
-    """
-    result = memory((size, batch_size, *parts[0].shape[1:]), device_dtype(parts[0].dtype))
-    for i, part in enumerate(parts):
-        result[i, : len(part)] = part
-        if len(part) < batch_size:
-            result[i, len(part) :] = part[np.arange(batch_size - len(part)) % len(part)]
-    result[len(parts) :] = 0
+def stack(parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    result = aligned((len(parts), *parts[0].shape), device_dtype(parts[0].dtype))
+    for k, part in enumerate(parts):
+        result[k] = part
     return result
 
 
 def device_dtype(dtype: Any) -> Any:
-    """The dtype that jax will give it, in this machine's byte order: jax takes no other, such as that of IDX files."""
+    """Return the dtype that jax will give it, in this machine's byte order: jax takes no other."""
     return jax.dtypes.canonicalize_dtype(native(dtype))

@@ -1,95 +1,76 @@
-"""Making things in a thread of their own while others are used."""
+"""Items that a thread makes while earlier ones are used."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from queue import Empty, Full, Queue
+from queue import Empty, Queue
 from typing import Any, Generic, TypeVar
 
 import jax
 
 T = TypeVar("T")
-POLL = 0.05  # seconds between two looks at whether the thread shall end
-PATIENCE = 10.0  # seconds that closing waits for the item being made
+PATIENCE = 2.0  # seconds that closing waits for the item being made
 
 
 class Prefetched(Generic[T]):
-    """An iterator over ``items``, made in a thread up to ``depth`` ahead of their use.
+    """An iterator over ``items``, which a thread makes up to ``depth`` ahead of their use.
 
-    ``waited`` is how many seconds ``next`` has waited for items in all: where it is most of the time, making them is
-    the limit. ``worked`` is how many the thread has been at making them. An error in the thread comes out of ``next``
-    at its item's turn. The thread ends after the last item, after an error, and on ``close``, which a ``with`` block
-    calls however it is left; ``close`` also closes ``items``, if that is a generator.
+    ``waited`` is the number of seconds that ``next`` has waited: where it is most of the time, making the items is the
+    limit. ``worked`` is the number of seconds that the thread has been making them. An error in the thread is raised by
+    ``next`` at its item's turn. The thread ends after the last item, after an error, and on ``close``, which a ``with``
+    block calls however it is left; ``close`` also closes ``items`` if it is a generator.
 
-    What jax keeps by thread (the default device, whether float64 is enabled) is in the new thread as in this one.
+    The settings that jax keeps for each thread (the default device, whether float64 is enabled) are those of the thread
+    that creates the object.
     """
 
-    def __init__(self, items: Iterable[T], depth: int) -> None:
+    def __init__(self, items: Iterator[T], depth: int) -> None:
         self.waited = self.worked = 0.0
-        self.queue: Queue[tuple[Callable[[], T]]] = Queue(depth)
-        self.stopped = threading.Event()
-        config: Any = jax.config  # names that its type does not tell
+        self.queue: Queue[tuple[T | None, BaseException | None]] = Queue(depth)
+        self.stopped = False
+        config: Any = jax.config  # its type does not declare these names
         settings = (config.jax_enable_x64, config.jax_default_device)
         self.thread = threading.Thread(target=self.make, args=(items, settings), name="fnnet prefetch", daemon=True)
         self.thread.start()
 
-    def make(self, items: Iterable[T], settings: tuple[Any, Any]) -> None:
-        try:
-            with jax.enable_x64(settings[0]), jax.default_device(settings[1]):
-                iterator = iter(items)
-                try:
-                    for item in self.timed(iterator):
-                        if not self.put(lambda item=item: item):  # type: ignore[misc]
-                            return
-                finally:
-                    close(iterator)
-            self.put(ended)
-        except BaseException as error:
-            self.put(lambda error=error: raised(error))  # type: ignore[misc]
-
-    def timed(self, iterator: Iterator[T]) -> Iterator[T]:
-        while True:
-            start = time.perf_counter()
+    def make(self, items: Iterator[T], settings: tuple[Any, Any]) -> None:
+        with jax.enable_x64(settings[0]), jax.default_device(settings[1]):
+            error: BaseException | None = None
             try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                self.worked += time.perf_counter() - start
-            yield item
-
-    def put(self, outcome: Callable[[], T]) -> bool:
-        """False if nobody wants it any more."""
-        while not self.stopped.is_set():
-            with suppress(Full):
-                self.queue.put((outcome,), timeout=POLL)
-                return True
-        return False
+                while not self.stopped:
+                    start = time.perf_counter()
+                    item = next(items)
+                    self.worked += time.perf_counter() - start
+                    self.queue.put((item, None))
+            except BaseException as raised:
+                error = raised
+            close(items)
+            self.queue.put((None, error))
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
-        if self.stopped.is_set():
+        if self.stopped:
             raise StopIteration
         start = time.perf_counter()
-        (outcome,) = self.queue.get()
+        item, error = self.queue.get()
         self.waited += time.perf_counter() - start
-        try:
-            return outcome()
-        except BaseException:  # the end, too: nothing comes after it
+        if error is not None:
             self.close()
-            raise
+            raise error
+        return item  # type: ignore[return-value]
 
     def close(self) -> None:
-        self.stopped.set()
-        self.thread.join(PATIENCE)
-        with suppress(Empty):
-            while True:
+        self.stopped = True
+        deadline = time.monotonic() + PATIENCE
+        while self.thread.is_alive() and time.monotonic() < deadline:
+            with suppress(Empty):  # the thread may wait for a place in the queue
                 self.queue.get_nowait()
+            self.thread.join(0.01)
 
     def __enter__(self) -> Prefetched[T]:
         return self
@@ -98,15 +79,7 @@ class Prefetched(Generic[T]):
         self.close()
 
 
-def ended() -> Any:
-    raise StopIteration
-
-
-def raised(error: BaseException) -> Any:
-    raise error
-
-
 def close(iterator: Any) -> None:
-    """Runs the ``finally`` blocks of a generator that is left in the middle."""
+    """Run the ``finally`` blocks of a generator that is left in the middle."""
     if hasattr(iterator, "close"):
         iterator.close()

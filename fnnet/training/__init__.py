@@ -1,17 +1,15 @@
-"""Training: a pure step, a pure epoch, and the loop on the host around them."""
+"""Training: a pure step, a pure chunk of steps, and the loop on the host around them."""
 
-from fnnet.training import metrics
-from fnnet.training.average import averaged_params
+from fnnet.training import callbacks, metrics
 from fnnet.training.checkpoint import Checkpoint, CheckpointError, go_back
-from fnnet.training.epoch import train_epoch
+from fnnet.training.chunk import train_chunk, train_epoch
 from fnnet.training.evaluate import evaluate
 from fnnet.training.fit import FitResult, fit
 from fnnet.training.metrics import accuracy
 from fnnet.training.non_finite import NonFinite
 from fnnet.training.record import read_record
-from fnnet.training.state import TrainState
+from fnnet.training.state import TrainState, averaged_params
 from fnnet.training.step import train_step
-from fnnet.training.streamed_evaluation import evaluate_stream
 from fnnet.training.sweep import SweepResult, grid, sweep
 from fnnet.training.weights import load_weights, save_weights
 
@@ -24,8 +22,8 @@ __all__ = [
     "TrainState",
     "accuracy",
     "averaged_params",
+    "callbacks",
     "evaluate",
-    "evaluate_stream",
     "fit",
     "go_back",
     "grid",
@@ -34,6 +32,7 @@ __all__ = [
     "read_record",
     "save_weights",
     "sweep",
+    "train_chunk",
     "train_epoch",
     "train_step",
 ]

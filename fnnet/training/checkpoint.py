@@ -1,4 +1,4 @@
-"""Checkpoints of a run on disk, by orbax: asynchronous, atomic, the last few and the best kept."""
+"""Checkpoints of a run on disk, by orbax: asynchronous and atomic; the last few and the best are kept."""
 
 from __future__ import annotations
 
@@ -17,30 +17,29 @@ import jax
 
 from fnnet import checks
 from fnnet.training.extras import imported
-from fnnet.training.progress import Progress
-from fnnet.training.snapshot import arrays_of, differences, fault_of_table, restored, table_of
+from fnnet.training.snapshot import Record, Snapshot, arrays_of, differences, fault_of_table, restored, table_of
 from fnnet.training.sums import damaged_files, write_sums
 
 SHOWN = 8  # of the differences from another run
-NOTE = "record.json"  # where in which files the run's record begins
+NOTE = "record.json"  # the number of lines in each record file that were there before this run
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where and when ``fit`` saves a run, and how much is kept. ``fit`` goes on from the last one by itself.
+    """Where and when ``fit`` saves a run, and how much is kept. The same call of ``fit`` goes on from the last save.
 
-    Saved are parameters, optimizer state, key, step, place in the order of the examples, history and the best state so
-    far, after every ``every`` epochs and at the end, while training goes on; with ``updates``, also after so many of
-    them within an epoch, which is then run in parts of that length; a stream has chunks of at most that length, and is
-    saved after the one in which they are full. A checkpoint appears under its number of updates, whole or not at all.
-    The last ``keep`` are kept, and the one with the lowest validation cost.
+    Saved are parameters, optimizer state, key, step, the place in the order of the examples, the records and what
+    callbacks remember, while training goes on: after every ``every`` epochs and at the end; with ``updates``, also
+    after every ``updates`` updates of an epoch, which then goes through the device in chunks of at most that many. A
+    checkpoint appears under its number of updates, complete or not at all. The last ``keep`` are kept, and the one with
+    the lowest validation cost. A state that is not finite is not saved.
 
-    ``on_saved(step)`` is called, between two epochs, when a checkpoint is complete and summed up: from then on no kill
-    can lose it.
+    ``on_saved(step)`` is called, between two chunks, when a checkpoint is complete and its checksums are written: from
+    then on no kill can lose it.
 
     ``fit`` raises a ``CheckpointError`` where the directory cannot be written, and where the checkpoint to go on from
-    is damaged, not of this kind, or of another cost, key, batch size or tree of parameters: what differs is named, and
-    so is the last checkpoint before it that would do, for ``go_back``. Nothing that was saved is removed then.
+    is damaged, not of this kind, or of another cost, key, batch size or tree of parameters: the message says what
+    differs, and names the last checkpoint before it that would do, for ``go_back``. Nothing that was saved is removed.
     """
 
     directory: str | Path
@@ -57,20 +56,20 @@ class Checkpoint:
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be written, read or gone on from; what was saved before is as it was."""
+    """A checkpoint that cannot be written or read, or is of another run; what was saved before is unchanged."""
 
 
 def go_back(directory: str | Path, step: int) -> None:
-    """Remove the checkpoints after ``step``, once: the next ``fit`` with this directory goes on from there.
+    """Remove the checkpoints after ``step``: the next ``fit`` with this directory goes on from there.
 
-    What they hold is lost; copy the directory first to keep both ways. The record of the run, if it has one, loses the
-    lines of the later epochs when ``fit`` goes on. Raises a ``CheckpointError``, and removes nothing, where there is no
-    checkpoint of that step.
+    Their contents are lost; copy the directory first to keep both. The file of ``callbacks.JsonLines``, if there is
+    one, loses the lines of the later epochs when ``fit`` goes on. Raises a ``CheckpointError``, and removes nothing,
+    where there is no checkpoint of that step.
     """
     folder = Path(directory).absolute()
     orbax = imported("go_back", "orbax.checkpoint", "checkpoint")
     if not folder.is_dir():
-        raise CheckpointError(f"go_back: {folder} is no directory; expected the one that fit saved to")
+        raise CheckpointError(f"go_back: {folder} is not a directory; expected the one that fit saved to")
     with orbax.CheckpointManager(folder) as manager:
         steps = sorted(manager.all_steps())
         if step not in steps:
@@ -80,7 +79,7 @@ def go_back(directory: str | Path, step: int) -> None:
 
 
 class LastAndBest:
-    """Which checkpoints orbax is to keep: the last few, and the one called the best."""
+    """The policy by which orbax keeps the last few checkpoints, and the best one."""
 
     def __init__(self, keep: int) -> None:
         self.keep, self.best = keep, cast("int | None", None)
@@ -93,8 +92,9 @@ class LastAndBest:
 class Saver:
     """The checkpoints of one run, open for as long as it lasts."""
 
-    def __init__(self, checkpoint: Checkpoint, run: Mapping[str, Any]) -> None:
-        self.checkpoint, self.run = checkpoint, run
+    def __init__(self, checkpoint: Checkpoint, finite: Callable[[Snapshot], bool]) -> None:
+        self.checkpoint, self.finite = checkpoint, finite
+        self.run: Mapping[str, Any] = {}
         self.directory = Path(checkpoint.directory).absolute()
         self.orbax = imported("fit: checkpoint", "orbax.checkpoint", "checkpoint")
         self.saving: int | None = None
@@ -121,68 +121,69 @@ class Saver:
             self.report(wait=True)
         finally:
             self.background.shutdown()
-            with suppress(Exception):  # of a save that failed, which is told already
+            with suppress(Exception):  # of a save that failed, which was reported already
                 self.manager.close()
 
-    def first_line(self, record: Path, there: int) -> int:
-        """From which line on a record, which has so many, is this run's: those of others were there before.
+    def first_line(self, record: Path, lines: int) -> int:
+        """Return how many lines a record file had before this run began to write to it; ``lines`` if it begins now.
 
-        A note beside the checkpoints keeps that, also for a run that is killed before its first one.
+        A note in the directory of the checkpoints keeps the number, also for a run that is killed before its first one.
         """
         note, name = self.directory / NOTE, os.path.relpath(record, self.directory)
         first: dict[str, int] = json.loads(note.read_text()) if note.exists() else {}
         if name not in first:
-            first[name] = there
+            first[name] = lines
             part = note.with_suffix(".part")
             part.write_text(json.dumps(first))
             part.replace(note)
         return first[name]
 
-    def is_due(self, before: Progress, progress: Progress) -> bool:
-        """Whether a multiple of ``updates`` of the epoch was reached since ``before``."""
+    def after_chunk(self, before: int, snapshot: Snapshot, memories: Mapping[str, Any]) -> None:
+        """Save if a multiple of ``updates`` of the epoch was reached since the first ``before`` of them."""
         updates = self.checkpoint.updates
-        return updates is not None and progress.place // updates > before.place // updates
+        if updates is not None and snapshot.updates // updates > before // updates:
+            self.save(snapshot, memories)
 
-    def after_epoch(self, progress: Progress, *, last: bool) -> None:
-        """Save if it is time; else look whether the last save is complete."""
-        if last or progress.epoch % self.checkpoint.every == 0:
-            self.save(progress)
+    def after_epoch(self, snapshot: Snapshot, memories: Mapping[str, Any], *, last: bool) -> None:
+        """Save if it is time; otherwise see whether the last save is complete."""
+        if last or snapshot.epoch % self.checkpoint.every == 0:
+            self.save(snapshot, memories)
         else:
             self.report()
 
-    def save(self, progress: Progress) -> None:
-        """Begin to save; an earlier save that is not complete is waited for."""
+    def save(self, snapshot: Snapshot, memories: Mapping[str, Any]) -> None:
+        """Begin to save, after waiting for an earlier save that is not complete."""
         self.report(wait=True)
-        step = int(progress.state.step)
-        if step in self.manager.all_steps():
+        step = int(snapshot.state.step)
+        if step in self.manager.all_steps() or not self.finite(snapshot):
             return
         args = self.orbax.args
-        self.kept.best = self.lowest(progress.history, [*self.manager.all_steps(), step])
+        self.kept.best = self.lowest(snapshot.records, [*self.manager.all_steps(), step])
         with self.explained(step):
             self.manager.save(
                 step,
                 args=args.Composite(
-                    arrays=args.StandardSave(arrays_of(progress)), table=args.JsonSave(table_of(progress, self.run))
+                    arrays=args.StandardSave(arrays_of(snapshot, memories)),
+                    table=args.JsonSave(table_of(snapshot, memories, self.run)),
                 ),
             )
         self.saving, self.saved = step, self.background.submit(self.complete, step)
 
     def complete(self, step: int) -> None:
-        """Wait for orbax, then sum up what it wrote."""
+        """Wait for orbax, then write the checksums of its files."""
         self.manager.wait_until_finished()
         self.manager.check_for_errors()
         if jax.process_index() == 0:
             write_sums(self.directory / str(step))
 
-    def lowest(self, history: Mapping[str, list[float]], steps: list[int]) -> int | None:
-        """Of the steps saved, the one with the lowest validation cost."""
-        costs = dict(zip(history.get("step", []), history.get("validation_cost", []), strict=False))
-        return min(
-            (step for step in steps if math.isfinite(costs.get(step, math.nan))), key=costs.__getitem__, default=None
-        )
+    def lowest(self, records: Sequence[Record], steps: list[int]) -> int | None:
+        """Return which of the steps saved has the lowest validation cost."""
+        costs = {record["step"]: record.get("validation_cost", math.nan) for record in records}
+        finite = [step for step in steps if math.isfinite(costs.get(step, math.nan))]
+        return min(finite, key=costs.__getitem__, default=None)  # type: ignore[arg-type]
 
     def report(self, *, wait: bool = False) -> None:
-        """Tell ``on_saved`` of a save that is complete."""
+        """Call ``on_saved`` for a save that is complete."""
         step = self.saving
         if step is None or not (wait or self.saved.done()):
             return
@@ -204,48 +205,55 @@ class Saver:
                 f"Make room or choose another directory, and run again. The cause: {error}"
             ) from error
 
-    def resumed(self, progress: Progress) -> Progress:
-        """The progress in the last checkpoint; the one given, if there is none."""
+    def resumed(
+        self, snapshot: Snapshot, memories: Mapping[str, Any], run: Mapping[str, Any]
+    ) -> tuple[Snapshot, Mapping[str, Any]]:
+        """Return the snapshot and the memories in the last checkpoint; those given if there is none.
+
+        From now on, ``run`` is saved with every checkpoint.
+        """
+        self.run = run
         steps = sorted(self.manager.all_steps())
         if not steps:
-            return progress
+            return snapshot, memories
         try:
-            return self.read(steps[-1], progress)
+            return self.read(steps[-1], snapshot, memories)
         except CheckpointError as error:
-            raise CheckpointError(f"fit: {error}. {self.offer(steps[:-1], progress)}") from error.__cause__
+            offer = self.offer(steps[:-1], snapshot, memories)
+            raise CheckpointError(f"fit: {error}. {offer}") from error.__cause__
 
-    def offer(self, steps: list[int], progress: Progress) -> str:
-        """The latest of the earlier checkpoints that this run can go on from."""
+    def offer(self, steps: list[int], snapshot: Snapshot, memories: Mapping[str, Any]) -> str:
+        """Name the latest of the earlier checkpoints that this run can go on from."""
         for step in reversed(steps):
             try:
-                self.read(step, progress)
+                self.read(step, snapshot, memories)
             except CheckpointError:
                 continue
             return (
-                f"The one before it, {step}, is whole: fnnet.go_back(directory, {step}) removes what comes after it, "
+                f"The one before it, {step}, is complete: fnnet.go_back(directory, {step}) removes what comes after it, "
                 f"then run again"
             )
         return "There is none before it to go on from: choose an empty directory, or the settings of the saved run"
 
-    def read(self, step: int, progress: Progress) -> Progress:
+    def read(self, step: int, snapshot: Snapshot, memories: Mapping[str, Any]) -> tuple[Snapshot, Mapping[str, Any]]:
         place, args = f"checkpoint {self.directory / str(step)}", self.orbax.args
-        bad = damaged_files(self.directory / str(step))
-        if bad:
-            raise CheckpointError(f"{place} is damaged: not what was saved are {', '.join(bad)}")
+        damaged = damaged_files(self.directory / str(step))
+        if damaged:
+            raise CheckpointError(f"{place} is damaged: {', '.join(damaged)} changed after it was saved")
         table = self.restore(step, place, "table", args.JsonRestore())
         fault = fault_of_table(table)
         if fault is not None:
             raise CheckpointError(f"{place} {fault}")
-        different = differences(table, progress, self.run)
+        different = differences(table, snapshot, memories, self.run)
         if different:
             shown = different[:SHOWN] + ([f"and {len(different) - SHOWN} more"] if len(different) > SHOWN else [])
             raise CheckpointError(f"{place} is of another run: {'; '.join(shown)}")
         like = {
             name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
-            for name, array in arrays_of(progress).items()
+            for name, array in arrays_of(snapshot, memories).items()
         }
         arrays = self.restore(step, place, "arrays", args.StandardRestore(like))
-        return restored(table, arrays, progress)
+        return restored(table, arrays, snapshot, memories)
 
     def restore(self, step: int, place: str, item: str, args: Any) -> Any:
         try:

@@ -1,34 +1,101 @@
-"""Checks of a data set, once, where it enters."""
+"""Checks of a data set or a stream, once, where it enters."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from fnnet import checks
 from fnnet.cost import Cost, split_batch
 from fnnet.data.augment import Augmentation
 from fnnet.data.batches import in_native_order
+from fnnet.data.chunks import device_dtype
+from fnnet.data.stream import Stream
+from fnnet.layers import BatchNorm
+from fnnet.training.placement import Placement
+from fnnet.training.processes import agreed
 from fnnet.types import Array, Batch, Params
+
+
+def placed_data(
+    place: str, cost: Cost, placement: Placement, params: Params, data: Batch, augment: Augmentation | None = None
+) -> Batch:
+    """Return a set in memory where it belongs, after checking it; each process gives its part."""
+    with on_host(data):
+        x, y = checked_data(place, cost, params, data, augment)
+    if placement.processes > 1:
+        placement.check_parts(place, np.asarray(multihost_utils.process_allgather(np.int32(len(x)))).tolist())
+    return placement.batch((x, y))  # type: ignore[no-any-return]
+
+
+def check_stream(
+    place: str,
+    cost: Cost,
+    placement: Placement,
+    stream: Stream,
+    key: Array,
+    params: Params = None,
+    augment: Augmentation | None = None,
+) -> None:
+    """Check the first batch of a stream and, with several processes, that their streams fit together."""
+
+    def own() -> tuple[None, Mapping[str, Any]]:
+        batch = stream.first(key)
+        if params is not None:
+            with on_host(batch):
+                checked_data(f"{place}: the first batch of the stream", cost, params, batch, augment)
+        kinds = {f"{name} of an example": f"{device_dtype(a.dtype)} {a.shape[1:]}" for name, a in zip("xy", batch)}  # noqa: B905
+        if placement.processes > 1:
+            checks.require(
+                stream.examples is not None,
+                f"{place}: the number of examples in the stream of each process is not known; with several processes "
+                f"pass examples= to fnnet.data.from_batches",
+            )
+        smaller = bool((stream.examples or 0) % stream.batch_size) and not stream.drop_last
+        checks.require(
+            not (placement.processes > 1 and smaller and holds(cost.model, BatchNorm)),
+            f"{place}: the last batch, of fewer than {stream.batch_size} examples, would be filled up, and what fills "
+            f"it would enter the moments of BatchNorm; use drop_last=True, or a batch_size that divides the examples",
+        )
+        names = ("batch_size", "drop_last", "chunk_bytes")
+        facts = {"batches": stream.steps, "a smaller last batch": smaller} | kinds
+        return None, facts | {name: getattr(stream, name) for name in names}
+
+    agreed(place, placement.processes, own)
+    placement.check_stream(place, stream.batch_size, placement.processes)
+
+
+def on_host(data: Any) -> AbstractContextManager[Any]:
+    """Let arrays of NumPy be checked in the memory of the host: the first device need not have room for all of them."""
+    if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(data)):
+        return nullcontext()
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # JAX was told to start no CPU
+        return nullcontext()
 
 
 def checked_data(
     place: str, cost: Cost, params: Params, data: Batch, augment: Augmentation | None = None
 ) -> tuple[Array, Array]:
-    """The data as arrays on the device, after these checks, with ``place`` in every message.
+    """Return the data as JAX's arrays after these checks, with ``place`` in every message.
 
-    Same number of examples in both, at least one; no NaN or infinity; and shapes, dtypes and target values that the
-    cost's loss accepts, such as labels within the classes of the model's prediction. Of data that will go through
-    ``augment``, the shapes and dtypes are those that come out of it, and the target values are not looked at.
+    Both have the same number of examples, at least one; there is no NaN or infinity; and shapes, dtypes and values of
+    the targets are what the cost's loss accepts, such as labels within the classes of the model's prediction. If the
+    data will go through ``augment``, the shapes and dtypes that come out of it are checked, and no target values.
     """
     if isinstance(data, (tuple, list)):
         data = tuple(in_native_order(part) if isinstance(part, np.ndarray) else part for part in data)  # type: ignore[assignment]
     x, y = split_batch(place, data)
-    finite(place, "x", x)
-    finite(place, "y", y)
+    check_finite(place, "x", x)
+    check_finite(place, "y", y)
     try:
         if augment is None:
             # Abstract parameters and predictions, actual data: layers and loss look at its values and compute nothing.
@@ -46,7 +113,7 @@ def checked_data(
     return x, y
 
 
-def finite(place: str, name: str, values: Any) -> None:
+def check_finite(place: str, name: str, values: Any) -> None:
     if not checks.is_float(values) or bool(jnp.isfinite(values).all()):
         return
     bad = np.argwhere(~np.isfinite(np.asarray(values)))
@@ -55,3 +122,12 @@ def finite(place: str, name: str, values: Any) -> None:
         f"{place}: {name} has {len(bad)} entries that are NaN or infinite, the first at {first}; "
         f"remove these examples or fill the entries in"
     )
+
+
+def holds(layer: Any, kind: type) -> bool:
+    """Return whether a layer is, or is made of, one of this kind."""
+    if isinstance(layer, kind):
+        return True
+    if isinstance(layer, (tuple, list)):
+        return any(holds(each, kind) for each in layer)
+    return is_dataclass(layer) and any(holds(getattr(layer, field.name), kind) for field in fields(layer))

@@ -1,109 +1,152 @@
-"""Cost and metrics over a data set."""
+"""Cost and metrics over a data set, in memory or in a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.cost import Cost, above_zero, split_batch, spread
-from fnnet.optimizers.leaves import moment_dtype
+from fnnet.data.chunks import Chunk
+from fnnet.data.prefetch import Prefetched
+from fnnet.data.stream import Stream
+from fnnet.training.data import check_stream
 from fnnet.training.metrics import Metric, added
+from fnnet.training.placement import Placement
 from fnnet.types import Array, Batch, Loss, Params
 
-Evaluation = Callable[[Params, Batch], dict[str, Array]]
+Metrics = Mapping[str, Loss | Metric]
 
 
-def evaluate(cost: Cost, metrics: Mapping[str, Loss | Metric] | None = None, *, batch_size: int = 1024) -> Evaluation:
-    """``evaluation(params, (x, y)) -> {"cost": ..., and one entry per metric}``, a pure function.
+def evaluate(
+    cost: Cost,
+    params: Params,
+    data: Batch | Stream,
+    metrics: Metrics | None = None,
+    *,
+    batch_size: int = 1024,
+    mesh: jax.sharding.Mesh | None = None,
+) -> dict[str, Array]:
+    """Return ``{"cost": ..., and one entry per metric}`` over a data set, for the deterministic network.
 
-    Exact for any number of examples: at most ``batch_size`` at a time go through the deterministic network
-    (``train=False``), the last batch as small as it comes. ``metrics`` are functions ``(prediction, target) -> (N,)``,
-    such as ``fnnet.accuracy``, whose means are taken over all examples, added up in at least float32; or a
-    ``fnnet.metrics.Metric``, such as ``fnnet.metrics.confusion_matrix``. The cost includes the penalty.
+    ``data`` is ``(x, y)``, of which at most ``batch_size`` examples at a time go through the network, or a ``Stream``,
+    which has a batch size of its own. The numbers are exact for any number of examples. For arrays this is a pure
+    function, to be compiled: ``jax.jit(lambda params: fnnet.evaluate(cost, params, data))``; for a stream it is a loop
+    on the host around one compiled program.
+
+    ``metrics`` are functions ``(prediction, target) -> (N,)``, such as ``fnnet.accuracy``, whose means are taken over
+    all examples, added up in at least float32; or a ``fnnet.metrics.Metric``, such as
+    ``fnnet.metrics.confusion_matrix``. The cost includes the penalty. ``mesh`` spreads a stream over devices as ``fit``
+    does, where each process gives a stream of its part.
     """
+    measures = Measures.of("evaluate", cost, metrics)
+    if isinstance(data, Stream):
+        placement = Placement.of(mesh, params, "evaluate")
+        check_stream("evaluate", cost, placement, data, jax.random.key(0))
+        return measures.over(placement.state(params, copy=False), host_chunks(placement, data))
     checks.positive_integer("evaluate", "batch_size", batch_size)
-    measures = measures_of("evaluate", cost, metrics)
-
-    def evaluation(params: Params, data: Batch) -> dict[str, Array]:
-        x, y = split_batch("evaluate", data)
-        full, left = divmod(len(x), batch_size)
-        parts = []
-        if full:
-            batches = [a[: full * batch_size].reshape(full, batch_size, *a.shape[1:]) for a in (x, y)]
-            each = jax.lax.map(lambda batch: measures.statistics(params, *batch), tuple(batches))
-            parts.append(measures.merged_all(each))
-        if left:
-            parts.append(measures.statistics(params, x[full * batch_size :], y[full * batch_size :]))
-        return measures.result(params, parts[0] if len(parts) == 1 else measures.merge(*parts))
-
-    return evaluation
+    checks.require(mesh is None, "evaluate: mesh is for a stream; arrays are evaluated where they lie")
+    return measures.over(params, array_chunks(*split_batch("evaluate", data), batch_size))
 
 
-class Measures(NamedTuple):
-    """The cost and the metrics, each as a ``Metric``."""
+def array_chunks(x: Array, y: Array, batch_size: int) -> Iterator[Chunk]:
+    """Yield the whole batches as one chunk, and the examples that are left over as another."""
+    full, left = divmod(len(x), batch_size)
+    if full:
+        yield Chunk(*(a[: full * batch_size].reshape(full, batch_size, *a.shape[1:]) for a in (x, y)))
+    if left:
+        yield Chunk(x[None, full * batch_size :], y[None, full * batch_size :])
+
+
+def host_chunks(placement: Placement, stream: Stream) -> Iterator[Chunk]:
+    """Yield the chunks of a stream on the devices; the order of the examples does not matter."""
+    chunks = (placement.batch(chunk, stream.batch_size) for chunk in stream.chunks(jax.random.key(0)))
+    with Prefetched(chunks, stream.prefetch) as ready:
+        yield from ready
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of a function's numbers over the counted examples, as a ``Metric``: their sum, and how many there are."""
+
+    place: str
+    name: str
+    function: Loss
+    cost: Cost | None = None  # which says what counts; without it, all examples do
+    merge = staticmethod(added)
+
+    def statistics(self, prediction: Array, target: Array, weights: Array) -> tuple[Array, Array]:
+        values = self.function(prediction, target)
+        checks.require(
+            values.shape[:1] == prediction.shape[:1] and values.ndim > 0,
+            f"{self.place}: {self.name} gave shape {values.shape} for {len(prediction)} examples; "
+            f"expected one number per example",
+        )
+        dtype = checks.at_least_float32(values)
+        each = spread(weights, values.shape).astype(dtype)
+        count = each.sum() if self.cost is None else self.cost.counted(target, each, values.shape)
+        return (values.astype(dtype) * each).sum(), jnp.asarray(count)
+
+    def result(self, totals: tuple[Array, Array]) -> Array:
+        total, count = totals
+        return total / above_zero(count).astype(total.dtype)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The cost and the metrics. Compares by value, so that its compiled programs are used again."""
 
     cost: Cost
-    metrics: Mapping[str, Metric]
+    metrics: tuple[tuple[str, Metric | Mean], ...]
 
-    def statistics(self, params: Params, x: Array, y: Array, weights: Array | None = None) -> dict[str, Any]:
-        """Of a batch."""
-        prediction = self.cost.model.apply(params, x)
-        ones = jnp.ones(len(x)) if weights is None else weights
-        return {name: metric.statistics(prediction, y, ones) for name, metric in self.metrics.items()}
+    @classmethod
+    def of(cls, place: str, cost: Cost, metrics: Metrics | None) -> Measures:
+        chosen = dict(metrics or {})
+        checks.require("cost" not in chosen, f'{place}: a metric is named "cost", the name of the cost; rename it')
+        means = {name: m if isinstance(m, Metric) else Mean(place, name, m) for name, m in chosen.items()}
+        return cls(cost, (("cost", Mean(place, "cost", cost.loss, cost)), *means.items()))
 
-    def merge(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-        """Of two batches together."""
-        return {name: metric.merge(a[name], b[name]) for name, metric in self.metrics.items()}
-
-    def merged_all(self, each: dict[str, Any]) -> dict[str, Any]:
-        """Of many batches together, stacked on the first axis."""
-        totals = {}
-        for name, metric in self.metrics.items():
-            if metric.merge is added:
-                totals[name] = jax.tree.map(lambda a: a.sum(0), each[name])
-            else:
-                first, rest = jax.tree.map(lambda a: a[0], each[name]), jax.tree.map(lambda a: a[1:], each[name])
-                totals[name] = jax.lax.scan(lambda a, b, m=metric: (m.merge(a, b), None), first, rest)[0]  # type: ignore[misc]
-        return totals
-
-    def result(self, params: Params, statistics: dict[str, Any]) -> dict[str, Array]:
-        result = {name: metric.result(statistics[name]) for name, metric in self.metrics.items()}
+    def over(self, params: Params, chunks: Iterable[Chunk]) -> dict[str, Array]:
+        """Return the numbers over all chunks. On the host each is waited for: a fast reader would fill the memory."""
+        total: Any = None
+        for chunk in chunks:
+            each = statistics_of(self, params, chunk)
+            total = each if total is None else merged(self, total, each)
+            if checks.is_concrete(jax.tree.leaves(total)[0]):
+                jax.block_until_ready(total)
+        result = {name: metric.result(total[name]) for name, metric in self.metrics}
         if self.cost.penalty is not None:
             result["cost"] = result["cost"] + jnp.asarray(self.cost.penalty(params)).astype(result["cost"].dtype)
         return result
 
 
-def measures_of(place: str, cost: Cost, metrics: Mapping[str, Loss | Metric] | None) -> Measures:
-    checks.require("cost" not in (metrics or {}), f'{place}: a metric is named "cost", the name of the cost; rename it')
-    measures = {"cost": mean_of(place, "cost", cost.loss, cost.counted)}
-    for name, metric in (metrics or {}).items():
-        measures[name] = metric if isinstance(metric, Metric) else mean_of(place, name, metric)
-    return Measures(cost, measures)
+@partial(jax.jit, static_argnums=0)
+def statistics_of(measures: Measures, params: Params, chunk: Chunk) -> dict[str, Any]:
+    """Return the statistics of all batches of a chunk together."""
+
+    def of_batch(batch: tuple[Array, ...]) -> dict[str, Any]:
+        x, y, *weights = batch
+        prediction = measures.cost.model.apply(params, x)
+        ones = weights[0] if weights else jnp.ones(len(x))
+        return {name: metric.statistics(prediction, y, ones) for name, metric in measures.metrics}
+
+    each = jax.lax.map(of_batch, chunk.scanned)
+    totals: dict[str, Any] = {}
+    for name, metric in measures.metrics:
+        if metric.merge is added:
+            totals[name] = jax.tree.map(lambda a: a.sum(0), each[name])
+        else:
+            first, rest = jax.tree.map(lambda a: a[0], each[name]), jax.tree.map(lambda a: a[1:], each[name])
+            totals[name] = jax.lax.scan(lambda a, b, m=metric: (m.merge(a, b), None), first, rest)[0]  # type: ignore[misc]
+    return totals
 
 
-def mean_of(
-    place: str, name: str, function: Loss, counted: Callable[[Array, Array, Any], Array | None] | None = None
-) -> Metric:
-    """The mean of ``function``'s numbers as a metric: their sum, and how many there are."""
-
-    def statistics(prediction: Array, target: Array, weights: Array) -> tuple[Array, Array]:
-        values = function(prediction, target)
-        checks.require(
-            values.shape[:1] == prediction.shape[:1] and values.ndim > 0,
-            f"{place}: {name} gave shape {values.shape} for {len(prediction)} examples; "
-            f"expected one number per example",
-        )
-        dtype = moment_dtype(values)
-        each = spread(weights, values.shape).astype(dtype)
-        count = each.sum() if counted is None else counted(target, each, values.shape)
-        return (values.astype(dtype) * each).sum(), jnp.asarray(count)
-
-    def mean(totals: tuple[Array, Array]) -> Array:
-        total, count = totals
-        return total / above_zero(count).astype(total.dtype)
-
-    return Metric(statistics, mean)
+@partial(jax.jit, static_argnums=0)
+def merged(measures: Measures, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """Return the statistics of two sets of examples together."""
+    return {name: metric.merge(a[name], b[name]) for name, metric in measures.metrics}

@@ -1,4 +1,4 @@
-"""Libraries that only some uses need: imported when used."""
+"""Libraries that only some uses need, imported when they are used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def imported(place: str, module: str, extra: str) -> Any:
-    """The module, or an ImportError that says which extra of fnnet brings it."""
+    """Return the module, or raise an ImportError that says which extra of fnnet installs it."""
     try:
         return import_module(module)
     except ImportError as error:

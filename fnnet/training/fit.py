@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from fnnet import checks
 from fnnet.cost import Cost
-from fnnet.data import Stream
 from fnnet.data.augment import Augmentation
+from fnnet.data.prefetch import Prefetched
+from fnnet.data.stream import Stream, as_stream
 from fnnet.optimizers import Optimizer
+from fnnet.training.callback import Callback, Memory, Run, as_callback, epoch_key
 from fnnet.training.checkpoint import Checkpoint, Saver
-from fnnet.training.loop import Loop
-from fnnet.training.mesh import OnMesh
-from fnnet.training.metrics import Metric
-from fnnet.training.non_finite import NonFinite, first_non_finite
-from fnnet.training.placing import DefaultDevice, Placing
-from fnnet.training.progress import Progress, Record
-from fnnet.training.record import JsonLines, TensorBoard
-from fnnet.training.snapshot import run_of
-from fnnet.training.sources import source_of, validation_of
+from fnnet.training.chunk import train_chunk
+from fnnet.training.data import check_stream, placed_data
+from fnnet.training.evaluate import Measures, Metrics, array_chunks, host_chunks
+from fnnet.training.non_finite import NonFinite, StopAtNonFinite, all_finite
+from fnnet.training.placement import Placement, explained_loss_of_a_process
+from fnnet.training.program import Program, copied
+from fnnet.training.snapshot import Record, Snapshot, run_of
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure
-from fnnet.types import Array, Batch, Loss, Params
+from fnnet.types import Array, Batch, Params
+
+VALIDATION_BATCH = 1024
 
 
-class Fitted(NamedTuple):
-    state: TrainState
-    history: dict[str, list[float]]
+@dataclass(frozen=True)
+class FitResult:
+    """What ``fit`` returns; it unpacks into ``state, history``.
 
-
-class FitResult(Fitted):
-    """``state, history``: the last state (the best one under early stopping), and by name a number per epoch.
-
-    ``non_finite`` tells, where training stopped at a cost that is NaN or infinite, what happened first.
+    ``state`` is the last state, the best one with ``callbacks.EarlyStopping``. ``history`` has by name a list with one
+    number for each epoch. ``non_finite`` says what happened first where training stopped at NaN or infinity.
     """
 
+    state: TrainState
+    history: dict[str, list[float]]
     non_finite: NonFinite | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.state, self.history))
 
 
 def fit(
@@ -52,118 +59,203 @@ def fit(
     key: Array | None = None,
     epochs: int = 10,
     batch_size: int | None = None,
-    validation: Batch | Stream | None = None,
-    metrics: Mapping[str, Loss | Metric] | None = None,
-    patience: int | None = None,
-    callback: Callable[[TrainState, Record], Any] | None = None,
-    value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
     shuffle: bool = True,
     drop_last: bool = False,
-    measure: Measure | None = None,
-    checkpoint: Checkpoint | str | Path | None = None,
-    record: str | Path | None = None,
-    tensorboard: str | Path | None = None,
+    validation: Batch | Stream | None = None,
+    metrics: Metrics | None = None,
     validate_on: Callable[[TrainState], Params] | None = None,
-    find_non_finite: bool = True,
+    value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
+    measure: Measure | None = None,
     augment: Augmentation | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
+    callbacks: Sequence[Callback | Callable[[TrainState, Record], Any]] = (),
 ) -> FitResult:
-    """Train for some epochs and return the final state and the history. Silent; the arguments are left as they are.
+    """Train until ``epochs`` epochs have been made, and return the final state and the history.
 
     ``params`` are initial parameters, with a ``key`` for the order of the examples and the model's random numbers; or
-    the ``TrainState`` of an earlier run, to continue it. ``data`` is ``(x, y)`` with examples on the first axis,
-    checked once. ``batch_size`` is 32 if not given; ``len(x)`` is whole-batch, ``1`` stochastic gradient descent. Or
-    ``data`` is a ``fnnet.data.Stream`` of batches that need not fit into memory, with a batch size of its own.
-    ``augment`` changes the batches at random on the device (see ``train_step``).
+    the ``TrainState`` of an earlier run, which is continued: ``epochs`` is always the total. ``data`` is ``(x, y)`` with
+    examples on the first axis, checked once; ``batch_size`` is 32 if not given, ``len(x)`` is whole-batch and ``1``
+    stochastic gradient descent. Or ``data`` is a ``fnnet.data.Stream``, which has a batch size of its own and need not
+    fit into memory. ``augment`` changes the batches at random on the device, and ``value_and_grad`` chooses the engine
+    of the gradients, as in ``train_step``. Arguments are left as they are.
 
     With ``validation`` data the history has ``validation_cost`` and, for each of ``metrics`` (such as
-    ``{"accuracy": fnnet.accuracy}``), ``validation_NAME``; ``validate_on(state)`` chooses the parameters
-    (``fnnet.averaged_params``). ``patience`` stops after that many epochs without a lower validation cost and returns
-    the state of the best epoch. ``callback(state, record)`` is called after every epoch with its numbers; training
-    stops if it returns True.
+    ``{"accuracy": fnnet.accuracy}``), ``validation_NAME``; ``validate_on(state)`` chooses the parameters that are
+    validated, such as ``fnnet.averaged_params``.
 
-    ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch), ``seconds`` (training alone, without
-    compiling), ``compile_seconds`` (in the first epoch; else 0; without the program that validates on a stream, which
-    is compiled as the first epoch is validated), ``data_seconds`` (of the ``seconds``, how many were spent in waiting
-    for a stream; much of them, and loading is the limit), ``reading_seconds`` (how many the thread that reads a stream
-    was at it, beside training: on a CPU they share the cores) and the numbers of ``measure``, means over the epoch's
-    updates (see ``train_step``; for example ``measure=fnnet.inspect.update_ratios``). Two programs are compiled, to
-    train and to evaluate, for any number of epochs. The epoch itself is the pure function ``fnnet.train_epoch``:
-    compile, ``vmap`` or shard that for whatever this loop does not do.
+    ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch, see ``train_epoch``), ``seconds`` (of
+    training, without compiling), ``compile_seconds``, and the numbers of ``measure``, means over the epoch's updates;
+    for a stream also ``data_seconds``, how many of the seconds were spent waiting for data, and ``reading_seconds``, how
+    long its thread was at work.
 
-    ``checkpoint`` is a directory, or a ``Checkpoint`` that says more: the run is saved there as it goes, and the same
-    call, made again after it was interrupted, goes on from the last checkpoint. ``epochs`` counts from the beginning
-    of the run. On the same kind of machine the bits are those of the uninterrupted run, all ``seconds`` excepted.
-    ``record`` is a file to which every epoch's numbers are appended as a line of JSON (``fnnet.read_record``);
-    ``tensorboard`` a directory for TensorBoard's files.
+    ``callbacks`` are functions ``(state, record) -> stop`` or objects of ``fnnet.callbacks``, called after every epoch in
+    their order: to stop early, to write the records to a file, to show progress. Training stops at NaN and infinity with
+    a RuntimeWarning that names the first bad step and layer (``callbacks.StopAtNonFinite``).
 
-    Training stops, with a RuntimeWarning, at a cost that is NaN or infinite, or at such parameters where they are saved
-    or returned. The part of the run since the last finite cost is then made again, step by step;
-    ``result.non_finite`` names the step, the direction and the layer and holds the batch. This keeps the state before
-    the epoch in memory: ``find_non_finite=False`` does without.
-
-    ``mesh`` spreads the run over devices, also of several processes: batches over its axis ``data``, parameters and
-    the optimizer's state over its axis ``model`` if it has one (``fnnet.training.mesh.OnMesh`` tells how). Of several
-    processes each gives its part of the arrays; or a stream of its part of every batch, so that a whole batch is as
-    many times the stream's ``batch_size`` as there are processes, their parts in the order of the processes. A smaller
-    last batch is filled up in each part (``last="pad"``) or left out by all. Streams of other lengths, batch sizes,
-    shapes or dtypes are refused, and when one of them ends or breaks down before the others, all processes stop.
+    ``checkpoint`` is a directory, or a ``Checkpoint`` with options: the run is saved there as it goes, and the same call,
+    made again after an interruption, goes on from the last checkpoint. On the same kind of machine the bits are those of
+    the uninterrupted run, all ``seconds`` excepted. ``mesh`` spreads the run over devices, also of several processes
+    (see ``fnnet.training.placement.Placement``).
     """
     checks.positive_integer("fit", "epochs", epochs)
-    if isinstance(checkpoint, (str, Path)):
-        checkpoint = Checkpoint(checkpoint)
-    placing: Placing = DefaultDevice() if mesh is None else OnMesh.checked(mesh)
-    state = placing.state(initial_state(params, optimizer, key))
-    source = source_of(
-        cost,
-        optimizer,
-        state,
-        data,
-        placing,
-        {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last},
-        # The state that an epoch receives is dead after it, unless it may be kept.
-        donate=callback is None and not find_non_finite,
-        updates=None if checkpoint is None else checkpoint.updates,
-        value_and_grad=value_and_grad,
-        measure=measure,
-        augment=augment,
-    )
-    validate = None
-    if validation is not None:
-        validate = validation_of(cost, metrics, state, validation, placing, validate_on)
-    if patience is not None:
-        checks.positive_integer("fit", "patience", patience)
-    for name, needs in (("patience", patience), ("metrics", metrics or None), ("validate_on", validate_on)):
+    for name, needs in (("metrics", metrics or None), ("validate_on", validate_on)):
         verb = "need" if name == "metrics" else "needs"
         checks.require(
             needs is None or validation is not None, f"fit: {name} {verb} validation data; pass validation=(x, y)"
         )
+    called = [as_callback(each) for each in callbacks]
+    guard = next((each for each in called if isinstance(each, StopAtNonFinite)), StopAtNonFinite())
+    called = called if guard in called else [guard, *called]
+    if isinstance(checkpoint, (str, Path)):
+        checkpoint = Checkpoint(checkpoint)
 
-    def search(before: Progress) -> NonFinite | None:
-        batches = source.batches(before.state, before.place)
-        return first_non_finite(cost, optimizer, value_and_grad, before.state, batches)
+    state = initial_state(params, optimizer, key)
+    placement = Placement.of(mesh, state.params)
+    state = placement.state(state)
+    if isinstance(data, Stream):
+        check_stream("fit", cost, placement, data, state.order_key(), state.params, augment)
+    else:
+        data = placed_data("fit", cost, placement, state.params, data, augment)
+    stream = as_stream(data, batch_size, shuffle=shuffle, drop_last=drop_last)
+    validate = None
+    if validation is not None:
+        chosen = validate_on or (lambda state: state.params)
+        evaluation = Validation(cost, metrics, validation, placement, chosen(state), state.order_key())
+        validate = lambda state: evaluation(chosen(state))  # noqa: E731
 
-    progress = Progress.start(state, source.steps, keep_best=patience is not None)
-    last = progress.epoch + epochs
+    engine = placement.engine(value_and_grad)
+    run_chunk = Program(
+        train_chunk(cost, optimizer, value_and_grad=engine, measure=measure, augment=augment),
+        donate_argnums=0,  # the state is taken over: what must outlive a chunk is copied below, and nowhere else
+        out_shardings=(placement.of_state(state), placement.replicated),
+    )
+    snapshot = Snapshot(state, epoch=epochs_made(state, stream))
+    began_finite = bool(all_finite(state.params))
     with ExitStack() as stack:
-        stack.enter_context(placing.running())
+        stack.enter_context(explained_loss_of_a_process())
         saver = None
         if checkpoint is not None:
-            run = run_of(cost, source.description | {"early stopping": patience is not None}, state)
-            saver = stack.enter_context(Saver(checkpoint, run))
-            progress = saver.resumed(progress)
-        resumed_at = None if saver is None else int(progress.state.step)
-        writers: list[JsonLines | TensorBoard] = []
-        if record is not None and jax.process_index() == 0:
-            first_line = None if saver is None else saver.first_line
-            writers.append(stack.enter_context(closing(JsonLines(record, resumed_at, first_line))))
-        if tensorboard is not None and jax.process_index() == 0:
-            writers.append(stack.enter_context(closing(TensorBoard(tensorboard, resumed_at))))
-        loop = Loop(source, validate, patience, callback, writers, saver, search if find_non_finite else None)
-        progress, non_finite = loop.run(progress, last)
-    result = FitResult(progress.state if progress.best is None else progress.best, progress.history)
-    result.non_finite = non_finite
-    return result
+            saver = stack.enter_context(
+                Saver(checkpoint, lambda s: not began_finite or bool(all_finite(s.state.params)))
+            )
+        before = snapshot._replace(state=copied(state))
+        run = Run(cost, optimizer, value_and_grad, augment, stream, placement, validate is not None, saver, before)
+        for callback in called:
+            stack.callback(callback.close)
+            callback.start(run)
+        if saver is not None:
+            snapshot = resumed(saver, snapshot, run, called)
+        stop = any(callback.done for callback in called)
+        while snapshot.epoch < epochs and not stop:
+            snapshot, record = run_epoch(run, run_chunk, snapshot, called, keep=guard.search)
+            if validate is not None:
+                record |= validate(snapshot.state)
+            snapshot = snapshot.after_epoch(record)
+            kept = copied(snapshot.state)
+            for callback in called:
+                stop = bool(callback(kept, dict(record))) or stop
+            if saver is not None and math.isfinite(record["cost"]):
+                saver.after_epoch(snapshot, memories_of(called), last=stop or snapshot.epoch == epochs)
+    state = snapshot.state
+    for callback in called:
+        state = callback.result(state)
+    return FitResult(state, snapshot.history(), guard.found)
+
+
+def run_epoch(
+    run: Run, run_chunk: Program, snapshot: Snapshot, callbacks: Sequence[Callback], *, keep: bool
+) -> tuple[Snapshot, Record]:
+    """Make the rest of an epoch, up to a cost that is not finite; return the snapshot after it and its record."""
+    stream, placement, saver = run.stream, run.placement, run.saver
+    most = None if saver is None else saver.checkpoint.updates
+    chunks = (
+        placement.batch(chunk, stream.batch_size)
+        for chunk in stream.chunks(epoch_key(snapshot), snapshot.updates, most)
+    )
+    compiled, began = run_chunk.seconds, time.perf_counter()
+    with Prefetched(chunks, stream.prefetch) if stream.prefetch else closing(chunks) as ready:
+        for chunk in ready:
+            before = snapshot.updates
+            if keep:
+                run.before = snapshot._replace(state=copied(snapshot.state))
+            state, numbers = jax.block_until_ready(run_chunk(snapshot.state, chunk))
+            seconds = time.perf_counter() - began - (run_chunk.seconds - compiled)
+            snapshot = snapshot.after(state, numbers, seconds)
+            check_steps(stream, snapshot.updates, ended=False)
+            if not math.isfinite(snapshot.sums["cost"][0]):
+                break
+            if saver is not None and snapshot.updates != stream.steps:  # the end of an epoch is saved with its record
+                saver.after_chunk(before, snapshot, memories_of(callbacks))
+            compiled, began = run_chunk.seconds, time.perf_counter()
+        else:
+            check_steps(stream, snapshot.updates, ended=True)
+    record = snapshot.record()
+    if isinstance(ready, Prefetched):
+        record |= {"data_seconds": ready.waited, "reading_seconds": ready.worked}
+    return snapshot, record | {"compile_seconds": run_chunk.new_seconds()}
+
+
+def check_steps(stream: Stream, updates: int, *, ended: bool) -> None:
+    """Refuse an epoch that ends early or goes on for ever."""
+    steps = stream.steps
+    right = updates > 0 if steps is None else (updates == steps if ended else updates <= steps)
+    checks.require(
+        right,
+        f"fit: the stream gave {updates} batches {'' if ended else 'or more '}in this epoch; expected "
+        f"{steps or 'at least one'}: pass examples=, the number per epoch, or drop_last=True if the loader drops a "
+        f"smaller last batch",
+    )
+
+
+def memories_of(callbacks: Sequence[Callback]) -> dict[str, Memory]:
+    """Return what checkpoints keep of the callbacks, by the names of their classes."""
+    return {type(each).__name__: each.memory for each in callbacks if each.memory is not None}
+
+
+def resumed(saver: Saver, snapshot: Snapshot, run: Run, callbacks: Sequence[Callback]) -> Snapshot:
+    """Return the snapshot in the last checkpoint, if there is one, after giving the callbacks their memories."""
+    memories = memories_of(callbacks)
+    data = run.stream.description | {"updates": saver.checkpoint.updates}
+    snapshot, found = saver.resumed(snapshot, memories, run_of(run.cost, data, memories, snapshot.state))
+    for callback in callbacks:
+        if callback.memory is not None:
+            callback.memory = found[type(callback).__name__]
+    run.resumed_at = int(snapshot.state.step)
+    return snapshot
+
+
+class Validation:
+    """The record of a validation set; for a set in memory one compiled program."""
+
+    def __init__(
+        self,
+        cost: Cost,
+        metrics: Metrics | None,
+        data: Batch | Stream,
+        placement: Placement,
+        params: Params,
+        key: Array,
+    ) -> None:
+        place = "fit: validation"
+        measures = Measures.of(place, cost, metrics)
+        if isinstance(data, Stream):
+            check_stream(place, cost, placement, data, key, params)
+            self.evaluation = lambda params: measures.over(params, host_chunks(placement, data))
+        else:
+            placed = placed_data(place, cost, placement, params, data)
+            program = jax.jit(lambda params, data: measures.over(params, array_chunks(*data, VALIDATION_BATCH)))
+            self.evaluation = lambda params: program(params, placed)
+
+    def __call__(self, params: Params) -> Record:
+        numbers = self.evaluation(params)
+        for name, number in numbers.items():
+            checks.require(
+                number.ndim == 0,
+                f"fit: the metric {name!r} gives an array of shape {number.shape}; a history has single numbers: leave "
+                f"it out here and use fnnet.evaluate after training",
+            )
+        return {f"validation_{name}": float(number) for name, number in numbers.items()}
 
 
 def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array | None) -> TrainState:
@@ -176,3 +268,14 @@ def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array 
             "for the order of the examples and the model's random numbers"
         )
     return TrainState.create(params, optimizer, key)
+
+
+def epochs_made(state: TrainState, stream: Stream) -> int:
+    """Return how many epochs an earlier run has made."""
+    step = int(state.step)
+    checks.require(
+        step == 0 or stream.steps is not None,
+        f"fit: the state has made {step} updates, but the stream does not tell how many make an epoch; pass examples= "
+        f"to fnnet.data.from_batches",
+    )
+    return step // stream.steps if stream.steps else 0

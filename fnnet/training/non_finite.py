@@ -1,32 +1,70 @@
-"""Where a training run stopped being finite: the first bad step, replayed, and the first bad layer in it."""
+"""Where NaN is found: the first step of a run that is not finite, replayed, and the first bad layer in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+import math
+import warnings
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import multihost_utils
 
-from fnnet import backprop, checks
+from fnnet import backprop
 from fnnet.cost import Cost
 from fnnet.layers import LowPrecision, Sequential
-from fnnet.layers.precision import times
-from fnnet.optimizers import Optimizer
+from fnnet.optimizers.loss_scale import loss_scale
 from fnnet.paths import named_leaves
-from fnnet.training.snapshot import raw
+from fnnet.training.callback import Callback, Run
+from fnnet.training.placement import local
+from fnnet.training.snapshot import Record, raw
 from fnnet.training.state import TrainState
-from fnnet.training.step import scaled, train_step
+from fnnet.training.step import gradients, train_step
 from fnnet.training.weights import save_weights
 from fnnet.types import Array, Batch, Layer, Params
 
-WHOLE = "the cost, when compiled"  # no part of it by itself
+WHOLE = "the cost, when compiled"  # where no part is at fault by itself
+
+
+class StopAtNonFinite(Callback):
+    """Stop, with a RuntimeWarning, after an epoch whose cost or whose parameters are NaN or infinite.
+
+    The updates since the last finite cost are then made again, one by one; ``found`` (and ``FitResult.non_finite``)
+    names the step, the direction and the layer, and holds the batch. A run with checkpoints also saves it where they
+    are. ``search=False`` does without this, and without the copy of the state before the last chunk of updates.
+    ``fit`` uses this callback unless it is given one.
+    """
+
+    def __init__(self, *, search: bool = True) -> None:
+        self.search, self.found = search, None
+
+    def start(self, run: Run) -> None:
+        self.run, self.found = run, None
+        self.began_finite = bool(all_finite(run.before.state.params))
+
+    def __call__(self, state: TrainState, record: Record) -> bool | None:
+        if not math.isfinite(record["cost"]):
+            fault = f"the cost of epoch {record['epoch']} is {record['cost']}"
+        elif self.began_finite and not bool(all_finite(state.params)):  # no cost has seen what the last update made
+            fault = f"the parameters after epoch {record['epoch']} are NaN or infinite in places"
+        else:
+            return None
+        if self.search:
+            self.found = first_non_finite(self.run)
+        if self.found is not None and self.run.saver is not None:
+            self.found.save(self.run.saver.directory / f"non_finite_{self.found.step}.safetensors")
+        warnings.warn(
+            f"fit: {fault}, training stops; lower the learning rate, "
+            f"or check the initial parameters with fnnet.evaluate{'' if self.found is None else f'; {self.found}'}",
+            RuntimeWarning,
+            stacklevel=3,  # the caller of fit
+        )
+        return True
 
 
 class NonFinite(NamedTuple):
-    """The first update whose cost or step is NaN or infinite, with all that is needed to make it again.
+    """The first update whose cost or step is NaN or infinite, with everything that is needed to make it again.
 
     ``direction`` is ``"forward"`` (a layer's output, the loss or the penalty), ``"backward"`` (a gradient, the cost
     itself being finite) or ``"update"`` (the optimizer's step, the gradient being finite); ``where`` names the layer,
@@ -44,35 +82,32 @@ class NonFinite(NamedTuple):
         return f"the first value that is not finite comes after {self.step} updates, {self.direction}, in {self.where}"
 
     def save(self, path: str | Path) -> None:
-        """Parameters before the update, batch, key and step, as safetensors (see ``load_weights``).
+        """Write the parameters before the update, batch, key and step as safetensors (see ``load_weights``).
 
-        In a run of several processes all of them call it together, and the first writes.
+        In a run of several processes all of them must call it together, and the first writes.
         """
-        x, y = self.batch
+        x, y, *_ = self.batch
         tree = {"params": self.state.params, "x": x, "y": y, "key": raw(self.state.key), "step": self.state.step}
-        tree = jax.tree.map(gathered, tree)
+        tree = jax.tree.map(lambda leaf: local(leaf) if isinstance(leaf, jax.Array) else leaf, tree)
         if jax.process_index() == 0:
             save_weights(path, tree, {"direction": self.direction, "where": self.where})
 
 
-def first_non_finite(
-    cost: Cost,
-    optimizer: Optimizer,
-    value_and_grad: Callable[[Any], Callable[..., Any]],
-    state: TrainState,
-    batches: Iterable[Batch],
-) -> NonFinite | None:
-    """Makes the updates once more, one by one, up to the first that is not finite; None if they all are.
+def first_non_finite(run: Run) -> NonFinite | None:
+    """Make the updates since ``run.before`` again, one by one, up to the first that is not finite; None if they all are.
 
-    The same numbers as in the compiled epoch up to rounding, for they are a function of the state and the batches.
+    The numbers are those of the compiled run up to rounding, for they are a function of the state and the batches.
     """
 
     def finite(params: Params, grads: Params, updates: Params) -> dict[str, Array]:
         return {"grads finite": all_finite(grads), "updates finite": all_finite(updates)}
 
-    step = jax.jit(train_step(cost, optimizer, value_and_grad, finite))
-    for i, batch in enumerate(batches):
-        bad = not_finite(state.params) if i == 0 else []
+    cost, engine, state = run.cost, run.value_and_grad, run.before.state
+    step = jax.jit(train_step(cost, run.optimizer, engine, finite))
+    bad = not_finite(state.params)
+    for batch in run.replay():
+        if run.augment is not None:
+            batch = (*run.augment(state.augmentation_key(), batch[:2]), *batch[2:])
         if bad:  # rows of an embedding, say, that no cost of an earlier epoch depended on
             where = f"an epoch before, whose cost did not show it: not finite is {', '.join(bad)}"
             return NonFinite(int(state.step), "update", where, state, batch)
@@ -82,7 +117,7 @@ def first_non_finite(
         if not bool(metrics["updates finite"]):
             if bool(metrics["grads finite"]):
                 return NonFinite(int(state.step), "update", "the optimizer", state, batch)
-            where = backward_fault(cost, value_and_grad, state, batch)
+            where = backward_fault(cost, engine, state, batch)
             return NonFinite(int(state.step), "backward", where, state, batch)
         state = after
     return None
@@ -97,27 +132,24 @@ class Passed(NamedTuple):
     x: Array
     key: Array | None
     y: Array
-    scale: Any  # of the gradient, in a LowPrecision
 
 
-def passes(
-    layer: Layer, params: Params, x: Array, key: Array | None, name: str = "", scale: Any = None
-) -> Generator[Passed, None, Array]:
-    """The layers in the order of the forward pass, those inside a ``Sequential`` one by one, and the output."""
+def passes(layer: Layer, params: Params, x: Array, key: Array | None, name: str = "") -> Generator[Passed, None, Array]:
+    """Yield the layers in the order of the forward pass, those inside a ``Sequential`` one by one; return the output."""
     if isinstance(layer, LowPrecision):
-        y = yield from passes(layer.layer, layer.low(params), layer.low(x), key, name, layer.scale)
+        y = yield from passes(layer.layer, layer.low(params), layer.low(x), key, name)
         return y.astype(layer.wide(x))
     if not isinstance(layer, Sequential):
         y = layer.apply(params, x, key=key, train=True)
-        yield Passed(name or "model", layer, params, x, key, y, scale)
+        yield Passed(name or "model", layer, params, x, key, y)
         return y
     for i, (inner, p) in enumerate(zip(layer.layers, params, strict=True)):
-        x = yield from passes(inner, p, x, layer.key(key, i), f"{name}.{i}" if name else str(i), scale)
+        x = yield from passes(inner, p, x, layer.key(key, i), f"{name}.{i}" if name else str(i))
     return x
 
 
 def passed_through(layer: Layer, params: Params, x: Array, key: Array | None) -> tuple[list[Passed], Array]:
-    """All of them, and the output."""
+    """Return all layers in the order of the forward pass, and the output."""
     passed, way = [], passes(layer, params, x, key)
     while True:
         try:
@@ -127,12 +159,12 @@ def passed_through(layer: Layer, params: Params, x: Array, key: Array | None) ->
 
 
 def forward_fault(cost: Cost, state: TrainState, batch: Batch) -> str:
-    x, target = batch
+    x, *target = batch
     passed, y = passed_through(cost.model, state.params, x, state.network_key())
     for each in passed:
         if not bool(all_finite(each.y)):
             return described(each)
-    if not bool(jnp.isfinite(cost.mean_loss(y, target))):
+    if not bool(jnp.isfinite(cost.mean_loss(y, *target))):
         return "the loss"
     return WHOLE if cost.penalty is None else "the penalty"
 
@@ -140,9 +172,10 @@ def forward_fault(cost: Cost, state: TrainState, batch: Batch) -> str:
 def backward_fault(
     cost: Cost, value_and_grad: Callable[[Any], Callable[..., Any]], state: TrainState, batch: Batch
 ) -> str:
-    x, target = batch
-    passed, y = passed_through(scaled(cost, state.opt_state).model, state.params, x, state.network_key())
-    dy = jax.grad(cost.mean_loss)(y, target)
+    x, *target = batch
+    passed, y = passed_through(cost.model, state.params, x, state.network_key())
+    scale = loss_scale(state.opt_state)
+    dy = jax.grad(lambda y: (1 if scale is None else scale) * cost.mean_loss(y, *target))(y)
     if not bool(all_finite(dy)):
         return "the loss"
     for each in reversed(passed):
@@ -150,29 +183,17 @@ def backward_fault(
         if not bool(all_finite((dparams, dy))):
             return described(each)
     # No layer by itself: what the engine takes together, or the penalty. Its own gradient tells the tensors.
-    _, grads = value_and_grad(scaled(cost, state.opt_state))(state.params, batch, key=state.network_key(), train=True)
+    _, grads = gradients(cost, value_and_grad, state, batch)
     return f"the gradient of {', '.join(not_finite(grads)) or WHOLE}"
 
 
 def pulled_back(each: Passed, dy: Array, *, by_hand: bool) -> tuple[Any, Any]:
-    """The layer's gradients as they come, times its scale; that of the inputs goes on without it."""
-    wide = dy.dtype
-    dy = (dy if each.scale is None else times(dy, each.scale)).astype(each.y.dtype)
+    """Return the layer's gradients, in the precision in which the layer computes."""
     if by_hand:
         _, pullback = backprop.vjp(each.layer, each.params, each.x, key=each.key, train=True)
     else:
         _, pullback = jax.vjp(lambda p, x: each.layer.apply(p, x, key=each.key, train=True), each.params, each.x)
-    dparams, dx = pullback(dy)
-    if checks.is_float(dx):
-        dx = dx.astype(wide) if each.scale is None else times(dx.astype(wide), 1 / jnp.asarray(each.scale))
-    return dparams, dx
-
-
-def gathered(leaf: Any) -> Any:
-    """Whole in this process, of whose devices others may have parts."""
-    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
-        return leaf
-    return multihost_utils.process_allgather(leaf, tiled=True)
+    return pullback(dy.astype(each.y.dtype))  # type: ignore[no-any-return]
 
 
 def described(passed: Passed) -> str:

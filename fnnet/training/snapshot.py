@@ -1,11 +1,11 @@
-"""The progress of a run as arrays by name and a table of what they must be, and back: what a checkpoint contains."""
+"""Everything that a run needs to go on from here as if nothing had been interrupted."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,48 +13,93 @@ import numpy as np
 
 from fnnet.cost import Cost
 from fnnet.paths import named_leaves
-from fnnet.training.progress import Progress
+from fnnet.training.chunk import Numbers, totals
+from fnnet.training.placement import is_key
 from fnnet.training.state import TrainState
 from fnnet.types import Array
 
-FORMAT = "fnnet checkpoint, version 1"
-COUNTED = ("history", "epoch", "place", "means", "examples", "seconds", "best_cost", "waited")
+FORMAT = "fnnet checkpoint, version 2"
+Record = dict[str, float]
 
 
-def run_of(cost: Cost, source: Mapping[str, Any], state: TrainState) -> dict[str, Any]:
-    """What a checkpoint must have in common with a run that goes on from it, beside the shapes of its arrays."""
-    key = np.asarray(raw(state.key)).tolist()
+class Snapshot(NamedTuple):
+    """The train state, and what ``fit`` knows besides it. Never changed: a step makes a new one."""
+
+    state: TrainState
+    records: tuple[Record, ...] = ()  # one for each epoch of this run
+    epoch: int = 0  # whole epochs made, of this run and of those that it continues
+    updates: int = 0  # made of the epoch that has begun
+    sums: Mapping[str, tuple[float, float]] = {}  # over these: of each number the weighted sum, and the weights
+    seconds: float = 0.0  # that these took
+
+    def after(self, state: TrainState, numbers: Numbers, seconds: float) -> Snapshot:
+        """Return the snapshot after a chunk."""
+        sums = dict(self.sums)
+        for name, (total, weight) in jax.device_get(totals(numbers)).items():
+            before, weight_before = sums.get(name, (0.0, 0.0))
+            sums[name] = before + float(total), weight_before + float(weight)
+        updates = self.updates + len(numbers["cost"])
+        return self._replace(state=state, updates=updates, sums=sums, seconds=self.seconds + seconds)
+
+    def record(self) -> Record:
+        """Return the numbers of the epoch that is complete."""
+        means = {name: total / weight for name, (total, weight) in self.sums.items()}
+        first = {"epoch": self.epoch + 1, "step": int(self.state.step), "cost": means.pop("cost")}
+        return first | {"seconds": self.seconds} | means
+
+    def after_epoch(self, record: Record) -> Snapshot:
+        return Snapshot(self.state, (*self.records, record), self.epoch + 1)
+
+    def history(self) -> dict[str, list[float]]:
+        """Return by name one number for each epoch."""
+        names = dict.fromkeys(name for record in self.records for name in record)
+        return {name: [record[name] for record in self.records if name in record] for name in names}
+
+
+# What a checkpoint contains: arrays by name, and a table of all the rest. ``memories`` are those of the callbacks.
+
+
+def run_of(cost: Cost, data: Mapping[str, Any], memories: Mapping[str, Any], state: TrainState) -> dict[str, Any]:
+    """Return what a checkpoint must have in common with a run that goes on from it, besides the shapes of its arrays."""
     return {
         "cost": re.sub(r" at 0x[0-9a-f]+", "", repr(cost)),
-        "key": key,
-        **{f"data: {k}": v for k, v in source.items()},
+        "key": np.asarray(raw(state.key)).tolist(),
+        "callbacks": sorted(memories),
+        **{f"data: {name}": value for name, value in data.items()},
     }
 
 
-def arrays_of(progress: Progress) -> dict[str, Array]:
-    """The arrays of the state and of the best one by name, keys as the integers that they are."""
-    return {name: raw(leaf) for name, leaf in leaves_of(progress).items()}
+def arrays_of(snapshot: Snapshot, memories: Mapping[str, Any]) -> dict[str, Array]:
+    """Return the arrays of the state and of the memories by name, keys as the integers that they are."""
+    return {name: raw(leaf) for name, leaf in leaves_of(snapshot, memories).items()}
 
 
-def table_of(progress: Progress, run: Mapping[str, Any]) -> dict[str, Any]:
-    """All the rest, as JSON, with the shape and the dtype of every array."""
-    counted = {name: getattr(progress, name) for name in COUNTED}
-    counted["history"] = {name: list(numbers) for name, numbers in progress.history.items()}  # it grows while we write
-    return {"format": FORMAT, "run": dict(run), "arrays": kinds_of(progress), "progress": counted}
+def table_of(snapshot: Snapshot, memories: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything else, as JSON, with the shape and the dtype of every array."""
+    numbers = {name: value for name, value in snapshot._asdict().items() if name != "state"}
+    memory = {name: memory.numbers for name, memory in memories.items()}
+    return {
+        "format": FORMAT,
+        "run": dict(run),
+        "arrays": kinds_of(snapshot, memories),
+        "progress": numbers,
+        "memories": memory,
+    }
 
 
 def fault_of_table(table: Any) -> str | None:
-    """None for a table as ``table_of`` makes it; else what is wrong with it."""
+    """Return what is wrong with a table, or None for one that ``table_of`` made."""
     if not isinstance(table, dict) or "format" not in table:
         return "is not a checkpoint of fnnet's"
     return None if table["format"] == FORMAT else f"has the format {table['format']!r}; expected {FORMAT!r}"
 
 
-def differences(table: Mapping[str, Any], progress: Progress, run: Mapping[str, Any]) -> list[str]:
-    """What a checkpoint and a run do not have in common, a line for each."""
-    ours = {**json.loads(json.dumps(run)), **kinds_of(progress._replace(best=None))}
-    theirs = {name: kind for name, kind in table["arrays"].items() if not name.startswith("best.")}
-    theirs |= table["run"]
+def differences(
+    table: Mapping[str, Any], snapshot: Snapshot, memories: Mapping[str, Any], run: Mapping[str, Any]
+) -> list[str]:
+    """Return what a checkpoint and a run do not have in common, a line for each difference."""
+    ours = {**json.loads(json.dumps(run)), **kinds_of(snapshot, memories)}
+    theirs = {**table["arrays"], **table["run"]}
     return [
         f"{name} is {described(theirs.get(name))} in the checkpoint, {described(ours.get(name))} in this run"
         for name in {**ours, **theirs}
@@ -71,38 +116,40 @@ def described(value: Any) -> str:
     return str(value)
 
 
-def restored(table: Mapping[str, Any], arrays: Mapping[str, Array], like: Progress) -> Progress:
-    """The progress that was saved, in the structure of ``like``."""
+def restored(
+    table: Mapping[str, Any], arrays: Mapping[str, Array], like: Snapshot, memories: Mapping[str, Any]
+) -> tuple[Snapshot, dict[str, Any]]:
+    """Return the snapshot that was saved, in the structure of ``like``, and the memories."""
 
     def tree(name: str, structure: Any) -> Any:
         leaves = [
             jax.random.wrap_key_data(arrays[f"{name}.{path}"], impl=jax.random.key_impl(leaf))
             if is_key(leaf)
-            # A buffer of its own, for donation.
-            else jnp.copy(arrays[f"{name}.{path}"])
+            else jnp.copy(arrays[f"{name}.{path}"])  # a buffer of its own, which may be donated
             for path, leaf in named_leaves(structure)
         ]
         return jax.tree.unflatten(jax.tree.structure(structure), leaves)
 
-    best = None if like.best is None else tree("best", like.best)
-    return Progress(tree("state", like.state), best=best, **table["progress"])
+    progress = table["progress"]
+    sums = {name: (total, weight) for name, (total, weight) in progress["sums"].items()}
+    snapshot = Snapshot(tree("state", like.state), **progress | {"records": tuple(progress["records"]), "sums": sums})
+    found = {
+        name: memory._replace(arrays=tree(name, memory.arrays), numbers=table["memories"][name])
+        for name, memory in memories.items()
+    }
+    return snapshot, found
 
 
-def leaves_of(progress: Progress) -> dict[str, Array]:
-    trees = {"state": progress.state} | ({} if progress.best is None else {"best": progress.best})
-    pairs = named_leaves(trees)
+def leaves_of(snapshot: Snapshot, memories: Mapping[str, Any]) -> dict[str, Array]:
+    pairs = named_leaves({"state": snapshot.state} | {name: memory.arrays for name, memory in memories.items()})
     named = dict(pairs)
     if len(named) < len(pairs):
         raise ValueError("fit: two arrays of the state have the same name, so that no checkpoint can tell them apart")
     return named
 
 
-def kinds_of(progress: Progress) -> dict[str, list[Any]]:
-    return {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in leaves_of(progress).items()}
-
-
-def is_key(leaf: Any) -> bool:
-    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+def kinds_of(snapshot: Snapshot, memories: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in leaves_of(snapshot, memories).items()}
 
 
 def raw(leaf: Array) -> Array:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnnet.checks import require
+from fnnet.checks import at_least_float32, require
 from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
-from fnnet.layers import LowPrecision
 from fnnet.optimizers import Optimizer, apply_updates
 from fnnet.optimizers.loss_scale import loss_scale
 from fnnet.training.state import TrainState
@@ -20,9 +18,11 @@ from fnnet.types import Array, Batch, Params
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 Measure = Callable[[Params, Params, Params], dict[str, Array]]  # (params, grads, updates) -> numbers by name
-TAKEN = frozenset(
-    {"cost", "step_costs", "epoch", "step", "seconds", "compile_seconds", "data_seconds", "reading_seconds"}
-)  # names of fit's own numbers
+COUNTED = "counted"
+TAKEN = frozenset({"cost", COUNTED, "step_costs", "epoch", "step", "seconds", "compile_seconds"}) | {
+    "data_seconds",
+    "reading_seconds",
+}  # names of fit's own numbers
 
 
 def train_step(
@@ -32,28 +32,29 @@ def train_step(
     measure: Measure | None = None,
     augment: Augmentation | None = None,
 ) -> Step:
-    """``step(state, (x, y)) -> (state, {"cost": ...})``, a pure function: ``jit``, ``scan``, ``vmap`` and shard it.
+    """Return ``step(state, (x, y)) -> (state, metrics)``, a pure function: ``jit``, ``scan``, ``vmap`` and shard it.
 
-    The cost reported is that before the update. ``value_and_grad`` chooses the engine of the gradients:
-    ``jax.value_and_grad``, ``fnnet.backprop.value_and_grad`` or any function with their signature. Works with fnnet's
-    and with optax's optimizers.
+    ``metrics["cost"]`` is the cost before the update, ``metrics["counted"]`` the number of examples (or of labels that
+    are not ignored, or the sum of their weights) that it is a mean over. A batch may be ``(x, y, weights)``.
+
+    ``value_and_grad`` chooses the engine of the gradients: ``jax.value_and_grad``, ``fnnet.backprop.value_and_grad`` or
+    any function with their signature. Optimizers may be fnnet's or optax's. Where the optimizer is in a
+    ``dynamic_loss_scale``, the cost is computed times that scale, and the gradients are divided by it.
 
     ``measure(params, grads, updates)`` adds numbers of its own to the metrics, such as
     ``fnnet.inspect.update_ratios``; ``params`` are those before the update.
 
-    ``augment(key, (x, y)) -> (x, y)`` changes the batch at random before it is used, with a key of the run's key and
-    the step, such as ``fnnet.data.augment.inputs(fnnet.data.augment.random_flip)``.
+    ``augment(key, (x, y)) -> (x, y)`` changes the batch at random before it is used, with a key made of the run's key
+    and the step, such as ``fnnet.data.augment.inputs(fnnet.data.augment.random_flip)``.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         if augment is not None:
             batch = (*augment(state.augmentation_key(), batch[:2]), *batch[2:])
-        value, grads = value_and_grad(scaled(cost, state.opt_state))(
-            state.params, batch, key=state.network_key(), train=True
-        )
+        value, grads = gradients(cost, value_and_grad, state, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = apply_updates(state.params, updates)
-        metrics = {"cost": value}
+        metrics = {"cost": value, COUNTED: counted(cost, batch)}
         if measure is not None:
             metrics |= measured("train_step", measure(state.params, grads, updates))
         return TrainState(params, opt_state, state.step + 1, state.key), metrics
@@ -61,17 +62,23 @@ def train_step(
     return step
 
 
-def scaled(cost: Cost, opt_state: Any) -> Cost:
-    """The cost with the scale that ``optimizers.dynamic_loss_scale`` keeps, for the backward pass of its model."""
-    scale = loss_scale(opt_state)
+def gradients(cost: Cost, value_and_grad: Callable[[Any], Callable[..., Any]], state: TrainState, batch: Batch) -> Any:
+    """Return the cost and its gradients at a state, computed with the loss scale that its optimizer keeps, if any."""
+    options: dict[str, Any] = {"key": state.network_key(), "train": True}
+    scale = loss_scale(state.opt_state)
     if scale is None:
-        return cost
-    if not isinstance(cost.model, LowPrecision):
-        raise TypeError(
-            f"train_step: the optimizer has a dynamic_loss_scale but the model is {cost.model!r}; "
-            f"put it into one: Cost(fnnet.LowPrecision(model, 'float16'), ...)"
-        )
-    return replace(cost, model=replace(cost.model, scale=scale))
+        return value_and_grad(cost)(state.params, batch, **options)
+    scaled = value_and_grad(cost)(state.params, batch, **options, loss_scale=scale)
+    return jax.tree.map(lambda a: (a.astype(at_least_float32(a)) / scale).astype(a.dtype), scaled)
+
+
+def counted(cost: Cost, batch: Any) -> Array:
+    """Return what the cost of a batch is a mean over."""
+    _, target, *weights = batch
+    ignoring = getattr(cost, "ignore_label", None) is not None
+    shape = target.shape if ignoring else weights[0].shape if weights else ()
+    count = cost.counted(target, *weights, shape=shape)
+    return jnp.float32(len(target)) if count is None else jnp.asarray(count, jnp.float32)
 
 
 def measured(place: str, numbers: dict[str, Array]) -> dict[str, Array]:
@@ -81,4 +88,4 @@ def measured(place: str, numbers: dict[str, Array]) -> dict[str, Array]:
             jnp.ndim(number) == 0,
             f"{place}: measure gives {name!r} with shape {jnp.shape(number)}; expected a single number",
         )
-    return numbers
+    return {name: jnp.asarray(number) for name, number in numbers.items()}

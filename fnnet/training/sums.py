@@ -1,4 +1,4 @@
-"""Sums of the files in a folder, to tell whether they are still what was written."""
+"""Checksums of the files in a folder, which show whether they are still what was written."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 import zlib
 from pathlib import Path
 
-NAME = "sums.json"  # beside the files that it is about
+NAME = "sums.json"  # in the same folder
 CHUNK = 1 << 20  # bytes
 
 
 def write_sums(folder: Path) -> None:
-    """Size and CRC-32 of every file, in a file of its own that appears whole or not at all."""
+    """Write the size and CRC-32 of every file to a file of its own, which appears complete or not at all."""
     sums = {str(path.relative_to(folder)): sum_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     part = folder / f".{NAME}.part"
     part.write_text(json.dumps(sums, indent=1))
@@ -19,7 +19,7 @@ def write_sums(folder: Path) -> None:
 
 
 def damaged_files(folder: Path) -> list[str]:
-    """What is not as it was when the sums were written; nothing if they never were."""
+    """Return the files that are not as they were when the sums were written; none if no sums were written."""
     if not (folder / NAME).exists():
         return []
     try:

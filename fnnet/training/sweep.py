@@ -14,11 +14,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fnnet import checks
 from fnnet.cost import Cost
+from fnnet.data.stream import check_batch_size
 from fnnet.optimizers import Optimizer
 from fnnet.paths import is_weight, map_named
-from fnnet.training import narrow
+from fnnet.training.chunk import train_epoch
 from fnnet.training.data import checked_data
-from fnnet.training.epoch import check_batch_size, train_epoch
 from fnnet.training.evaluate import evaluate
 from fnnet.training.state import TrainState
 from fnnet.types import Array, Batch, Loss, Params, Scalar
@@ -129,7 +129,6 @@ def training(
 
     The arguments are those of ``sweep``; ``setting`` has one number for each name.
     """
-    options = {"value_and_grad": narrow.value_and_grad} | options
 
     def train(setting: Mapping[str, Array], sets: tuple[Batch, Batch | None]) -> tuple[TrainState, dict[str, Array]]:
         data, validation = sets
@@ -139,13 +138,12 @@ def training(
         cost, optimizer, scale = with_scale(make(**numbers))
         state = TrainState.create(scaled(cost.model.init(start, data[0]), scale), optimizer, order)
         epoch = train_epoch(cost, optimizer, batch_size=batch_size, **options)
-        evaluation = evaluate(cost, metrics)
 
         def one(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
             state, record = epoch(state, data)
             del record["step_costs"]
             if validation is not None:
-                measured = evaluation(state.params, validation)
+                measured = evaluate(cost, state.params, validation, metrics)
                 record |= {f"validation_{name}": value for name, value in measured.items()}
             return state, record
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fnnet.paths import named_leaves
 from fnnet.training.extras import imported
-from fnnet.training.snapshot import is_key
+from fnnet.training.placement import is_key
 from fnnet.types import Params
 
 DTYPES = {  # safetensors' names; its own reader for NumPy knows no bfloat16
@@ -24,9 +24,9 @@ DTYPES = {  # safetensors' names; its own reader for NumPy knows no bfloat16
 
 
 def save_weights(path: str | Path, params: Params, metadata: Mapping[str, str] | None = None) -> None:
-    """Write parameters as safetensors, ``"0.w"`` for the weights of layer 0; whole or not at all.
+    """Write parameters as safetensors, ``"0.w"`` for the weights of layer 0. The file appears complete or not at all.
 
-    ``metadata`` are texts to go with them. Any library that reads safetensors reads the file; nothing in it is run.
+    ``metadata`` are texts to store with them. Any library that reads safetensors reads the file; nothing in it is run.
     """
     safetensors = imported("save_weights", "safetensors.numpy", "checkpoint")
     pairs = named_leaves(params)
@@ -37,7 +37,7 @@ def save_weights(path: str | Path, params: Params, metadata: Mapping[str, str] |
     if len(arrays) < len(pairs) or "" in arrays:
         raise ValueError("save_weights: params has leaves without a name of their own; expected dicts and tuples")
     path = Path(path)
-    part = path.with_name(f".{path.name}.{uuid4().hex}.part")  # of its own, whoever else writes at the same time
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")  # a name of its own, as others may write at the same time
     try:
         with part.open("wb") as file:
             file.write(safetensors.save(arrays, metadata=dict(metadata or {})))
@@ -49,7 +49,7 @@ def save_weights(path: str | Path, params: Params, metadata: Mapping[str, str] |
 
 
 def load_weights(path: str | Path, like: Params) -> Params:
-    """Parameters from a file that ``save_weights`` wrote, in the structure of ``like``.
+    """Return the parameters in a file that ``save_weights`` wrote, in the structure of ``like``.
 
     ``like`` are parameters, or their shapes: ``jax.eval_shape(model.init, key, x)``. Names, shapes and dtypes must be
     those of ``like``; nothing is converted.
@@ -61,7 +61,7 @@ def load_weights(path: str | Path, like: Params) -> Params:
             for name, tensor in safetensors.deserialize(Path(path).read_bytes())
         }
     except (safetensors.SafetensorError, KeyError) as error:
-        raise ValueError(f"load_weights: {path} is damaged or no file of safetensors: {error}") from error
+        raise ValueError(f"load_weights: {path} is damaged or not a file of safetensors: {error}") from error
     expected = named_leaves(like)
     ours = {name: f"{leaf.dtype} {tuple(leaf.shape)}" for name, leaf in expected}
     theirs = {name: f"{array.dtype} {array.shape}" for name, array in found.items()}
