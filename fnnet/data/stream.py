@@ -149,7 +149,8 @@ class MemoryStream(ArrayStream):
 
     def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Iterator[Chunk]:
         assert self.steps is not None
-        for _, rows in row_chunks(self, start, min(most or self.steps, self.steps), key):
+        assert self.examples is not None
+        for _, rows in row_chunks(self, start, min(most or self.steps, max(1, self.examples // self.batch_size)), key):
             yield Chunk(*self.arrays, rows)
 
 
@@ -188,10 +189,11 @@ def bytes_of(part: Rows, examples: int) -> int:
 def batches_per_chunk(batch_bytes: int, stream: Stream, most: int | None) -> int:
     """Return how many batches of this size make a chunk of at most ``chunk_bytes`` and at most ``most`` batches.
 
-    Where the number of batches in an epoch is known, it is divided evenly, so that few of them are left over.
+    Where the number of examples in an epoch is known, its batches are divided evenly, so that few are left over.
     """
     fit = max(1, min(stream.chunk_bytes // max(1, batch_bytes), MOST_BATCHES, most or MOST_BATCHES))
-    return stream.steps // -(-stream.steps // fit) if stream.steps else fit
+    full = (stream.examples or 0) // stream.batch_size
+    return full // -(-full // fit) if full else fit
 
 
 compiled_permutation = jax.jit(permutation, static_argnums=1)

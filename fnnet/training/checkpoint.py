@@ -244,7 +244,7 @@ class Saver:
         fault = fault_of_table(table)
         if fault is not None:
             raise CheckpointError(f"{place} {fault}")
-        different = differences(table, snapshot, memories, self.run)
+        different = differences(table, snapshot, self.run)
         if different:
             shown = different[:SHOWN] + ([f"and {len(different) - SHOWN} more"] if len(different) > SHOWN else [])
             raise CheckpointError(f"{place} is of another run: {'; '.join(shown)}")

@@ -87,19 +87,18 @@ def train_epoch(
     return epoch
 
 
-def totals(numbers: Mapping[str, Array]) -> dict[str, tuple[Array, Array]]:
+def totals(numbers: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return by name the weighted sum of the numbers ``(K,)`` of some updates, and the sum of the weights.
 
     Costs weigh as much as their batches have counted examples, all other numbers as 1. They are added in at least
-    float32: the sum over an epoch would overflow in float16.
+    float32, as the sum over an epoch would overflow in float16. Arrays may be those of JAX or of NumPy.
     """
     counted = numbers[COUNTED]
-    nothing = counted.sum() == 0  # then the costs are those of the penalty alone
+    counted = counted + (counted.sum() == 0).astype(counted.dtype)  # without any, costs are those of the penalty alone
 
-    def total(name: str, values: Array) -> tuple[Array, Array]:
+    def total(name: str, values: Any) -> tuple[Any, Any]:
         values = values.astype(checks.at_least_float32(values)) if checks.is_float(values) else values
-        weights = jnp.where(nothing, 1, counted) if name == "cost" else jnp.ones(len(values))
-        weights = weights.astype(values.dtype)
+        weights = (counted if name == "cost" else counted * 0 + 1).astype(values.dtype)
         return (values * weights).sum(), weights.sum()
 
     return {name: total(name, values) for name, values in numbers.items() if name != COUNTED}

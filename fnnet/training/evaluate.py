@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -48,7 +47,7 @@ def evaluate(
     if isinstance(data, Stream):
         placement = Placement.of(mesh, params, "evaluate")
         check_stream("evaluate", cost, placement, data, jax.random.key(0))
-        return measures.over(placement.state(params, copy=False), host_chunks(placement, data))
+        return measures.over(placement.state(params, copy=False), host_chunks(placement, data), compiled=True)
     checks.positive_integer("evaluate", "batch_size", batch_size)
     checks.require(mesh is None, "evaluate: mesh is for a stream; arrays are evaluated where they lie")
     return measures.over(params, array_chunks(*split_batch("evaluate", data), batch_size))
@@ -111,42 +110,43 @@ class Measures:
         means = {name: m if isinstance(m, Metric) else Mean(place, name, m) for name, m in chosen.items()}
         return cls(cost, (("cost", Mean(place, "cost", cost.loss, cost)), *means.items()))
 
-    def over(self, params: Params, chunks: Iterable[Chunk]) -> dict[str, Array]:
-        """Return the numbers over all chunks. On the host each is waited for: a fast reader would fill the memory."""
+    def over(self, params: Params, chunks: Iterable[Chunk], *, compiled: bool = False) -> dict[str, Array]:
+        """Return the numbers over all chunks; ``compiled``, on the host, by a program for each shape of a chunk."""
+        statistics, merge = (compiled_statistics, compiled_merge) if compiled else (Measures.statistics, Measures.merge)
         total: Any = None
         for chunk in chunks:
-            each = statistics_of(self, params, chunk)
-            total = each if total is None else merged(self, total, each)
-            if checks.is_concrete(jax.tree.leaves(total)[0]):
-                jax.block_until_ready(total)
+            each = statistics(self, params, chunk)
+            total = each if total is None else merge(self, total, each)
+            if compiled:
+                jax.block_until_ready(total)  # a fast reader would fill the memory
         result = {name: metric.result(total[name]) for name, metric in self.metrics}
         if self.cost.penalty is not None:
             result["cost"] = result["cost"] + jnp.asarray(self.cost.penalty(params)).astype(result["cost"].dtype)
         return result
 
+    def statistics(self, params: Params, chunk: Chunk) -> dict[str, Any]:
+        """Return the statistics of all batches of a chunk together."""
 
-@partial(jax.jit, static_argnums=0)
-def statistics_of(measures: Measures, params: Params, chunk: Chunk) -> dict[str, Any]:
-    """Return the statistics of all batches of a chunk together."""
+        def of_batch(batch: tuple[Array, ...]) -> dict[str, Any]:
+            x, y, *weights = batch
+            prediction = self.cost.model.apply(params, x)
+            ones = weights[0] if weights else jnp.ones(len(x))
+            return {name: metric.statistics(prediction, y, ones) for name, metric in self.metrics}
 
-    def of_batch(batch: tuple[Array, ...]) -> dict[str, Any]:
-        x, y, *weights = batch
-        prediction = measures.cost.model.apply(params, x)
-        ones = weights[0] if weights else jnp.ones(len(x))
-        return {name: metric.statistics(prediction, y, ones) for name, metric in measures.metrics}
+        each = jax.lax.map(of_batch, chunk.scanned)
+        totals: dict[str, Any] = {}
+        for name, metric in self.metrics:
+            if metric.merge is added:
+                totals[name] = jax.tree.map(lambda a: a.sum(0), each[name])
+            else:
+                first, rest = jax.tree.map(lambda a: a[0], each[name]), jax.tree.map(lambda a: a[1:], each[name])
+                totals[name] = jax.lax.scan(lambda a, b, m=metric: (m.merge(a, b), None), first, rest)[0]  # type: ignore[misc]
+        return totals
 
-    each = jax.lax.map(of_batch, chunk.scanned)
-    totals: dict[str, Any] = {}
-    for name, metric in measures.metrics:
-        if metric.merge is added:
-            totals[name] = jax.tree.map(lambda a: a.sum(0), each[name])
-        else:
-            first, rest = jax.tree.map(lambda a: a[0], each[name]), jax.tree.map(lambda a: a[1:], each[name])
-            totals[name] = jax.lax.scan(lambda a, b, m=metric: (m.merge(a, b), None), first, rest)[0]  # type: ignore[misc]
-    return totals
+    def merge(self, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+        """Return the statistics of two sets of examples together."""
+        return {name: metric.merge(a[name], b[name]) for name, metric in self.metrics}
 
 
-@partial(jax.jit, static_argnums=0)
-def merged(measures: Measures, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """Return the statistics of two sets of examples together."""
-    return {name: metric.merge(a[name], b[name]) for name, metric in measures.metrics}
+compiled_statistics = jax.jit(Measures.statistics, static_argnums=0)
+compiled_merge = jax.jit(Measures.merge, static_argnums=0)

@@ -241,10 +241,14 @@ class Validation:
         measures = Measures.of(place, cost, metrics)
         if isinstance(data, Stream):
             check_stream(place, cost, placement, data, key, params)
-            self.evaluation = lambda params: measures.over(params, host_chunks(placement, data))
+            self.evaluation = lambda params: measures.over(params, host_chunks(placement, data), compiled=True)
         else:
             placed = placed_data(place, cost, placement, params, data)
-            program = jax.jit(lambda params, data: measures.over(params, array_chunks(*data, VALIDATION_BATCH)))
+
+            def evaluation(params: Params, data: Batch) -> dict[str, Array]:
+                return measures.over(params, array_chunks(*data, VALIDATION_BATCH))
+
+            program = jax.jit(evaluation)
             self.evaluation = lambda params: program(params, placed)
 
     def __call__(self, params: Params) -> Record:

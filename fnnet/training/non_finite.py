@@ -104,13 +104,9 @@ def first_non_finite(run: Run) -> NonFinite | None:
 
     cost, engine, state = run.cost, run.value_and_grad, run.before.state
     step = jax.jit(train_step(cost, run.optimizer, engine, finite))
-    bad = not_finite(state.params)
     for batch in run.replay():
         if run.augment is not None:
             batch = (*run.augment(state.augmentation_key(), batch[:2]), *batch[2:])
-        if bad:  # rows of an embedding, say, that no cost of an earlier epoch depended on
-            where = f"an epoch before, whose cost did not show it: not finite is {', '.join(bad)}"
-            return NonFinite(int(state.step), "update", where, state, batch)
         after, metrics = step(state, batch)
         if not bool(jnp.isfinite(metrics["cost"])):
             return NonFinite(int(state.step), "forward", forward_fault(cost, state, batch), state, batch)

@@ -35,7 +35,7 @@ class Snapshot(NamedTuple):
     def after(self, state: TrainState, numbers: Numbers, seconds: float) -> Snapshot:
         """Return the snapshot after a chunk."""
         sums = dict(self.sums)
-        for name, (total, weight) in jax.device_get(totals(numbers)).items():
+        for name, (total, weight) in totals(jax.device_get(numbers)).items():
             before, weight_before = sums.get(name, (0.0, 0.0))
             sums[name] = before + float(total), weight_before + float(weight)
         updates = self.updates + len(numbers["cost"])
@@ -94,12 +94,10 @@ def fault_of_table(table: Any) -> str | None:
     return None if table["format"] == FORMAT else f"has the format {table['format']!r}; expected {FORMAT!r}"
 
 
-def differences(
-    table: Mapping[str, Any], snapshot: Snapshot, memories: Mapping[str, Any], run: Mapping[str, Any]
-) -> list[str]:
+def differences(table: Mapping[str, Any], snapshot: Snapshot, run: Mapping[str, Any]) -> list[str]:
     """Return what a checkpoint and a run do not have in common, a line for each difference."""
-    ours = {**json.loads(json.dumps(run)), **kinds_of(snapshot, memories)}
-    theirs = {**table["arrays"], **table["run"]}
+    ours = {**json.loads(json.dumps(run)), **kinds_of(snapshot, {})}
+    theirs = {name: kind for name, kind in table["arrays"].items() if name.startswith("state.")} | table["run"]
     return [
         f"{name} is {described(theirs.get(name))} in the checkpoint, {described(ours.get(name))} in this run"
         for name in {**ours, **theirs}

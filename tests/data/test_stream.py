@@ -1,7 +1,6 @@
 """What a stream asks of its batches, and that its thread ends."""
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +9,9 @@ import numpy as np
 import pytest
 
 from fnnet.data import Stream, from_arrays, from_batches
-from fnnet.data.arrays import permutation
-from fnnet.data.chunks import Reused, batches_per_chunk, chunks
+from fnnet.data.chunks import chunked
 from fnnet.data.prefetch import Prefetched
+from fnnet.data.stream import batches_per_chunk
 
 X, Y = np.arange(30, dtype=np.float32).reshape(10, 3), np.arange(10, dtype=np.int32)
 
@@ -43,40 +42,69 @@ def test_arrays_in_the_order_of_train_epoch() -> None:
     assert (stream.steps, stream.examples) == (3, 10)
 
 
-@pytest.mark.parametrize("examples", [1, 2, 1000, 5000])
-def test_the_permutation_is_that_of_jax(examples: int) -> None:
-    """With one round of sorting, and with two."""
-    np.testing.assert_array_equal(permutation(key(3), examples), jax.random.permutation(key(3), examples))
-
-
 def test_the_last_batch() -> None:
-    kept, dropped = (from_arrays(X, Y, 4, shuffle=False, last=last) for last in ("pad", "drop"))
+    kept, dropped = (from_arrays(X, Y, 4, shuffle=False, drop_last=drop) for drop in (False, True))
     assert labels(kept) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert labels(dropped) == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert (kept.steps, dropped.steps) == (3, 2)
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_a_chunk_is_filled_up_with_real_examples(together: bool) -> None:
-    """Whether it is read in one go or batch by batch."""
-    stream = from_arrays(X, Y, 4, shuffle=False)
-    first, last = stream.chunks(key(), 0, 2) if together else chunks(stream.batches(key()), 2, 4)
-    assert first.y.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert (first.sizes.tolist(), int(first.updates)) == ([4, 4], 2)
-    assert last.y.tolist() == [[8, 9, 8, 9], [0, 0, 0, 0]]
-    assert last.x[0, :, 0].tolist() == [24, 27, 24, 27]
-    assert (last.sizes.tolist(), int(last.updates)) == ([2, 0], 1)
-
-
-@pytest.mark.parametrize(("size", "start", "last"), [(1, 0, "pad"), (2, 1, "pad"), (2, 0, "drop"), (5, 0, "pad")])
+@pytest.mark.parametrize(("most", "start", "drop"), [(1, 0, False), (2, 1, False), (2, 0, True), (5, 0, False)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
-def test_reading_in_one_go_is_reading_by_batches(size: int, start: int, last: Any, dtype: Any) -> None:
-    stream = from_arrays(X.astype(dtype), Y, 4, last=last)
-    by_batches = chunks(stream.batches(key(), start), size, 4)
-    for one, two in zip(stream.chunks(key(), start, size), by_batches, strict=True):
-        for a, b in zip(one, two, strict=True):
-            np.testing.assert_array_equal(a, b)
-            assert a.dtype == b.dtype
+def test_chunks_are_the_batches_together(most: int, start: int, drop: bool, dtype: Any) -> None:
+    """Whole chunks, then single batches, then the smaller one; read at once from arrays, or put together."""
+    stream = from_arrays(X.astype(dtype), Y, 4, drop_last=drop)
+    batches = list(stream.batches(key(), start))
+    size = batches_per_chunk(4 * 16, stream, most)
+    for chunks in (list(stream.chunks(key(), start, most)), list(chunked(iter(batches), 4, size))):
+        assert {chunk.x.shape[:2] for chunk in chunks} <= {(size, 4), (1, 4), (1, 2)}
+        rows = [(x, y) for chunk in chunks for x, y in zip(chunk.x, chunk.y, strict=True)]
+        for (x, y), batch in zip(rows, batches, strict=True):
+            np.testing.assert_array_equal(x, batch.x)
+            np.testing.assert_array_equal(y, batch.y)
+            assert x.dtype == np.dtype(dtype if dtype != np.float64 else np.float32)
+
+
+def test_a_loader_may_use_its_memory_again() -> None:
+    """Batches are copied when they come, also the smaller last one, after which the loader is asked for another."""
+
+    def reusing() -> Iterator[Any]:
+        x, y = np.zeros((4, 3), np.float32), np.zeros(4, np.int32)
+        for i, count in enumerate((4, 4, 2)):
+            x[:], y[:] = i, i
+            yield x[:count], y[:count]
+        x[:], y[:] = 9, 9
+
+    for chunk_bytes in (1, 2**20):
+        chunks = from_batches(reusing, 4, chunk_bytes=chunk_bytes).chunks(key())
+        assert [y[0].tolist() for chunk in chunks for y in chunk.y] == [0, 1, 2]
+
+
+def test_a_key_goes_where_a_parameter_is_named_key() -> None:
+    from functools import partial
+
+    def numbered(count: int, skip_first: bool = False) -> Any:
+        return [batch() for _ in range(count - skip_first)]
+
+    assert len(list(from_batches(partial(numbered, count=3), 4).batches(key()))) == 3
+    assert len(list(from_batches(lambda **options: [batch(), batch()] if not options else [], 4).batches(key()))) == 2
+    seen: list[Any] = []
+    list(from_batches(lambda *, key: seen.append(key) or [batch()], 4).batches(key(3)))
+    assert seen[0] == key(3)
+
+
+def test_batches_of_grain() -> None:
+    """Shuffled anew for every key; a run goes on in the middle of an epoch without making the batches before it."""
+    grain = pytest.importorskip("grain")
+
+    def batches(key: jax.Array) -> Any:
+        source = grain.MapDataset.source([(x, y) for x, y in zip(X, Y, strict=True)])
+        return source.shuffle(seed=int(jax.random.bits(key)) % 2**31).batch(4)
+
+    stream = from_batches(batches, 4, examples=10)
+    assert sorted(sum(labels(stream), [])) == list(range(10))
+    assert labels(stream) == labels(stream) != labels(stream, seed=1)
+    assert labels(stream, start=2) == labels(stream)[2:]
 
 
 def test_arrays_that_cannot_be_read() -> None:
@@ -99,12 +127,13 @@ def test_a_number_that_is_none_is_named_in_a_chunk() -> None:
 
 
 def test_chunks_are_bounded_in_bytes() -> None:
-    one = from_arrays(X, Y, 4).first_batch(key())
     each = 4 * 3 * 4 + 4 * 4
-    assert batches_per_chunk(one, 5 * each, None) == 5
-    assert batches_per_chunk(one, 5 * each, 3) == 3
-    assert batches_per_chunk(one, 1, None) == 1
-    assert batches_per_chunk(one, 2**40, None) == 64
+    for chunk_bytes, most, steps, expected in (
+        *((5 * each, None, None, 5), (5 * each, 3, None, 3), (1, None, None, 1), (2**40, None, None, 64)),
+        *((5 * each, None, 4, 4), (5 * each, None, 11, 3), (5 * each, None, 12, 4)),
+    ):
+        stream = from_batches([], 4, examples=None if steps is None else 4 * steps, chunk_bytes=chunk_bytes)
+        assert batches_per_chunk(each, stream, most) == expected
 
 
 def test_somebody_elses_batches() -> None:
@@ -123,7 +152,7 @@ def test_somebody_elses_batches() -> None:
     assert labels(stream) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert (stream.batch_size, stream.examples, stream.steps) == (4, 10, 3)
     dropping = from_batches(torch.utils.data.DataLoader(dataset, batch_size=4, drop_last=True))
-    assert (labels(dropping), dropping.steps, dropping.last) == ([[0, 1, 2, 3], [4, 5, 6, 7]], 2, "drop")
+    assert (labels(dropping), dropping.steps, dropping.drop_last) == ([[0, 1, 2, 3], [4, 5, 6, 7]], 2, True)
     chosen = from_batches(torch.utils.data.DataLoader(dataset, batch_size=4, sampler=[7, 3, 1, 2, 9]))
     assert (labels(chosen), chosen.examples, chosen.steps) == ([[7, 3, 1, 2], [9]], 5, 2)
 
@@ -143,7 +172,7 @@ def failing() -> Iterator[Any]:
         ([batch(), batch(dtype=np.float64)], "batch 1 has x of shape .* and dtype float64 but batch 0 had .*float32"),
         ([batch(), (np.ones((4, 2), np.float32), Y[:4])], r"batch 1 has x of shape \(4, 2\)"),
         ([batch(), (X[:4], Y[:3])], r"batch 1 has x of shape \(4, 3\) and y of shape \(3,\)"),
-        ([batch(), ([[1.0], [2.0, 3.0]], Y[:2])], "batch 1 is no pair of arrays"),
+        ([batch(), ([[1.0], [2.0, 3.0]], Y[:2])], "batch 1 is not a pair of arrays"),
         ([(X[:4] * np.nan, Y[:4])], r"batch 0 has x with NaN or infinite entries, the first at \(0, 0\)"),
         ([batch(), X[:4]], "batch 1 is a ndarray; expected a pair"),
         ([(np.array(["a"]), Y[:1])], "batch 0 has x of dtype <U1; expected numbers"),
@@ -169,10 +198,9 @@ def test_the_number_of_a_bad_batch_counts_from_the_start_of_the_epoch() -> None:
         (lambda: from_arrays(X, Y[:9], 4), ValueError, r"x has shape \(10, 3\) and y has shape \(9,\)"),
         (lambda: from_arrays(X, Y, 11), ValueError, "batch_size is 11 but there are only 10 examples"),
         (lambda: from_arrays([1, 2], Y, 1), TypeError, "x is a list without examples on a first axis"),
-        (lambda: from_arrays(X, Y, 4, last="keep"), ValueError, "last is 'keep'; expected 'pad' or 'drop'"),
         (lambda: from_arrays(X, Y, 4, prefetch=0), ValueError, "prefetch is 0"),
-        (lambda: from_batches([], 4).first_batch(key()), ValueError, "there is no batch of 4 examples"),
-        (lambda: from_batches([batch(3)], 4, last="drop").first_batch(key()), ValueError, "there is no batch of 4"),
+        (lambda: from_batches([], 4).first(key()), ValueError, "there is no batch of 4 examples"),
+        (lambda: from_batches([batch(3)], 4, drop_last=True).first(key()), ValueError, "there is no batch of 4"),
     ],
 )
 def test_what_is_no_stream(make: Any, error: type, message: str) -> None:
@@ -181,32 +209,36 @@ def test_what_is_no_stream(make: Any, error: type, message: str) -> None:
 
 
 def test_prefetching_is_bounded_ahead_and_in_order() -> None:
-    made: list[int] = []
+    """Two in the queue, and one that waits for a place in it."""
+    made, third = [], threading.Event()
 
     def numbers() -> Iterator[int]:
         for i in range(10):
             made.append(i)
+            if i == 2:
+                third.set()
             yield i
 
     with Prefetched(numbers(), 2) as items:
-        deadline = time.monotonic() + 5
-        while len(made) < 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.1)
-        assert made == [0, 1, 2]  # two in the queue, one that waits for a place
+        assert third.wait(60)
+        assert made == [0, 1, 2]
         assert list(items) == list(range(10))
     assert threads() == []
 
 
-def test_waiting_is_counted() -> None:
+def test_waiting_and_working_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("fnnet.data.prefetch.time.perf_counter", lambda: now[0])
+
     def slow() -> Iterator[int]:
         for i in range(3):
-            time.sleep(0.05)
+            now[0] += 1.0
             yield i
 
     with Prefetched(slow(), 2) as items:
         assert list(items) == [0, 1, 2]
-    assert 0.1 < items.waited < 5
+    assert items.worked == 3
+    assert 0 <= items.waited <= 3
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError, None])
@@ -251,22 +283,3 @@ def test_an_error_in_the_thread_comes_at_its_turn_and_ends_it(error: type[BaseEx
 def test_settings_of_jax_that_belong_to_a_thread() -> None:
     with jax.enable_x64(True), Prefetched((jax.numpy.asarray(np.ones(1)) for _ in range(1)), 1) as items:
         assert next(items).dtype == np.float64
-
-
-@pytest.mark.parametrize("on_device", [False, True])
-def test_memory_is_used_again_when_nothing_is_left_in_it(on_device: bool) -> None:
-    memory = Reused()
-    first = memory((64, 8), np.float32)
-    first[:] = 1
-    left: Any = jax.device_put(first) if on_device else first[3:].reshape(-1)[5:].view(np.int32)
-    address = first.ctypes.data
-    del first
-    others = [memory((64, 8), np.float32) for _ in range(3)]
-    for other in others:
-        other[:] = 2
-    assert len({address, *(other.ctypes.data for other in others)}) == 4
-    assert (np.asarray(left) == (1 if on_device else np.float32(1).view(np.int32))).all()
-    places = {other.ctypes.data for other in others}
-    del other, others
-    assert {array.ctypes.data for array in [memory((64, 8), np.float32) for _ in range(3)]} == places
-    assert memory((64, 9), np.float32).shape == (64, 9)

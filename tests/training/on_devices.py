@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from fnnet.training.mesh import OnMesh
 from jax.sharding import NamedSharding, PartitionSpec
 
 import fnnet
 from fnnet import Checkpoint, Cost, Dense, losses, optimizers, relu, sequential
 from fnnet.data import Stream, from_arrays, from_batches
 from fnnet.paths import named_leaves
-from fnnet.training.mesh import OnMesh
 from tests.training.streams_on_devices import changed, find_non_finite, fit_uneven, tell_refusals
 
 MESHES: dict[str, Callable[[], Any]] = {

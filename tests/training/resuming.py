@@ -16,6 +16,7 @@ def run(directory: str | None, record: str | None, epochs: int = EPOCHS, told: A
     """
     from fnnet import Checkpoint, fit
     from fnnet.optimizers import adam
+    from fnnet.training.callbacks import EarlyStopping, JsonLines
     from tests.cases import random_params
     from tests.training.problems import DATA, NETWORK, X, key
 
@@ -36,10 +37,8 @@ def run(directory: str | None, record: str | None, epochs: int = EPOCHS, told: A
         epochs=epochs,
         batch_size=4,
         validation=DATA,
-        patience=epochs,
-        callback=callback,
+        callbacks=[EarlyStopping(epochs), *([] if record is None else [JsonLines(record)]), callback],
         checkpoint=None if directory is None else Checkpoint(directory, keep=2, on_saved=saved),
-        record=record,
     )
     state = result.state._replace(key=jax.random.key_data(result.state.key))
     return {

@@ -5,16 +5,17 @@ from typing import Any
 
 from fnnet import Checkpoint, FitResult, fit
 from fnnet.optimizers import adam
+from fnnet.training.callbacks import EarlyStopping
 from tests.cases import random_params
 from tests.training.problems import DATA, NETWORK, X, key
 
-OPTIONS = {"batch_size": 4, "validation": DATA, "patience": 9}
+OPTIONS = {"batch_size": 4, "validation": DATA}
 
 
 def train(directory: Path | Checkpoint | None, epochs: int, **options: Any) -> FitResult:
     arguments = {"cost": NETWORK, "optimizer": adam(0.003), "params": random_params(NETWORK.model, X), "key": key()}
-    arguments |= {"data": DATA, "epochs": epochs, "checkpoint": directory} | OPTIONS | options
-    return fit(**arguments)
+    arguments |= {"data": DATA, "epochs": epochs, "checkpoint": directory, "callbacks": [EarlyStopping(9)]}
+    return fit(**arguments | OPTIONS | options)
 
 
 def steps_in(directory: Path) -> list[int]:

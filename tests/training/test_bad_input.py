@@ -8,6 +8,7 @@ import pytest
 
 from fnnet import Cost, Dense, Flatten, TrainState, accuracy, fit, losses, sequential
 from fnnet.optimizers import sgd
+from fnnet.training.callbacks import EarlyStopping
 from tests.training.problems import COST, DATA, LABELS, PARAMS, X, key
 
 NEEDS = r"but prediction \(\d+, 3\) needs integer labels \(\d+,\) or floating-point distributions \(\d+, 3\)"
@@ -85,8 +86,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"batch_size": 2.0}, "fit: batch_size is 2.0"),
     ({"epochs": 0}, "fit: epochs is 0; expected an integer of at least 1"),
     ({"epochs": 1.5}, "fit: epochs is 1.5"),
-    ({"patience": 2}, r"fit: patience needs validation data; pass validation=\(x, y\)"),
-    ({"patience": 0, "validation": DATA}, "fit: patience is 0; expected an integer of at least 1"),
+    ({"callbacks": [EarlyStopping(2)]}, r"fit: callbacks.EarlyStopping needs validation data; pass validation="),
     ({"metrics": {"accuracy": accuracy}}, r"fit: metrics need validation data; pass validation=\(x, y\)"),
 ]
 

@@ -9,6 +9,7 @@ import pytest
 
 from fnnet import Checkpoint, FitResult, TrainState, go_back, read_record
 from fnnet.optimizers import adam, add_noise, chain, sgd
+from fnnet.training.callbacks import EarlyStopping, JsonLines, StopAtNonFinite
 from tests.compare import assert_close, assert_identical
 from tests.training.problems import COST, LABELS, PARAMS, X, key
 from tests.training.saving import steps_in, train
@@ -50,7 +51,7 @@ def test_early_stopping_goes_on_as_it_was(tmp_path: Path) -> None:
         "params": PARAMS,
         "optimizer": sgd(0.5),
         "validation": (X, (LABELS + 1) % 3),
-        "patience": 3,
+        "callbacks": [EarlyStopping(3)],
     }
     whole = train(None, 10, **options)
     stopped = len(whole.history["epoch"])
@@ -71,7 +72,7 @@ def test_a_record_of_a_resumed_run_has_every_epoch_once(copied_run: Path, tmp_pa
     assert [line["epoch"] for line in read_record(path)] == [1, 2, 3, 4, 5]
     # As if it had been written to from the start:
     (copied_run / "record.json").write_text(json.dumps({"../record.jsonl": 0}))
-    history = train(copied_run, 7, record=path).history
+    history = train(copied_run, 7, callbacks=[EarlyStopping(9), JsonLines(path)]).history
     assert [line["epoch"] for line in read_record(path)] == [1, 2, 3, 4, 5, 6, 7]
     assert [line["cost"] for line in read_record(path)[4:]] == history["cost"][4:]
 
@@ -85,17 +86,17 @@ def test_the_record_of_another_run_is_kept(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", 1, record=path, callback=interrupt)
+        train(tmp_path / "run", 1, callbacks=[JsonLines(path), interrupt])
     assert [line["epoch"] for line in read_record(path)] == [1, 1]
-    train(tmp_path / "run", 1, record=path)
+    train(tmp_path / "run", 1, callbacks=[JsonLines(path)])
     assert [line["epoch"] for line in read_record(path)] == [1, 1]
-    train(tmp_path / "run", 2, record=path)
+    train(tmp_path / "run", 2, callbacks=[JsonLines(path)])
     assert [line["epoch"] for line in read_record(path)] == [1, 1, 2]
 
 
 def test_keys_in_the_optimizers_state(tmp_path: Path) -> None:
     """A state with keys of its own, and a random key of the old kind."""
-    options = {"cost": COST, "params": PARAMS, "validation": None, "patience": None}
+    options = {"cost": COST, "params": PARAMS, "validation": None, "callbacks": []}
     options |= {"optimizer": chain(add_noise(key(5), 0.1), sgd(0.1)), "key": jax.random.PRNGKey(3)}
     train(tmp_path, 1, **options)
     assert_identical(train(tmp_path, 2, **options).state, train(None, 2, **options).state)
@@ -109,7 +110,7 @@ def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
         "params": PARAMS,
         "optimizer": sgd(0.5),
         "validation": (X, (LABELS + 1) % 3),
-        "patience": None,
+        "callbacks": [],
     }
     history = train(Checkpoint(tmp_path, every=2, keep=2, on_saved=heard.append), 9, **options).history
     costs = dict(zip(history["step"], history["validation_cost"], strict=True))
@@ -123,8 +124,8 @@ def test_saving_while_the_state_is_given_up(tmp_path: Path) -> None:
     """The compiled epoch takes over the buffers of the state, while they are still being written."""
     params = {"w": jnp.ones((100_000, 3)), "b": jnp.zeros(3)}
     options = {"cost": COST, "params": params, "data": (jnp.tile(X, (1, 100_000 // 3 + 1))[:, :100_000], LABELS)}
-    options |= {"optimizer": adam(0.01), "batch_size": 10, "validation": None, "patience": None}
-    train(Checkpoint(tmp_path, keep=6), 6, find_non_finite=False, **options)
+    options |= {"optimizer": adam(0.01), "batch_size": 10, "validation": None, "callbacks": []}
+    train(Checkpoint(tmp_path, keep=6), 6, **options | {"callbacks": [StopAtNonFinite(search=False)]})
     for step in (5, 2):
         go_back(tmp_path, step)
         saved = train(tmp_path, step, **options)
@@ -132,7 +133,7 @@ def test_saving_while_the_state_is_given_up(tmp_path: Path) -> None:
 
 
 def test_continuing_from_a_state_counts_its_epochs() -> None:
-    options = {"cost": COST, "optimizer": sgd(0.1), "validation": None, "patience": None}
+    options = {"cost": COST, "optimizer": sgd(0.1), "validation": None, "callbacks": []}
     half = train(None, 2, params=PARAMS, **options)
-    both = train(None, 2, params=half.state, **options | {"key": None})
+    both = train(None, 4, params=half.state, **options | {"key": None})
     assert half.history["epoch"] + both.history["epoch"] == [1, 2, 3, 4]

@@ -16,8 +16,8 @@ import pytest
 
 from fnnet import CheckpointError, Cost, TrainState, go_back, losses
 from fnnet.optimizers import sgd
-from fnnet.training.progress import Progress
-from fnnet.training.snapshot import arrays_of
+from fnnet.training.callbacks import JsonLines, TensorBoard
+from fnnet.training.snapshot import Snapshot, arrays_of
 from tests.compare import assert_identical
 from tests.training.problems import COST, LABELS, NETWORK, PARAMS, X, key
 from tests.training.saving import steps_in, train
@@ -44,8 +44,8 @@ def flip_bits(directory: Path) -> None:
 def change_history(directory: Path) -> None:
     path = directory / "table" / "metadata"
     text = path.read_text()
-    assert '"waited": 0' in text
-    path.write_text(text.replace('"waited": 0', '"waited": 1'))
+    assert '"epoch": 4' in text
+    path.write_text(text.replace('"epoch": 4', '"epoch": 3'))
 
 
 def cut_sums(directory: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(copied_run: 
     with pytest.raises(CheckpointError, match=r"fit: checkpoint .*/12 .*damaged") as caught:
         train(copied_run, 5)
     assert str(caught.value).endswith(
-        "The one before it, 9, is whole: fnnet.go_back(directory, 9) removes what comes after it, then run again"
+        "The one before it, 9, is complete: fnnet.go_back(directory, 9) removes what comes after it, then run again"
     )
     assert steps_in(copied_run) == [6, 9, 12]
     if damage is flip_bits:
@@ -92,7 +92,7 @@ OTHERS: list[tuple[dict[str, Any], str]] = [
     ({"optimizer": sgd(0.1)}, r"state.opt_state.\S+ is float32 \(4,\) in the checkpoint, absent in this run"),
     ({"key": key(1)}, r"key is \[0, 0\] in the checkpoint, \[0, 1\] in this run"),
     ({"batch_size": 5}, "data: batch_size is 4 in the checkpoint, 5 in this run"),
-    ({"patience": None}, "data: early stopping is True in the checkpoint, False in this run"),
+    ({"callbacks": []}, r"callbacks is \['EarlyStopping'\] in the checkpoint, \[\] in this run"),
     ({"cost": Cost(NETWORK.model, losses.focal)}, "cost is .*softmax_cross_entropy.* in the checkpoint, .*focal"),
     (
         {"cost": COST, "params": PARAMS},
@@ -112,7 +112,7 @@ def test_a_checkpoint_of_another_run_is_refused(saved_run: Path, options: dict[s
 def test_a_step_that_is_not_there(saved_run: Path) -> None:
     with pytest.raises(CheckpointError, match=r"go_back: there is no step 5 in .*; there are \[6, 9, 12\]"):
         go_back(saved_run, 5)
-    with pytest.raises(CheckpointError, match=r"go_back: .*/absent is no directory"):
+    with pytest.raises(CheckpointError, match=r"go_back: .*/absent is not a directory"):
         go_back(saved_run / "absent", 5)
     assert steps_in(saved_run) == [6, 9, 12]
 
@@ -137,7 +137,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         "params": params,
         "data": (x, LABELS),
         "validation": None,
-        "patience": None,
+        "callbacks": [],
         "optimizer": sgd(0.1),
     }
     train(tmp_path, 1, **options)
@@ -172,8 +172,8 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
             for directory in (folder, folder / "new"):
                 with pytest.raises(CheckpointError, match=r"cannot be written to .*; choose a directory that you may"):
                     train(directory, 1)
-            with pytest.raises(OSError, match=r"fit: record: .* cannot be written"):
-                train(None, 1, record=folder / "record.jsonl")
+            with pytest.raises(OSError, match=r"callbacks.JsonLines: .* cannot be written"):
+                train(None, 1, callbacks=[JsonLines(folder / "record.jsonl")])
     finally:
         tmp_path.chmod(0o755)
     assert not any(folder.iterdir())
@@ -187,12 +187,12 @@ def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     ):
         train(tmp_path, 1)
     with pytest.raises(
-        ImportError, match=r'fit: tensorboard needs tensorboardX; .* pip install "fnnet\[tensorboard\]"'
+        ImportError, match=r'callbacks.TensorBoard needs tensorboardX; .* pip install "fnnet\[tensorboard\]"'
     ):
-        train(None, 1, tensorboard=tmp_path)
+        TensorBoard(tmp_path)
 
 
 def test_names_that_collide() -> None:
     state = TrainState({"a.b": X, "a": {"b": X}}, (), jnp.zeros((), jnp.int32), key())
     with pytest.raises(ValueError, match="two arrays of the state have the same name"):
-        arrays_of(Progress(state, {}))
+        arrays_of(Snapshot(state), {})

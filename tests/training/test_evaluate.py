@@ -16,7 +16,7 @@ from tests.training.problems import COST, DATA, LABELS, NETWORK, PARAMS, X
 def test_exact_for_any_batch_size(batch_size: int) -> None:
     """A mean over the examples, not over the batches; of 10 examples, 3 and 4 at a time leave a smaller last batch."""
     cost = Cost(COST.model, COST.loss, penalties.l2(0.3))
-    result = jax.jit(evaluate(cost, {"accuracy": accuracy}, batch_size=batch_size))(PARAMS, DATA)
+    result = jax.jit(lambda p: evaluate(cost, p, DATA, {"accuracy": accuracy}, batch_size=batch_size))(PARAMS)
     assert float(result["cost"]) == pytest.approx(float(cost(PARAMS, DATA)), rel=1e-6)
     right = np.asarray(COST.model.apply(PARAMS, X)).argmax(-1) == np.asarray(LABELS)
     assert 0 < right.mean() < 1
@@ -27,7 +27,7 @@ def test_exact_for_any_batch_size(batch_size: int) -> None:
 def test_without_metrics_and_with_dropout() -> None:
     """The network is the deterministic one: no key is needed."""
     params = random_params(NETWORK.model, X)
-    assert float(evaluate(NETWORK)(params, DATA)["cost"]) == pytest.approx(float(NETWORK(params, DATA)), rel=1e-6)
+    assert float(evaluate(NETWORK, params, DATA)["cost"]) == pytest.approx(float(NETWORK(params, DATA)), rel=1e-6)
 
 
 def test_sequences() -> None:
@@ -35,7 +35,7 @@ def test_sequences() -> None:
     x = jnp.arange(24.0).reshape(4, 3, 2)
     cost = Cost(Dense(2), losses.squared_error)
     params = {"w": jnp.eye(2), "b": jnp.ones(2)}
-    result = evaluate(cost, batch_size=3)(params, (x, jnp.zeros_like(x)))
+    result = evaluate(cost, params, (x, jnp.zeros_like(x)), batch_size=3)
     assert float(result["cost"]) == pytest.approx(float(cost(params, (x, jnp.zeros_like(x)))), rel=1e-6)
 
 
@@ -72,11 +72,11 @@ def test_accuracy_refuses_labels_as_a_column() -> None:
 
 def test_refused() -> None:
     with pytest.raises(ValueError, match="evaluate: batch_size is 0"):
-        evaluate(COST, batch_size=0)
+        evaluate(COST, PARAMS, DATA, batch_size=0)
     with pytest.raises(ValueError, match=r"evaluate: mean gave shape \(\) for 10 examples; expected one number per ex"):
-        evaluate(COST, {"mean": lambda prediction, target: jnp.mean(prediction)})(PARAMS, DATA)
+        evaluate(COST, PARAMS, DATA, {"mean": lambda prediction, target: jnp.mean(prediction)})
     with pytest.raises(ValueError, match=r"evaluate: x has shape .* expected the same number of examples"):
-        evaluate(COST)(PARAMS, (X, LABELS[:-1]))
+        evaluate(COST, PARAMS, (X, LABELS[:-1]))
 
 
 def test_accuracy_of_one_column_is_refused() -> None:
@@ -87,4 +87,4 @@ def test_accuracy_of_one_column_is_refused() -> None:
 
 def test_a_metric_cannot_take_the_name_of_the_cost() -> None:
     with pytest.raises(ValueError, match='a metric is named "cost"'):
-        evaluate(COST, {"cost": accuracy})
+        evaluate(COST, PARAMS, DATA, {"cost": accuracy})

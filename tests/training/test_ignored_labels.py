@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, backprop, bind, evaluate, fit, losses, penalties, train_step
+from fnnet import Cost, Dense, backprop, evaluate, fit, losses, penalties, train_step
 from fnnet.optimizers import sgd
 from fnnet.training import TrainState
 from tests.compare import assert_close
@@ -16,14 +16,14 @@ from tests.training.problems import LABELS, PARAMS, X, key
 IGNORED = -1
 SOME = LABELS.at[jnp.array([0, 3, 4, 8])].set(IGNORED)
 COUNTED = np.flatnonzero(np.asarray(SOME) != IGNORED)
-COST = Cost(Dense(3), bind(losses.softmax_cross_entropy, ignore_label=IGNORED), penalties.l2(0.1))
+COST = Cost(Dense(3), losses.softmax_cross_entropy, penalties.l2(0.1), ignore_label=IGNORED)
 PLAIN = Cost(Dense(3), losses.softmax_cross_entropy, penalties.l2(0.1))
 
 
 @pytest.mark.parametrize("batch_size", [3, 4, 5, 100])
 def test_evaluate_is_exact_over_uneven_batches(batch_size: int) -> None:
     """A mean over the counted examples, however many of them a batch has; of 10, some are left for a smaller one."""
-    result = jax.jit(evaluate(COST, batch_size=batch_size))(PARAMS, (X, SOME))
+    result = jax.jit(lambda p: evaluate(COST, p, (X, SOME), batch_size=batch_size))(PARAMS)
     expected = PLAIN(PARAMS, (X[COUNTED], LABELS[COUNTED]))
     assert float(result["cost"]) == pytest.approx(float(expected), rel=1e-6)
 
@@ -31,8 +31,8 @@ def test_evaluate_is_exact_over_uneven_batches(batch_size: int) -> None:
 def test_evaluate_when_a_batch_or_all_is_ignored() -> None:
     half = LABELS.at[:5].set(IGNORED)
     expected = PLAIN(PARAMS, (X[5:], LABELS[5:]))
-    assert float(evaluate(COST, batch_size=5)(PARAMS, (X, half))["cost"]) == pytest.approx(float(expected), rel=1e-6)
-    nothing = evaluate(COST, batch_size=4)(PARAMS, (X, jnp.full(10, IGNORED)))
+    assert float(evaluate(COST, PARAMS, (X, half), batch_size=5)["cost"]) == pytest.approx(float(expected), rel=1e-6)
+    nothing = evaluate(COST, PARAMS, (X, jnp.full(10, IGNORED)), batch_size=4)
     assert float(nothing["cost"]) == pytest.approx(float(COST.penalty(PARAMS)), rel=1e-6)
 
 

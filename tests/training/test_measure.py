@@ -31,6 +31,7 @@ def test_update_ratios_of_a_step() -> None:
     state = TrainState.create(some_params(), adam(0.01), key(0))
     after, metrics = jax.jit(train_step(COST, adam(0.01), measure=update_ratios))(state, DATA)
     cost = float(metrics.pop("cost"))
+    assert float(metrics.pop("counted")) == len(X)
     assert cost == pytest.approx(float(COST(some_params(), DATA)), rel=1e-6)
     expected = numpy_ratios(state.params, after.params)
     assert metrics.keys() == expected.keys()

@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from fnnet.training.mesh import OnMesh
 
 from fnnet import evaluate_stream
 from fnnet.data import from_arrays, from_batches
 from fnnet.optimizers import sgd
 from fnnet.training.data import checked_data
 from fnnet.training.fit import fit
-from fnnet.training.mesh import OnMesh
 from tests.training.problems import COST, DATA, PARAMS, key
 
 

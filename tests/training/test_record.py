@@ -8,20 +8,23 @@ import pytest
 
 from fnnet import Cost, Dense, averaged_params, evaluate, fit, losses, read_record
 from fnnet.optimizers import average_parameters, sgd
+from fnnet.training.callbacks import JsonLines, TensorBoard
 from tests.compare import assert_close
 from tests.training.problems import COST, DATA, PARAMS, X, key
 
 
 def test_a_line_for_every_epoch(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "record.jsonl"
-    history = fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=3, validation=DATA, batch_size=5, record=path).history
+    history = fit(
+        COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=3, validation=DATA, batch_size=5, callbacks=[JsonLines(path)]
+    ).history
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert (
         {name: [line[name] for line in lines] for name in lines[0]}
         == history
         == {name: [line[name] for line in read_record(path)] for name in history}
     )
-    fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=1, batch_size=5, record=path)  # appended
+    fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=1, batch_size=5, callbacks=[JsonLines(path)])  # appended
     assert [line["epoch"] for line in read_record(path)] == [1, 2, 3, 1]
 
 
@@ -30,7 +33,7 @@ def test_numbers_that_are_not_finite_are_json_too(tmp_path: Path) -> None:
     cost, data = Cost(Dense(1), losses.squared_error), (X, X[:, :1])
     params = {"w": PARAMS["w"][:, :1], "b": PARAMS["b"][:1]}
     with pytest.warns(RuntimeWarning, match="training stops"):
-        fit(cost, sgd(1e30), params, data, key=key(), batch_size=1, record=path)
+        fit(cost, sgd(1e30), params, data, key=key(), batch_size=1, callbacks=[JsonLines(path)])
     (line,) = path.read_text().splitlines()
     assert json.loads(line, parse_constant=pytest.fail)["cost"] == "nan"
     assert np.isnan(read_record(path)[0]["cost"])
@@ -39,8 +42,8 @@ def test_numbers_that_are_not_finite_are_json_too(tmp_path: Path) -> None:
 def test_a_file_that_is_no_record_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("a list\nof notes\n")
-    with pytest.raises(ValueError, match=r"record: line 1 of .*notes.txt is no JSON object"):
-        fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=1, batch_size=5, record=path)
+    with pytest.raises(ValueError, match=r"record: line 1 of .*notes.txt is not a JSON object"):
+        fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=1, batch_size=5, callbacks=[JsonLines(path)])
     assert path.read_text() == "a list\nof notes\n"
 
 
@@ -49,7 +52,7 @@ def test_files_for_tensorboard(tmp_path: Path) -> None:
     from tensorboardX.proto.event_pb2 import Event
 
     options = {"epochs": 2, "batch_size": 5, "validation": DATA}
-    history = fit(COST, sgd(0.1), PARAMS, DATA, key=key(), tensorboard=tmp_path, **options).history
+    history = fit(COST, sgd(0.1), PARAMS, DATA, key=key(), callbacks=[TensorBoard(tmp_path)], **options).history
     (path,) = tmp_path.iterdir()
     content, found = path.read_bytes(), {}
     while content:  # length (8 bytes), its checksum (4), the event, its checksum (4)
@@ -69,9 +72,9 @@ def test_validation_of_averaged_parameters() -> None:
     average = averaged_params(result.state)
     assert_close(average, result.state.opt_state.average, 1e-7)
     assert result.history["validation_cost"][-1] == pytest.approx(
-        float(evaluate(COST)(average, DATA)["cost"]), rel=1e-6
+        float(evaluate(COST, average, DATA)["cost"]), rel=1e-6
     )
-    last = float(evaluate(COST)(result.state.params, DATA)["cost"])
+    last = float(evaluate(COST, result.state.params, DATA)["cost"])
     assert abs(result.history["validation_cost"][-1] - last) > 1e-3
     with pytest.raises(ValueError, match="averaged_params: the optimizer keeps 0 averages of the parameters"):
         fit(COST, sgd(0.5), PARAMS, DATA, key=key(), validate_on=averaged_params, **options)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fnnet import Cost, Dense, Dropout, Residual, accuracy, fit, grid, losses, penalties, sequential, sweep, tanh
+from fnnet.cpu import narrow
 from fnnet.optimizers import adam, sgd
-from fnnet.training import narrow
 from fnnet.training.sweep import training
 from tests.compare import assert_close
 from tests.training.problems import COST, DATA, LABELS, PARAMS, X, key

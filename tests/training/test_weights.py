@@ -55,10 +55,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     path, params = tmp_path / "weights", network_params()
     save_weights(path, params)
     os.truncate(path, path.stat().st_size - 5)
-    with pytest.raises(ValueError, match=r"load_weights: .*weights is damaged or no file of safetensors"):
+    with pytest.raises(ValueError, match=r"load_weights: .*weights is damaged or not a file of safetensors"):
         load_weights(path, params)
     path.write_bytes(b"something else entirely")
-    with pytest.raises(ValueError, match="is damaged or no file of safetensors"):
+    with pytest.raises(ValueError, match="is damaged or not a file of safetensors"):
         load_weights(path, params)
 
 

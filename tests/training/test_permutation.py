@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from fnnet.training.order import shuffled
+from fnnet.cpu.permutation import permutation
 from tests.training.problems import key
 
 
@@ -13,7 +13,7 @@ from tests.training.problems import key
 def test_the_order_is_that_of_jax(examples: int, x64: bool) -> None:
     with jax.enable_x64(x64):
         for seed in range(3):
-            found = jax.jit(shuffled, static_argnums=1)(key(seed), examples)
+            found = jax.jit(permutation, static_argnums=1)(key(seed), examples)
             expected = jax.random.permutation(key(seed), examples)
             assert found.dtype == expected.dtype
             np.testing.assert_array_equal(found, expected)
@@ -21,5 +21,5 @@ def test_the_order_is_that_of_jax(examples: int, x64: bool) -> None:
 
 def test_many_orders_at_once() -> None:
     keys = jax.random.split(key(), 3)
-    together = jax.jit(jax.vmap(lambda key: shuffled(key, 50)))(keys)
+    together = jax.jit(jax.vmap(lambda key: permutation(key, 50)))(keys)
     np.testing.assert_array_equal(together, [jax.random.permutation(key, 50) for key in jax.random.clone(keys)])
