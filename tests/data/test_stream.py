@@ -102,7 +102,7 @@ def test_batches_of_grain() -> None:
         return source.shuffle(seed=int(jax.random.bits(key)) % 2**31).batch(4)
 
     stream = from_batches(batches, 4, examples=10)
-    assert sorted(sum(labels(stream), [])) == list(range(10))
+    assert sorted(label for each in labels(stream) for label in each) == list(range(10))
     assert labels(stream) == labels(stream) != labels(stream, seed=1)
     assert labels(stream, start=2) == labels(stream)[2:]
 

@@ -11,14 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from fnnet.training.mesh import OnMesh
 from jax.sharding import NamedSharding, PartitionSpec
 
 import fnnet
 from fnnet import Checkpoint, Cost, Dense, losses, optimizers, relu, sequential
 from fnnet.data import Stream, from_arrays, from_batches
 from fnnet.paths import named_leaves
-from tests.training.streams_on_devices import changed, find_non_finite, fit_uneven, tell_refusals
+from tests.training.streams_on_devices import changed, find_non_finite, fit_uneven, stop_in_the_middle, tell_refusals
 
 MESHES: dict[str, Callable[[], Any]] = {
     "one": lambda: None,
@@ -99,7 +98,8 @@ def check_places(mesh: str, state: fnnet.TrainState) -> None:
     if mesh == "one":
         return
     x, y = data("float32")
-    x, _ = OnMesh.checked(MESHES[mesh]()).batch((x[: N // jax.process_count()], y[: N // jax.process_count()]))
+    part = x[: N // jax.process_count()], y[: N // jax.process_count()]
+    x, _ = Placement.of(MESHES[mesh](), state.params).batch(part)
     assert x.addressable_shards[0].data.shape == (N // jax.device_count(), D)
     w, moment = state.params[0]["w"], state.opt_state.m[0]["w"]
     for array in (w, moment):
@@ -122,14 +122,19 @@ def main() -> None:
     parser.add_argument("--processes", type=int)
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
-    jax.config.update("jax_enable_x64", options.names[0] in ("endless", "saving", "resumed"))
+    jax.config.update("jax_enable_x64", options.names[0] in ("endless", "saving", "resumed", "breaking"))
     if options.processes:
         address = f"localhost:{options.port}"
-        seconds = 10 if options.names[0] in ("endless", "saving") else 100  # those are killed, and waited for
+        seconds = (
+            10 if options.names[0] in ("endless", "saving", "breaking") else 100
+        )  # those end early, and are waited for
         jax.distributed.initialize(address, options.processes, options.process, heartbeat_timeout_seconds=seconds)
     saved = options.folder / "saved"
     if options.names == ["endless"]:
-        train(MESHES["data"](), "float64", epochs=10**9, callback=tell)
+        train(MESHES["data"](), "float64", epochs=10**9, callbacks=[tell])
+        return
+    if options.names == ["breaking"]:
+        stop_in_the_middle(options.folder, MESHES["data"]())
         return
     if options.names == ["saving"]:
         train(MESHES["data"](), "float64", epochs=10**9, checkpoint=Checkpoint(saved, on_saved=tell_saved))

@@ -1,12 +1,10 @@
 """One run on one device, on eight, and on those of two processes: the same numbers."""
 
 import json
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from tests.training import streams_on_devices
 pytestmark = pytest.mark.xdist_group("devices")  # one worker, so that what eight devices made is made once
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 30  # in which a process notices that another is gone
+SECONDS = 240  # after which a test gives up on a process
 
 
 def start(folder: Path, devices: int, *arguments: str) -> "subprocess.Popen[str]":
@@ -70,7 +68,7 @@ def eight_devices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("devices")
     ones = "one-float32", "one-float64", "one-float64-uneven"
     process = start(folder, 8, *ones, *RUNS, *STREAMS, "sweep-float32")
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, errors
     return folder
 
@@ -82,7 +80,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     processes = start_two(folder, *IN_TWO, "data-float32-refusals")
     try:
         for process in processes:
-            _, errors = process.communicate(timeout=240)
+            _, errors = process.communicate(timeout=SECONDS)
             assert process.returncode == 0, errors
         yield folder
     finally:
@@ -129,26 +127,25 @@ def test_two_processes_of_two_devices(eight_devices: Path, two_processes: Path, 
     assert_as_on_one(two_processes, run, eight_devices)
 
 
-LIKE = "fit: the streams of the processes have as "
+LIKE = "fit: the processes have as "
 SAID_BY_BOTH = {
-    "examples": LIKE + "examples 16, 24, in their order; expected the same in each: give all as many",
-    "batch size": LIKE + "batch_size 8, 16, in their order; expected the same in each",
-    "last": LIKE + "last pad, drop",
+    "batches": LIKE + "batches 2, 3, in their order; expected the same in each",
+    "batch size": LIKE + "batches 6, 3, in their order; expected the same in each",
+    "drop_last": LIKE + "drop_last False, True",
+    "smaller": LIKE + "a smaller last batch False, True",
     "dtype": LIKE + "y of an example int32 (), int8 ()",
     "shape": LIKE + "y of an example int32 (), float32 (3,)",
     "devices": "fit: the stream's batch_size is 3 in each of 2 processes, 6 in all, which 4 devices cannot share "
     "evenly; expected a multiple of 2, such as 4",
-    "end": "fit: the streams of the processes gave 2 or more, 2 batches, in their order; expected as many in each",
+    "unknown": "the number of examples in the stream of each process is not known; with several processes pass",
+    "filled up": "would enter the moments of BatchNorm",
     "too few": "fit: the stream gave 2 batches in this epoch; expected 3",
-    "too many": "fit: the stream gave 4 batches in this epoch; expected 3",
-    "validation": "fit: validation: the streams of the processes have as batch_size 8, 16",
-    "end of validation": "fit: validation: the streams of the processes gave 2, 2 or more batches",
+    "too many": "fit: the stream gave 4 batches or more in this epoch; expected 3",
+    "validation": "fit: validation: the processes have as batches 6, 3",
 }
 SAID_BY_EACH = {
-    "label": ("fit: the stream of process 1 cannot be used: ValueError: fit: the first batch", "label 9 (first at"),
-    "filled up": ("fit: the stream of process 1 cannot be used: ValueError", "would enter the moments of BatchNorm"),
-    "none": ("fit: the stream of process 1 cannot be used: ValueError: data.Stream: there is no batch", "there is no"),
-    "fault": ("fit: process 1 could not make the next batch of its stream", "batch 2 could not be made: OSError"),
+    "label": ("fit: the data of process 1 cannot be used: ValueError: fit: the first batch", "label 9 (first at"),
+    "none": ("fit: the data of process 1 cannot be used: ValueError: data.Stream: there is no batch", "there is no"),
 }
 
 
@@ -165,27 +162,27 @@ def test_both_processes_stop_where_their_streams_do_not_fit(two_processes: Path)
 
 @pytest.mark.slow
 def test_what_is_not_finite_in_a_stream_of_two_processes(two_processes: Path) -> None:
-    """In the batch that both have filled up; the first example of each has the changes of its place in that."""
+    """In the batch that both have filled up; the real examples have the changes of their places in it."""
     found = np.load(two_processes / "non-finite.npz")
     assert "comes after 3 updates, forward, in the loss" in str(found["said"])
-    np.testing.assert_array_equal(found["y"], np.full((6, 1), 1e30, "float32"))
-    filled = np.zeros((16, 3), "float32")
-    filled[[0, 1, 2, 3, 8, 9]] = streams_on_devices.X[48:]
+    np.testing.assert_array_equal(found["y"], np.full((16, 1), 1e30, "float32"))
+    filled, real = np.zeros((16, 3), "float32"), [0, 1, 2, 3, 8, 9]
+    filled[real] = streams_on_devices.X[48:]
     step_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), 2), 3)
     x, _ = streams_on_devices.changed(step_key, (jnp.asarray(filled), None))
-    np.testing.assert_allclose(found["x"], x[np.array([0, 1, 2, 3, 8, 9])], rtol=1e-6)
+    np.testing.assert_allclose(found["x"][real], x[np.array(real)], rtol=1e-6)
 
 
 @pytest.mark.slow
-def test_a_stream_of_two_processes_goes_on_in_one(two_processes: Path, eight_devices: Path, tmp_path: Path) -> None:
-    """One of the two broke down in the middle of the second epoch; what they had saved goes on on one device."""
-    said = [(two_processes / f"broken-{i}").read_text() for i in range(2)]
-    assert "process 1 could not make the next batch" in said[0]
-    assert "batch 3 could not be made: OSError: the disk is gone" in said[1]
-    saved = shutil.copytree(two_processes / "run", tmp_path / "run")
-    assert max(int(path.name) for path in saved.glob("[0-9]*")) in range(5, 8)
+def test_a_stream_that_breaks_down_ends_both_processes(eight_devices: Path, tmp_path: Path, ended: list[Any]) -> None:
+    """One of two breaks down in the middle of the second epoch; what they have saved goes on on one device."""
+    ended += start_two(tmp_path, "breaking")
+    errors = [process.communicate(timeout=SECONDS)[1] for process in ended]
+    assert all(process.returncode != 0 for process in ended)
+    assert "batch 3 could not be made: OSError: the disk is gone" in errors[1]
+    assert max(int(path.name) for path in (tmp_path / "run").glob("[0-9]*")) in range(5, 8)
     with jax.enable_x64(True):
-        checkpoint = Checkpoint(saved, updates=1)
+        checkpoint = Checkpoint(tmp_path / "run", updates=1)
         state, history = streams_on_devices.fit_classes(streams_on_devices.uneven(), epochs=2, checkpoint=checkpoint)
     expected = np.load(eight_devices / "one-float64-uneven.npz")
     assert history["step"] == [4, 8]
@@ -200,9 +197,7 @@ def test_a_killed_process_ends_the_other_with_an_error(tmp_path: Path, ended: li
     ended += start_two(tmp_path, "endless")
     said(ended[1 - killed], "epoch")
     ended[killed].send_signal(signal.SIGKILL)
-    began = time.monotonic()
     _, errors = ended[1 - killed].communicate(timeout=SECONDS)
-    assert time.monotonic() - began < SECONDS
     assert ended[1 - killed].returncode != 0
     # JAX ends a process without its coordinator itself, at once.
     assert ("another process of this run has probably ended", "another task died")[killed == 0] in errors
@@ -218,6 +213,6 @@ def test_a_killed_run_goes_on_from_its_checkpoint_on_other_devices(tmp_path: Pat
     ended[0].communicate(timeout=SECONDS)
     assert ended[0].returncode != 0
     ended.append(start(tmp_path, 8, "resumed"))
-    _, errors = ended[2].communicate(timeout=240)
+    _, errors = ended[2].communicate(timeout=SECONDS)
     assert ended[2].returncode == 0, errors
     assert_as_on_one(tmp_path, "model-float64", tmp_path)

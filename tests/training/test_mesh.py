@@ -6,13 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from fnnet.training.mesh import OnMesh
 
-from fnnet import evaluate_stream
+from fnnet import evaluate, fit
 from fnnet.data import from_arrays, from_batches
 from fnnet.optimizers import sgd
 from fnnet.training.data import checked_data
-from fnnet.training.fit import fit
+from fnnet.training.placement import Placement
 from tests.training.problems import COST, DATA, PARAMS, key
 
 
@@ -34,9 +33,9 @@ def test_meshes_that_are_refused(axes: Any, error: type[Exception], message: str
         fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=1, batch_size=5, mesh=mesh)
 
 
-def abstract(**axes: int) -> OnMesh:
+def abstract(**axes: int) -> Placement:
     """A mesh of devices that need not be there."""
-    return OnMesh(jax.sharding.AbstractMesh(tuple(axes.values()), tuple(axes)))  # type: ignore[arg-type]
+    return Placement(jax.sharding.AbstractMesh(tuple(axes.values()), tuple(axes)))  # type: ignore[arg-type]
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
@@ -55,8 +54,8 @@ def test_a_stream_that_the_devices_cannot_share_is_refused() -> None:
         mesh.check_stream("fit", 6, 1)
     with pytest.raises(ValueError, match=r"is 6 in each of 2 processes, 12 in all, which 8 devices .* such as 8"):
         mesh.check_stream("fit", 6, 2)
-    with pytest.raises(TypeError, match=r"evaluate_stream: mesh is 8; expected a jax.sharding.Mesh"):
-        evaluate_stream(COST, mesh=8)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"evaluate: mesh is 8; expected a jax.sharding.Mesh"):
+        evaluate(COST, PARAMS, from_arrays(*(np.asarray(part) for part in DATA), 4), mesh=8)  # type: ignore[arg-type]
 
 
 def test_a_stream_that_breaks_down_on_a_mesh_of_one_process() -> None:
@@ -72,11 +71,11 @@ def test_a_stream_that_breaks_down_on_a_mesh_of_one_process() -> None:
 
 
 def test_evaluation_of_a_stream_on_a_mesh() -> None:
-    """Parameters of NumPy, and a last batch that is filled up."""
+    """Parameters of NumPy, and a smaller last batch."""
     stream = from_arrays(*(np.asarray(part) for part in DATA), 4)
     params = jax.tree.map(np.asarray, PARAMS)
-    found = evaluate_stream(COST, mesh=mesh_of("data", "model"))(params, stream)
-    np.testing.assert_allclose(found["cost"], evaluate_stream(COST)(PARAMS, stream)["cost"], rtol=1e-6)
+    found = evaluate(COST, params, stream, mesh=mesh_of("data", "model"))
+    np.testing.assert_allclose(found["cost"], evaluate(COST, PARAMS, DATA)["cost"], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +88,9 @@ def test_evaluation_of_a_stream_on_a_mesh() -> None:
         ),
     ],
 )
-def test_parts_of_the_data_that_do_not_fit_are_refused(
-    lengths: list[int], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jax.experimental.multihost_utils.process_allgather", lambda own: np.array(lengths))
+def test_parts_of_the_data_that_do_not_fit_are_refused(lengths: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        abstract(data=4).check_parts((np.zeros((5, 2)), np.zeros(5)), 2)
+        abstract(data=4).check_parts("fit", lengths)
 
 
 def test_the_set_is_checked_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,9 +101,9 @@ def test_the_set_is_checked_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None
         devices.append(jax.config.jax_default_device)
         return checked_data(*arguments)
 
-    monkeypatch.setattr("fnnet.training.sources.checked_data", recorded)
-    mesh = jax.make_mesh((1,), ("data",))
-    fit(COST, sgd(0.1), PARAMS, DATA, key=key(), epochs=1, batch_size=5, validation=DATA, mesh=mesh)
+    monkeypatch.setattr("fnnet.training.data.checked_data", recorded)
+    host = tuple(np.asarray(part) for part in DATA)
+    fit(COST, sgd(0.1), PARAMS, host, key=key(), epochs=1, batch_size=5, validation=host)
     assert devices == [jax.local_devices(backend="cpu")[0]] * 2
 
 
