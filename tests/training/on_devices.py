@@ -17,6 +17,7 @@ import fnnet
 from fnnet import Checkpoint, Cost, Dense, losses, optimizers, relu, sequential
 from fnnet.data import Stream, from_arrays, from_batches
 from fnnet.paths import named_leaves
+from fnnet.training.placement import Placement
 from tests.training.streams_on_devices import changed, find_non_finite, fit_uneven, stop_in_the_middle, tell_refusals
 
 MESHES: dict[str, Callable[[], Any]] = {
