@@ -184,7 +184,7 @@ def training(config: Config, name: Name, length: int) -> Callable[[Array], tuple
         state = fnnet.TrainState.create((recurrent, dense), optimizer, train_key)
         state, costs = jax.lax.scan(update, state, length=config.steps)
         test = sequences(test_key, config.test_size, length)
-        return costs, fnnet.evaluate(cost)(state.params, test)["cost"]
+        return costs, fnnet.evaluate(cost, state.params, test)["cost"]
 
     return train
 

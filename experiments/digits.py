@@ -96,7 +96,7 @@ def train(name: str, engine: Any, cost: fnnet.Cost, params: Any, split: data.Spl
             batch_size=config.batch_size,
             validation=split.test,
             metrics={"accuracy": fnnet.accuracy},
-            callback=progress,
+            callbacks=[progress],
             value_and_grad=engine,
         )
 

@@ -71,7 +71,7 @@ def run(config: Config) -> None:
             batch_size=config.batch_size,
             validation=split.test,
             metrics={"accuracy": fnnet.accuracy},
-            callback=progress,
+            callbacks=[progress],
             value_and_grad=ENGINES[config.engine],
         )
     for record in zip(*fitted.history.values(), strict=True):

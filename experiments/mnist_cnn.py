@@ -75,7 +75,7 @@ def run(config: Config) -> None:
     )
     start = perf_counter()
     compiled = jax.jit(epoch, donate_argnums=0).lower(state, (x, y)).compile()
-    evaluation = jax.jit(fnnet.evaluate(cost, {"accuracy": fnnet.accuracy}))
+    evaluation = jax.jit(lambda params, data: fnnet.evaluate(cost, params, data, {"accuracy": fnnet.accuracy}))
     compile_seconds = perf_counter() - start
     history: dict[str, list[float]] = {}
     with epoch_progress(config.engine, config.epochs) as progress:

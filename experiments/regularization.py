@@ -205,7 +205,7 @@ def sample(config: Config, pool: Any, key: jax.Array) -> tuple[Any, Any]:
 
 
 def evaluation_of(model: fnnet.Sequential) -> Callable[..., dict[str, jax.Array]]:
-    return fnnet.evaluate(fnnet.Cost(model, LOSS), {"accuracy": fnnet.accuracy})
+    return lambda params, data: fnnet.evaluate(fnnet.Cost(model, LOSS), params, data, {"accuracy": fnnet.accuracy})
 
 
 def choose(candidates: dict[str, Fit], tested: Tested) -> Choice:

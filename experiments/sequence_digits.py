@@ -111,7 +111,7 @@ def train(name: str, cell: Cell, split: data.Split, epochs: int, config: Config)
             batch_size=config.batch_size,
             validation=split.test,
             metrics={"accuracy": fnnet.accuracy},
-            callback=progress,
+            callbacks=[progress],
             value_and_grad=ENGINES[config.engine],
         )
 

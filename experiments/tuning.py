@@ -59,8 +59,8 @@ def training(
 
 def along(cost: fnnet.Cost, data: tuple[Any, Any]) -> Callable[[Params], dict[str, Array]]:
     """Cost and accuracy over all of ``data`` of every network of a run: ``(epochs + 1,)`` of each."""
-    evaluation = fnnet.evaluate(cost, {"accuracy": fnnet.accuracy}, batch_size=len(data[0]))
-    return jax.jit(jax.vmap(lambda params: evaluation(params, data)))
+    metrics = {"accuracy": fnnet.accuracy}
+    return jax.jit(jax.vmap(lambda params: fnnet.evaluate(cost, params, data, metrics, batch_size=len(data[0]))))
 
 
 def lowest(costs: Sequence[float] | Numbers | Array) -> int:

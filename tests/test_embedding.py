@@ -171,7 +171,7 @@ def test_a_network_of_tokens_learns() -> None:
         value_and_grad=backprop.value_and_grad,
     )
     assert result.history["cost"][-1] < 0.1
-    assert float(evaluate(COST)(result.state.params, (TOKENS, FIRST))["cost"]) < 0.1
+    assert float(evaluate(COST, result.state.params, (TOKENS, FIRST))["cost"]) < 0.1
 
 
 def test_fit_refuses_tokens_out_of_range() -> None:

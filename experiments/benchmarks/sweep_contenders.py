@@ -64,8 +64,10 @@ def fnnet_training(task: Task, **options: Any) -> Any:
     import jax.numpy as jnp
 
     import fnnet
+    from fnnet.cpu import narrow
     from fnnet.training.sweep import training
 
+    options = {"value_and_grad": narrow.value_and_grad} | options
     layers = [layer for width in task.hidden for layer in (fnnet.Dense(width), fnnet.tanh)]
     cost = fnnet.Cost(fnnet.sequential(*layers, fnnet.Dense(2)), fnnet.losses.softmax_cross_entropy)
     train = training(

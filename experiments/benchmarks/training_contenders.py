@@ -28,29 +28,28 @@ def fnnet_epoch(task: Task, streamed: bool) -> Work:
     import jax
 
     import fnnet
-    from fnnet.training.loop import Loop
-    from fnnet.training.placing import DefaultDevice
-    from fnnet.training.progress import Progress
-    from fnnet.training.sources import source_of
+    from fnnet.data.stream import as_stream
+    from fnnet.training.callback import Run
+    from fnnet.training.chunk import train_chunk
+    from fnnet.training.fit import run_epoch
+    from fnnet.training.placement import Placement
+    from fnnet.training.program import Program
+    from fnnet.training.snapshot import Snapshot
 
     x, y = task.data()
-    data: Any = fnnet.data.from_arrays(x, y, task.batch_size) if streamed else (x, y)
-    batching = {"batch_size": None if streamed else task.batch_size, "shuffle": True, "drop_last": False}
     cost, optimizer, state = fnnet_start(task, x)
+    placement = Placement.of(None, state.params)
+    data: Any = fnnet.data.from_arrays(x, y, task.batch_size) if streamed else placement.batch((x, y))
+    stream = as_stream(data, None if streamed else task.batch_size, shuffle=True, drop_last=False)
     # What fit itself does in an epoch, compiled once: a new call of fit would compile again.
-    source = source_of(
-        *(cost, optimizer, state, data, DefaultDevice(), batching),
-        donate=False, value_and_grad=jax.value_and_grad, measure=None, augment=None,
-    )  # fmt: skip
-    source.compile(state)
-    loop = Loop(source)
-    progress = Progress.start(state, source.steps, keep_best=False)
+    program = Program(train_chunk(cost, optimizer), donate_argnums=0)
+    snapshot = Snapshot(placement.state(state))
+    run = Run(cost, optimizer, jax.value_and_grad, None, stream, placement, False, None, snapshot)
 
     def epoch() -> float:
-        nonlocal progress
-        _, progress = loop.run_epoch(progress)
-        record = progress.record(0.0)
-        progress = progress.next_epoch(record)
+        nonlocal snapshot
+        snapshot, record = run_epoch(run, program, snapshot, [], keep=True)
+        snapshot = snapshot.after_epoch(record)
         return record["cost"]
 
     return epoch

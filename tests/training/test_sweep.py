@@ -58,7 +58,7 @@ def test_a_run_in_float32_is_the_one_alone() -> None:
 
     points = jax.random.normal(key(1), (64, 2)), jnp.arange(64) % 2
     settings = {"learning_rate": jnp.geomspace(1e-3, 3e-2, 8), "seed": jnp.arange(8)}
-    train = training(tanh_network, key=key(2), epochs=50, batch_size=32)
+    train = training(tanh_network, key=key(2), epochs=50, batch_size=32, value_and_grad=narrow.value_and_grad)
     together, _ = jax.jit(jax.vmap(train, (0, None)))(settings, (points, None))
     alone, _ = jax.jit(train)({name: values[7] for name, values in settings.items()}, (points, None))
     found = jax.tree.map(lambda leaf: leaf[7], together.params)
