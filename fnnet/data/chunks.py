@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -53,44 +53,35 @@ class Chunk(NamedTuple):
             yield self.batch(tuple(part[k] for part in self.scanned))
 
 
-def chunked(batches: Iterator[HostBatch], batch_size: int, size: int) -> Iterator[Chunk]:
+def chunked(batches: Iterable[HostBatch], batch_size: int, size: int) -> Iterator[Chunk]:
     """Yield ``size`` batches at a time; what is left over at the end, and a smaller batch, one by one.
 
-    So the programs see at most three shapes, whatever the number of batches. Each batch is copied when it comes: a
-    loader may use its memory again for the next one.
+    Each batch is copied when it comes, as a loader may use its memory again for the next one.
     """
-    x = y = None
-    count = 0
+    memory, count = None, 0
     for batch in batches:
-        if len(batch.x) < batch_size or size == 1:
-            yield from singles(x, y, count)
+        if len(batch.x) < batch_size:
+            yield from singles(memory, count)
             count = 0
-            yield Chunk(*(stack([part]) for part in batch))
+            yield Chunk(*(np.array(part, device_dtype(part.dtype))[None] for part in batch))
             continue
         if count == 0:
-            x, y = (aligned((size, *part.shape), device_dtype(part.dtype)) for part in batch)
-        assert x is not None
-        assert y is not None
-        x[count], y[count] = batch
+            memory = Chunk(*(aligned((size, *part.shape), device_dtype(part.dtype)) for part in batch))
+        assert memory is not None
+        memory.x[count], memory.y[count] = batch
         count += 1
         if count == size:
-            yield Chunk(x, y)
+            yield memory
             count = 0
-    yield from singles(x, y, count)
+    yield from singles(memory, count)
 
 
-def singles(x: Any, y: Any, count: int) -> Iterator[Chunk]:
+def singles(memory: Chunk | None, count: int) -> Iterator[Chunk]:
     for k in range(count):
-        yield Chunk(x[k : k + 1], y[k : k + 1])
-
-
-def stack(parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    result = aligned((len(parts), *parts[0].shape), device_dtype(parts[0].dtype))
-    for k, part in enumerate(parts):
-        result[k] = part
-    return result
+        assert memory is not None
+        yield Chunk(memory.x[k : k + 1], memory.y[k : k + 1])
 
 
 def device_dtype(dtype: Any) -> Any:
     """Return the dtype that jax will give it, in this machine's byte order: jax takes no other."""
-    return jax.dtypes.canonicalize_dtype(native(dtype))
+    return np.dtype(jax.dtypes.canonicalize_dtype(native(dtype)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import jax
@@ -37,18 +37,11 @@ class Rows(Protocol):
 class Stream:
     """Data for ``fit`` and ``evaluate`` that need not fit into memory. Made by ``from_arrays`` and ``from_batches``.
 
-    ``make(key, start)`` returns the batches ``(x, y)`` of one epoch, from number ``start`` on, as anything that NumPy
-    accepts as arrays. Their order is up to ``make``, but it must return the same batches for the same ``key``, so that a
-    run that is continued in the middle of an epoch goes on as if it had not been interrupted.
-
     All batches have ``batch_size`` examples except for the last, which may have fewer and which ``drop_last`` leaves
-    out. ``examples`` is the number of examples per epoch, if it is known.
-
-    A thread reads chunks of as many batches as fit into ``chunk_bytes`` (at least one), and keeps ``prefetch`` of them
-    ready on the device.
+    out. ``examples`` is the number of examples per epoch, if it is known. A thread reads chunks of as many batches as
+    fit into ``chunk_bytes`` (at least one), and keeps ``prefetch`` of them ready on the device.
     """
 
-    make: Callable[[Array, int], Iterable[Any]]
     batch_size: int
     examples: int | None = None
     drop_last: bool = False
@@ -56,7 +49,7 @@ class Stream:
     chunk_bytes: int = 16 * 2**20
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "prefetch", "chunk_bytes"):
+        for name in ("batch_size", "chunk_bytes"):
             checks.positive_integer("data.Stream", name, getattr(self, name))
 
     @property
@@ -72,150 +65,128 @@ class Stream:
         """What a run that is continued must have in common with its checkpoint."""
         return {name: getattr(self, name) for name in ("examples", "batch_size", "drop_last", "chunk_bytes")}
 
-    def batches(self, key: Array, start: int = 0) -> Iterator[HostBatch]:
-        """Yield the checked batches of an epoch from number ``start`` on, as NumPy arrays."""
-        return checked_batches(self.make(key, start), self.batch_size, start, drop_last=self.drop_last)
+    def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Iterator[Chunk]:
+        """Yield the batches of an epoch from number ``start`` on in chunks of at most ``most`` batches.
+
+        The same key gives the same batches, so that a run that is continued in the middle of an epoch goes on as if it
+        had not been interrupted. Whole chunks come first, then the batches that are left over one by one, then a
+        smaller last batch: the compiled programs see at most three shapes.
+        """
+        raise NotImplementedError
 
     def first(self, key: Array) -> HostBatch:
         """Return one batch, which tells the shapes and dtypes."""
-        batches = self.batches(key)
-        try:
-            batch = next(batches, None)
-        finally:
-            close(batches)
-        if batch is None:
+        chunks = self.chunks(key, 0, 1)
+        chunk = next(chunks, None)
+        close(chunks)
+        if chunk is None:
             raise ValueError(
                 f"data.Stream: there is no batch of {self.batch_size} examples in an epoch; "
                 f"give more examples, a smaller batch_size, or drop_last=False"
             )
-        return batch
+        return HostBatch(chunk.x[0], chunk.y[0])
+
+    def batches_per_chunk(self, batch_bytes: int, most: int | None) -> int:
+        """Return how many batches of this size make a chunk.
+
+        Where the number of examples in an epoch is known, its batches are divided evenly, so that few are left over.
+        """
+        fit = max(1, min(self.chunk_bytes // max(1, batch_bytes), MOST_BATCHES, most or MOST_BATCHES))
+        full = (self.examples or 0) // self.batch_size
+        return full // -(-full // fit) if full else fit
+
+
+@dataclass(frozen=True)
+class BatchStream(Stream):
+    """A stream of batches that ``make(key, start)`` returns, from number ``start`` of the epoch on."""
+
+    make: Callable[[Array, int], Iterable[Any]] = field(kw_only=True)
 
     def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Iterator[Chunk]:
-        """Yield the batches of an epoch from number ``start`` on in chunks of at most ``most`` batches."""
-        batches = self.batches(key, start)
+        batches = checked_batches(self.make(key, start), self.batch_size, start, drop_last=self.drop_last)
         try:
             for first in islice(batches, 1):
-                size = batches_per_chunk(sum(part.nbytes for part in first), self, most)
-                yield from chunked((batch for part in ([first], batches) for batch in part), self.batch_size, size)
+                size = self.batches_per_chunk(sum(part.nbytes for part in first), most)
+                yield from chunked(chain([first], batches), self.batch_size, size)
         finally:
             close(batches)
 
 
 @dataclass(frozen=True)
 class ArrayStream(Stream):
-    """A stream of two arrays, which reads the examples of a whole chunk at once."""
+    """A stream of the examples of two arrays, in the order of ``train_epoch``.
 
-    arrays: tuple[Rows, Rows] = ()  # type: ignore[assignment]
+    The examples of a chunk are read at once. Of arrays ``on_device`` they are not read at all: the program of the chunk
+    gathers them by their numbers, and an epoch is a single chunk of whole batches, and one of what is left over.
+    """
+
+    arrays: tuple[Rows, Rows] = field(kw_only=True)
     shuffle: bool = True
+    on_device: bool = False
 
     @property
     def description(self) -> dict[str, Any]:
         return super().description | {"shuffle": self.shuffle}
 
-    def order(self, key: Array) -> NumpyArray:
-        """Return the order of the examples in an epoch, that of ``train_epoch``."""
-        examples = len_of(self.arrays[0])
-        return np.asarray(compiled_permutation(key, examples)) if self.shuffle else np.arange(examples)
-
     def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Iterator[Chunk]:
-        assert self.steps is not None
-        x, y = self.arrays
-        size = batches_per_chunk(bytes_of(x, self.batch_size) + bytes_of(y, self.batch_size), self, most)
-        for number, rows in row_chunks(self, start, size, key):
-            try:
-                chunk = Chunk(*(read(part, rows) for part in (x, y)))
-            except Exception as error:
-                raise RuntimeError(
-                    f"data.Stream: batches {number} to {number + len(rows) - 1} could not be read: "
-                    f"{type(error).__name__}: {error}"
-                ) from error
-            for k in range(len(rows)):
-                check_finite(number + k, HostBatch(chunk.x[k], chunk.y[k]))
-            yield chunk
-
-
-@dataclass(frozen=True)
-class MemoryStream(ArrayStream):
-    """A stream of two arrays on the device, which gathers the examples of each batch by its compiled program.
-
-    An epoch is a single chunk of whole batches, and one of what is left over.
-    """
-
-    prefetch: int = 0
-
-    def __post_init__(self) -> None:
-        checks.positive_integer("fit", "batch_size", self.batch_size)
-        check_batch_size("fit", self.batch_size, len_of(self.arrays[0]))
-
-    def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Iterator[Chunk]:
-        assert self.steps is not None
         assert self.examples is not None
-        for _, rows in row_chunks(self, start, min(most or self.steps, max(1, self.examples // self.batch_size)), key):
-            yield Chunk(*self.arrays, rows)
+        full, left = divmod(self.examples, self.batch_size)
+        order = np.asarray(compiled_permutation(key, self.examples) if self.shuffle else np.arange(self.examples))
+        whole = order[: full * self.batch_size].reshape(full, self.batch_size)
+        batch_bytes = (
+            sum(math.prod(a.shape[1:]) * device_dtype(a.dtype).itemsize for a in self.arrays) * self.batch_size
+        )
+        size = min(most or full, full) if self.on_device else self.batches_per_chunk(batch_bytes, most)
+        while start < full:
+            updates = size if start + size <= full else 1
+            yield self.chunk(start, whole[start : start + updates])
+            start += updates
+        if left and not self.drop_last:
+            yield self.chunk(full, order[None, full * self.batch_size :])
+
+    def chunk(self, number: int, rows: NumpyArray) -> Chunk:
+        """Return the chunk of the examples ``rows (K, B)``, whose first batch has this number."""
+        if self.on_device:
+            return Chunk(*self.arrays, rows)
+        try:
+            chunk = Chunk(*(read(part, rows) for part in self.arrays))
+        except Exception as error:
+            raise RuntimeError(
+                f"data.Stream: batches {number} to {number + len(rows) - 1} could not be read: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        for k in range(len(rows)):
+            check_finite(number + k, HostBatch(chunk.x[k], chunk.y[k]))
+        return chunk
 
 
-def row_chunks(stream: ArrayStream, start: int, size: int, key: Array) -> Iterator[tuple[int, NumpyArray]]:
-    """Yield the number of the first batch of each chunk, and the rows ``(K, B)`` of its examples."""
-    order, examples, batch_size = stream.order(key), stream.examples or 0, stream.batch_size
-    full, left = divmod(examples, batch_size)
-    whole = order[: full * batch_size].reshape(full, batch_size)
-    while start < full:
-        updates = size if start + size <= full else 1
-        yield start, whole[start : start + updates]
-        start += updates
-    if left and not stream.drop_last:
-        yield full, order[full * batch_size :][None]
+compiled_permutation = jax.jit(permutation, static_argnums=1)
 
 
 def read(part: Rows, rows: NumpyArray) -> NumpyArray:
     """Return the examples ``rows (K, B)``, ``(K, B, ...)``, in the dtype and the memory that the device takes over."""
-    dtype = device_dtype(part.dtype)
-    result = aligned((*rows.shape, *part.shape[1:]), dtype)
+    result = aligned((*rows.shape, *part.shape[1:]), device_dtype(part.dtype))
     flat = result.reshape(-1, *part.shape[1:])
-    contiguous = int(rows[-1, -1]) - int(rows[0, 0]) == rows.size - 1 and bool((np.diff(rows.reshape(-1)) == 1).all())
-    if contiguous:
-        flat[:] = part[int(rows[0, 0]) : int(rows[-1, -1]) + 1]
-    elif isinstance(part, np.ndarray) and part.dtype == dtype:
+    if isinstance(part, np.ndarray) and part.dtype == result.dtype:
         np.take(part, rows.reshape(-1), axis=0, out=flat, mode="clip")  # "raise" would read into a copy first
     else:
         flat[:] = part[rows.reshape(-1)]
     return result
 
 
-def bytes_of(part: Rows, examples: int) -> int:
-    return math.prod((examples, *part.shape[1:])) * np.dtype(device_dtype(part.dtype)).itemsize
-
-
-def batches_per_chunk(batch_bytes: int, stream: Stream, most: int | None) -> int:
-    """Return how many batches of this size make a chunk of at most ``chunk_bytes`` and at most ``most`` batches.
-
-    Where the number of examples in an epoch is known, its batches are divided evenly, so that few are left over.
-    """
-    fit = max(1, min(stream.chunk_bytes // max(1, batch_bytes), MOST_BATCHES, most or MOST_BATCHES))
-    full = (stream.examples or 0) // stream.batch_size
-    return full // -(-full // fit) if full else fit
-
-
-compiled_permutation = jax.jit(permutation, static_argnums=1)
-
-
 def as_stream(data: Stream | Batch, batch_size: int | None, *, shuffle: bool, drop_last: bool) -> Stream:
-    """Return the data of ``fit`` as a stream: a stream as it is, arrays on the device as one whose chunk is an epoch."""
+    """Return a stream as it is, and arrays on the device as a stream whose chunk is an epoch."""
     if not isinstance(data, Stream):
         size = BATCH_SIZE if batch_size is None else batch_size
-        options: Any = {"arrays": data, "shuffle": shuffle}
-        return MemoryStream(no_batches, size, len(data[0]), drop_last, **options)
+        checks.positive_integer("fit", "batch_size", size)
+        check_batch_size("fit", size, len(data[0]))
+        return ArrayStream(size, len(data[0]), drop_last, 0, arrays=data, shuffle=shuffle, on_device=True)
     checks.require(
         batch_size in (None, data.batch_size) and shuffle and not drop_last,
         "fit: data is a stream, which has a batch_size, shuffle and drop_last of its own; give them to "
         "fnnet.data.from_arrays or from_batches and leave them out here",
     )
     return data
-
-
-def no_batches(key: Array, start: int) -> Iterator[Any]:
-    """The examples of a ``MemoryStream`` never pass through the host."""
-    return iter(())
 
 
 def from_arrays(
@@ -237,13 +208,7 @@ def from_arrays(
         f"examples, at least one, on the first axis of both",
     )
     check_batch_size("data.from_arrays", batch_size, examples)
-
-    def make(key: Array, start: int) -> Iterator[Any]:
-        for _, rows in row_chunks(stream, start, 1, key):
-            yield x[rows[0]], y[rows[0]]
-
-    stream = ArrayStream(make, batch_size, examples, drop_last, **options, arrays=(x, y), shuffle=shuffle)
-    return stream
+    return ArrayStream(batch_size, examples, drop_last, **checked(options), arrays=(x, y), shuffle=shuffle)
 
 
 def from_batches(
@@ -254,7 +219,7 @@ def from_batches(
     drop_last: bool | None = None,
     **options: Any,
 ) -> Stream:
-    """Return a stream of batches ``(x, y)`` that somebody else makes: a PyTorch ``DataLoader``, a grain dataset, a list.
+    """Return a stream of batches ``(x, y)`` made elsewhere: by a PyTorch ``DataLoader``, a grain dataset, a function.
 
     ``source`` is an iterable that can be gone through once per epoch, or a function that returns one. A function with a
     parameter named ``key`` receives a key for the order of the epoch, the same for the same epoch of a run: with grain,
@@ -263,7 +228,7 @@ def from_batches(
     it would be empty after the first epoch.
 
     ``batch_size``, ``examples`` and ``drop_last`` default to those of a ``DataLoader``: its ``batch_size``, the length
-    of its ``sampler`` or else of its ``dataset``, and its ``drop_last``. For other sources the batch size must be given.
+    of its ``sampler`` or else of its ``dataset``, and its ``drop_last``. Other sources need the batch size.
 
     A run that is continued in the middle of an epoch goes on with ``source[start]`` where the batches can be indexed,
     as those of a list or of a ``grain.MapDataset``; otherwise the batches before it are made and thrown away.
@@ -295,7 +260,12 @@ def from_batches(
         finally:
             close(batches)
 
-    return Stream(make, int(size), examples, drop_last, **options)  # type: ignore[arg-type]
+    return BatchStream(int(size), examples, drop_last, **checked(options), make=make)  # type: ignore[arg-type]
+
+
+def checked(options: dict[str, Any]) -> dict[str, Any]:
+    checks.positive_integer("data.Stream", "prefetch", options.get("prefetch", 1))
+    return options
 
 
 def epoch_of(source: Any, key: Array) -> Any:

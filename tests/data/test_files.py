@@ -125,7 +125,7 @@ def test_images(tmp_path: Path) -> None:
     assert images[1].shape == (2, 3, 3)
     assert (images[1] == 50).all()
     stream = from_arrays(images, labels, 2, shuffle=False)
-    assert [batch.x.shape for batch in stream.batches(None)] == [(2, 2, 3, 3), (1, 2, 3, 3)]
+    assert [chunk.x.shape for chunk in stream.chunks(None, 0, 1)] == [(1, 2, 2, 3, 3), (1, 1, 2, 3, 3)]
     assert image_folder(tmp_path, (2, 3), "L")[0][:].shape == (3, 2, 3, 1)
     (tmp_path / "ant" / "c.png").write_bytes(b"\x89PNG damaged")
     with pytest.raises(ValueError, match=r"cannot read the image .*c\.png.*remove or replace it"):

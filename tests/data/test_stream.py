@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fnnet.data import Stream, from_arrays, from_batches
+from fnnet.data.batches import HostBatch
 from fnnet.data.chunks import chunked
 from fnnet.data.prefetch import Prefetched
-from fnnet.data.stream import batches_per_chunk
 
 X, Y = np.arange(30, dtype=np.float32).reshape(10, 3), np.arange(10, dtype=np.int32)
 
@@ -25,7 +25,12 @@ def key(seed: int = 0) -> jax.Array:
 
 
 def labels(stream: Stream, seed: int = 0, start: int = 0) -> list[list[int]]:
-    return [b.y.tolist() for b in stream.batches(key(seed), start)]
+    return [b.y.tolist() for b in batches(stream, seed, start)]
+
+
+def batches(stream: Stream, seed: int = 0, start: int = 0) -> list[HostBatch]:
+    """The batches of an epoch one by one."""
+    return [HostBatch(chunk.x[0], chunk.y[0]) for chunk in stream.chunks(key(seed), start, 1)]
 
 
 def threads() -> list[str]:
@@ -38,7 +43,7 @@ def test_arrays_in_the_order_of_train_epoch() -> None:
     assert labels(stream) == [order[:4], order[4:8], order[8:]]
     assert labels(stream, start=1) == [order[4:8], order[8:]]
     assert labels(stream, 1) != labels(stream)
-    assert all((b.x[:, 0] == 3 * b.y).all() for b in stream.batches(key()))
+    assert all((b.x[:, 0] == 3 * b.y).all() for b in batches(stream))
     assert (stream.steps, stream.examples) == (3, 10)
 
 
@@ -54,12 +59,12 @@ def test_the_last_batch() -> None:
 def test_chunks_are_the_batches_together(most: int, start: int, drop: bool, dtype: Any) -> None:
     """Whole chunks, then single batches, then the smaller one; read at once from arrays, or put together."""
     stream = from_arrays(X.astype(dtype), Y, 4, drop_last=drop)
-    batches = list(stream.batches(key(), start))
-    size = batches_per_chunk(4 * 16, stream, most)
-    for chunks in (list(stream.chunks(key(), start, most)), list(chunked(iter(batches), 4, size))):
+    expected = batches(stream, 0, start)
+    size = stream.batches_per_chunk(4 * 16, most)
+    for chunks in (list(stream.chunks(key(), start, most)), list(chunked(expected, 4, size))):
         assert {chunk.x.shape[:2] for chunk in chunks} <= {(size, 4), (1, 4), (1, 2)}
         rows = [(x, y) for chunk in chunks for x, y in zip(chunk.x, chunk.y, strict=True)]
-        for (x, y), batch in zip(rows, batches, strict=True):
+        for (x, y), batch in zip(rows, expected, strict=True):
             np.testing.assert_array_equal(x, batch.x)
             np.testing.assert_array_equal(y, batch.y)
             assert x.dtype == np.dtype(dtype if dtype != np.float64 else np.float32)
@@ -86,10 +91,10 @@ def test_a_key_goes_where_a_parameter_is_named_key() -> None:
     def numbered(count: int, skip_first: bool = False) -> Any:
         return [batch() for _ in range(count - skip_first)]
 
-    assert len(list(from_batches(partial(numbered, count=3), 4).batches(key()))) == 3
-    assert len(list(from_batches(lambda **options: [batch(), batch()] if not options else [], 4).batches(key()))) == 2
+    assert len(batches(from_batches(partial(numbered, count=3), 4))) == 3
+    assert len(batches(from_batches(lambda **options: [batch(), batch()] if not options else [], 4))) == 2
     seen: list[Any] = []
-    list(from_batches(lambda *, key: seen.append(key) or [batch()], 4).batches(key(3)))
+    batches(from_batches(lambda *, key: seen.append(key) or [batch()], 4), 3)
     assert seen[0] == key(3)
 
 
@@ -97,11 +102,11 @@ def test_batches_of_grain() -> None:
     """Shuffled anew for every key; a run goes on in the middle of an epoch without making the batches before it."""
     grain = pytest.importorskip("grain")
 
-    def batches(key: jax.Array) -> Any:
+    def made(key: jax.Array) -> Any:
         source = grain.MapDataset.source([(x, y) for x, y in zip(X, Y, strict=True)])
         return source.shuffle(seed=int(jax.random.bits(key)) % 2**31).batch(4)
 
-    stream = from_batches(batches, 4, examples=10)
+    stream = from_batches(made, 4, examples=10)
     assert sorted(label for each in labels(stream) for label in each) == list(range(10))
     assert labels(stream) == labels(stream) != labels(stream, seed=1)
     assert labels(stream, start=2) == labels(stream)[2:]
@@ -133,7 +138,7 @@ def test_chunks_are_bounded_in_bytes() -> None:
         *((5 * each, None, 4, 4), (5 * each, None, 11, 3), (5 * each, None, 12, 4)),
     ):
         stream = from_batches([], 4, examples=None if steps is None else 4 * steps, chunk_bytes=chunk_bytes)
-        assert batches_per_chunk(each, stream, most) == expected
+        assert stream.batches_per_chunk(each, most) == expected
 
 
 def test_somebody_elses_batches() -> None:
@@ -145,7 +150,7 @@ def test_somebody_elses_batches() -> None:
     )
     assert labels(from_batches(given, 4), start=1) == [[4, 5, 6, 7]]
     seen = []
-    list(from_batches(lambda key: seen.append(key) or given, 4).batches(key()))
+    batches(from_batches(lambda key: seen.append(key) or given, 4))
     assert len(seen) == 1
     dataset = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))
     stream = from_batches(torch.utils.data.DataLoader(dataset, batch_size=4))
@@ -164,7 +169,7 @@ def failing() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    ("batches", "message"),
+    ("given", "message"),
     [
         ([batch(), batch(0)], "batch 1 is empty"),
         ([batch(), batch(3), batch()], "batch 1 has 3 examples but batch 2 comes after it; expected 4 in every"),
@@ -179,14 +184,14 @@ def failing() -> Iterator[Any]:
         (failing, "batch 2 could not be made: OSError: the disk is gone"),
     ],
 )
-def test_bad_batches_are_named(batches: Any, message: str) -> None:
+def test_bad_batches_are_named(given: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError, RuntimeError), match=f"data.Stream: {message}"):
-        list(from_batches(batches, 4).batches(key()))
+        batches(from_batches(given, 4))
 
 
 def test_the_number_of_a_bad_batch_counts_from_the_start_of_the_epoch() -> None:
     with pytest.raises(ValueError, match="batch 2 is empty"):
-        list(from_batches([batch(), batch(), batch(0)], 4).batches(key(), 1))
+        batches(from_batches([batch(), batch(), batch(0)], 4), 0, 1)
 
 
 @pytest.mark.parametrize(
