@@ -65,8 +65,8 @@ def check_stream(
             f"it would enter the moments of BatchNorm; use drop_last=True, or a batch_size that divides the examples",
         )
         names = ("batch_size", "drop_last", "chunk_bytes")
-        facts = {"batches": stream.steps, "a smaller last batch": smaller} | kinds
-        return None, facts | {name: getattr(stream, name) for name in names}
+        facts = {name: getattr(stream, name) for name in names}
+        return None, facts | {"batches": stream.steps, "a smaller last batch": smaller} | kinds
 
     agreed(place, placement.processes, own)
     placement.check_stream(place, stream.batch_size, placement.processes)

@@ -17,6 +17,7 @@ from fnnet.data.stream import Stream
 from fnnet.training.data import check_stream
 from fnnet.training.metrics import Metric, added
 from fnnet.training.placement import Placement
+from fnnet.training.processes import together
 from fnnet.types import Array, Batch, Loss, Params
 
 Metrics = Mapping[str, Loss | Metric]
@@ -47,7 +48,9 @@ def evaluate(
     if isinstance(data, Stream):
         placement = Placement.of(mesh, params, "evaluate")
         check_stream("evaluate", cost, placement, data, jax.random.key(0))
-        return measures.over(placement.state(params, copy=False), host_chunks(placement, data), compiled=True)
+        return measures.over(
+            placement.state(params, copy=False), host_chunks("evaluate", placement, data), compiled=True
+        )
     checks.positive_integer("evaluate", "batch_size", batch_size)
     checks.require(mesh is None, "evaluate: mesh is for a stream; arrays are evaluated where they lie")
     return measures.over(params, array_chunks(*split_batch("evaluate", data), batch_size))
@@ -62,11 +65,11 @@ def array_chunks(x: Array, y: Array, batch_size: int) -> Iterator[Chunk]:
         yield Chunk(x[None, full * batch_size :], y[None, full * batch_size :])
 
 
-def host_chunks(placement: Placement, stream: Stream) -> Iterator[Chunk]:
+def host_chunks(place: str, placement: Placement, stream: Stream) -> Iterator[Chunk]:
     """Yield the chunks of a stream on the devices; the order of the examples does not matter."""
     chunks = (placement.batch(chunk, stream.batch_size) for chunk in stream.chunks(jax.random.key(0)))
     with Prefetched(chunks, stream.prefetch) as ready:
-        yield from ready
+        yield from together(place, placement.processes, ready)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from fnnet.training.data import check_stream, placed_data
 from fnnet.training.evaluate import Measures, Metrics, array_chunks, host_chunks
 from fnnet.training.non_finite import NonFinite, StopAtNonFinite, all_finite
 from fnnet.training.placement import Placement, explained_loss_of_a_process
+from fnnet.training.processes import together
 from fnnet.training.program import Program, copied
 from fnnet.training.snapshot import Record, Snapshot, run_of
 from fnnet.training.state import TrainState
@@ -175,7 +176,7 @@ def run_epoch(
     )
     compiled, began = run_chunk.seconds, time.perf_counter()
     with Prefetched(chunks, stream.prefetch) if stream.prefetch else closing(chunks) as ready:
-        for chunk in ready:
+        for chunk in together("fit", placement.processes, ready):
             before = snapshot.updates
             if keep:
                 run.before = snapshot._replace(state=copied(snapshot.state))
@@ -241,7 +242,7 @@ class Validation:
         measures = Measures.of(place, cost, metrics)
         if isinstance(data, Stream):
             check_stream(place, cost, placement, data, key, params)
-            self.evaluation = lambda params: measures.over(params, host_chunks(placement, data), compiled=True)
+            self.evaluation = lambda params: measures.over(params, host_chunks(place, placement, data), compiled=True)
         else:
             placed = placed_data(place, cost, placement, params, data)
 

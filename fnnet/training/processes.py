@@ -1,9 +1,10 @@
-"""What the processes of a run must agree on before its first step, so that all of them go on or none does."""
+"""What the processes of a run must agree on, so that all of them go on or none does."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,6 +40,37 @@ def agreed(place: str, processes: int, own: Callable[[], tuple[T, Mapping[str, A
             f"expected the same in each",
         )
     return result
+
+
+def together(place: str, processes: int, chunks: Iterator[T]) -> Iterator[T]:
+    """Yield the chunks of this process as long as all processes have one; if one has none, all raise an error."""
+    if processes == 1:
+        yield from chunks
+        return
+    while True:
+        chunk: T | None = None
+        status, failure = "ended", None
+        try:
+            for chunk in islice(chunks, 1):
+                status = "more"
+        except Exception as error:
+            status, failure = "failed", error
+        statuses = [message["status"] for message in gathered({"status": status})]
+        if failure is not None:
+            raise failure
+        if "failed" in statuses:
+            raise RuntimeError(
+                f"{place}: process {statuses.index('failed')} could not make the next batch of its stream, see what it "
+                f"printed; all processes stop"
+            )
+        checks.require(
+            len(set(statuses)) == 1,
+            f"{place}: the stream of process {statuses.index('ended') if 'ended' in statuses else 0} ended before the "
+            f"others; expected as many batches in each process",
+        )
+        if chunk is None:
+            return
+        yield chunk
 
 
 def gathered(message: dict[str, Any]) -> list[dict[str, Any]]:

@@ -98,6 +98,7 @@ def tell_refusals(folder: Path, mesh: Any) -> None:
         "devices": lambda: from_arrays(x, y, 3),
         "unknown": lambda: of(3),
         "none": lambda: from_batches([(x[:4], y[:4])] * 3 * (1 - i), 4, examples=12),
+        "end": lambda: of(3 - i, examples=12),
         "too few": lambda: of(2, examples=12),
         "too many": lambda: of(4, examples=12),
     }
@@ -125,7 +126,7 @@ def find_non_finite(folder: Path, mesh: Any) -> None:
     result = fnnet.fit(cost, sgd(1e-3), params, stream, key=jax.random.key(1), mesh=mesh, augment=changed)
     found = result.non_finite
     assert found is not None
-    x, targets = jax.tree.map(local, found.batch)
+    x, targets, _ = jax.tree.map(local, found.batch)
     if jax.process_index() == 0:
         np.savez(folder / "non-finite.npz", said=str(found), x=x, y=targets)
 

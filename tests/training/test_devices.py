@@ -130,7 +130,7 @@ def test_two_processes_of_two_devices(eight_devices: Path, two_processes: Path, 
 LIKE = "fit: the processes have as "
 SAID_BY_BOTH = {
     "batches": LIKE + "batches 2, 3, in their order; expected the same in each",
-    "batch size": LIKE + "batches 6, 3, in their order; expected the same in each",
+    "batch size": LIKE + "batch_size 8, 16, in their order; expected the same in each",
     "drop_last": LIKE + "drop_last False, True",
     "smaller": LIKE + "a smaller last batch False, True",
     "dtype": LIKE + "y of an example int32 (), int8 ()",
@@ -139,9 +139,10 @@ SAID_BY_BOTH = {
     "evenly; expected a multiple of 2, such as 4",
     "unknown": "the number of examples in the stream of each process is not known; with several processes pass",
     "filled up": "would enter the moments of BatchNorm",
+    "end": "fit: the stream of process 1 ended before the others; expected as many batches in each process",
     "too few": "fit: the stream gave 2 batches in this epoch; expected 3",
     "too many": "fit: the stream gave 4 batches or more in this epoch; expected 3",
-    "validation": "fit: validation: the processes have as batches 6, 3",
+    "validation": "fit: validation: the processes have as batch_size 8, 16",
 }
 SAID_BY_EACH = {
     "label": ("fit: the data of process 1 cannot be used: ValueError: fit: the first batch", "label 9 (first at"),
@@ -179,6 +180,7 @@ def test_a_stream_that_breaks_down_ends_both_processes(eight_devices: Path, tmp_
     ended += start_two(tmp_path, "breaking")
     errors = [process.communicate(timeout=SECONDS)[1] for process in ended]
     assert all(process.returncode != 0 for process in ended)
+    assert "process 1 could not make the next batch of its stream" in errors[0]
     assert "batch 3 could not be made: OSError: the disk is gone" in errors[1]
     assert max(int(path.name) for path in (tmp_path / "run").glob("[0-9]*")) in range(5, 8)
     with jax.enable_x64(True):
