@@ -24,7 +24,7 @@ from experiments.results import Results, console
 from experiments.tables import TableRows, markdown_table, rich_table
 from experiments.tuning import Numbers
 from fnnet import inspect, optimizers, plots
-from fnnet.optimizers.leaves import norm
+from fnnet.norms import norm
 from fnnet.paths import is_weight, named_leaves
 from fnnet.types import Array, Params, Scalar
 
@@ -95,7 +95,7 @@ def methods_for(params: Params, config: Config) -> dict[str, Callable[[Scalar], 
     return {
         "uniform": optimizers.sgd,
         "depth decay": lambda rate: fnnet.chain(optimizers.sgd(rate), by_depth),
-        "LARS": lambda rate: optimizers.lars(rate, beta=0.0),
+        "LARS": lambda rate: optimizers.lars(rate, momentum=0.0),
         "LAMB": optimizers.lamb,
     }
 

@@ -238,7 +238,7 @@ ALONG = jnp.linspace(-1, 1, 3)
         (lambda: plane_point(W, W, jnp.ones(3)), r"inspect.plane_point: directions have the shapes \{'w': \(3,\)\}"),
         (lambda: plane_point(W, TWO, jnp.ones(3)), "there are 2 directions; expected 3; stack"),
         (lambda: project_on({"w": jnp.ones(4)}, W, TWO), r"params have the shapes \{'w': \(4,\)\}"),
-        (lambda: cost_plane(jnp.sum, W, TWO, ALONG, ALONG[None]), r"y \(1, 3\); expected the coordinates"),
+        (lambda: cost_plane(jnp.sum, W, TWO, ALONG, ALONG[None]), r"y has \(1, 3\); expected the coordinates"),
         (lambda: cost_plane(jnp.sum, W, TWO, ALONG, ALONG, batch_size=0), "batch_size is 0"),
         (lambda: cost_plane(lambda p: p["w"], W, TWO, ALONG, ALONG), r"objective gave shape \(3,\); expected a scalar"),
     ],

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
+from fnnet.checks import at_least_float32
 from fnnet.cost import Cost, above_zero, split_batch, spread
-from fnnet.optimizers.leaves import moment_dtype
 from fnnet.training.metrics import Metric, added
 from fnnet.types import Array, Batch, Loss, Params
 
@@ -97,7 +97,7 @@ def mean_of(
             f"{place}: {name} gave shape {values.shape} for {len(prediction)} examples; "
             f"expected one number per example",
         )
-        dtype = moment_dtype(values)
+        dtype = at_least_float32(values)
         each = spread(weights, values.shape).astype(dtype)
         count = each.sum() if counted is None else counted(target, each, values.shape)
         return (values.astype(dtype) * each).sum(), jnp.asarray(count)

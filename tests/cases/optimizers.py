@@ -87,15 +87,15 @@ def case(name: str, **options: Any) -> OptimizerCase:
 OPTIMIZERS = [
     case("sgd"),
     case("momentum"),
-    case("momentum, heavy ball", beta=0.7, averaged=False),
+    case("momentum, heavy ball", momentum=0.7, averaged=False),
     case("nesterov"),
-    case("nesterov, other options", beta=0.6),
+    case("nesterov, other options", momentum=0.6),
     case("adagrad"),
     case("adagrad, other options", epsilon=1e-2, initial_accumulator=0.1),
     case("adadelta"),
-    case("adadelta, other options", rho=0.8, epsilon=1e-2),
+    case("adadelta, other options", decay=0.8, epsilon=1e-2),
     case("rmsprop"),
-    case("rmsprop, other options", rho=0.7, epsilon=1e-2),
+    case("rmsprop, other options", decay=0.7, epsilon=1e-2),
     case("rmsprop, centered", centered=True),
     case("rmsprop, with momentum", momentum=0.8),
     case("rmsprop, centered with momentum", centered=True, momentum=0.8, epsilon=1e-3),
@@ -127,11 +127,11 @@ OPTIMIZERS = [
     case("lion"),
     case("lion, other options", beta1=0.6, beta2=0.8, weight_decay=0.3),
     case("lars"),
-    case("lars, other options", beta=0.6, trust=0.1, weight_decay=0.3),
+    case("lars, other options", momentum=0.6, trust=0.1, weight_decay=0.3),
     case("lamb"),
     case("lamb, other options", beta1=0.8, beta2=0.95, epsilon=1e-2, weight_decay=0.3),
     case("muon"),
-    case("muon, other options", beta=0.7, nesterov=False, weight_decay=0.3, iterations=3),
+    case("muon, other options", momentum=0.7, nesterov=False, weight_decay=0.3, iterations=3),
 ]
 KINDS = [case for case in OPTIMIZERS if "other options" not in case.name]  # one for every path through the code
 ALGORITHMS = [case for case in OPTIMIZERS if "," not in case.name]  # one for each, with its defaults

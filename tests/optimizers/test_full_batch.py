@@ -183,7 +183,10 @@ def test_a_network_in_fit_with_its_whole_batch() -> None:
         (lambda: newton(rosenbrock, damping=-1), "optimizers.newton: damping is -1"),
         (lambda: gauss_newton(rosenbrock, damping=-1), "optimizers.gauss_newton: damping is -1"),
         (lambda: lbfgs(rosenbrock, 0), "optimizers.lbfgs: memory is 0"),
-        (lambda: lbfgs(rosenbrock, decrease=0.9, curvature=0.5), "optimizers.lbfgs: decrease is 0.9 and curvature 0.5"),
+        (
+            lambda: lbfgs(rosenbrock, decrease=0.9, curvature=0.5),
+            "optimizers.lbfgs: decrease is 0.9 and curvature is 0.5",
+        ),
         (lambda: conjugate_gradient(rosenbrock, decrease=0), "optimizers.conjugate_gradient: decrease is 0"),
     ],
 )

@@ -142,10 +142,9 @@ def test_a_nan_stays_where_it_is(steps: Any) -> None:
 
 NUMBERS = {
     "learning_rate": (0.01, 0.1),
-    "beta": (0.5, 0.8),
     "beta1": (0.0, 0.8),
     "beta2": (0.999, 0.7),
-    "rho": (0.7, 0.9),
+    "decay": (0.7, 0.9),
     "momentum": (0.0, 0.8),
     "epsilon": (1e-3, 1e-2),
     "trust": (0.01, 0.1),

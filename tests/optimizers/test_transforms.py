@@ -167,7 +167,7 @@ def test_global_norm() -> None:
 @pytest.fixture(scope="module")
 def noise() -> Any:
     """Four updates of zeros."""
-    transform = add_noise(jax.random.key(3), variance=0.04, decay=0.5)
+    transform = add_noise(jax.random.key(3), variance=0.04, power=0.5)
     params = {"w": jnp.zeros((200, 300)), "b": jnp.zeros(60_000, "bfloat16")}
 
     def step(state: Any, _: None) -> Any:

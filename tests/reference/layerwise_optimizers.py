@@ -31,7 +31,7 @@ def lars(
     rate: Number,
     *,
     weight: bool,
-    beta: Number = 0.9,
+    momentum: Number = 0.9,
     trust: Number = 0.001,
     weight_decay: Number = 0.0,
 ) -> Steps:
@@ -41,7 +41,7 @@ def lars(
         if weight:
             decay = at(weight_decay, step)
             local = at(trust, step) * length(theta) / (length(g) + decay * length(theta))
-        v = at(beta, step) * v + at(rate, step) * local * (g + decay * theta)
+        v = at(momentum, step) * v + at(rate, step) * local * (g + decay * theta)
         theta = theta - v
         yield theta
 
@@ -61,7 +61,7 @@ def muon(
     rate: Number,
     *,
     weight: bool,
-    beta: Number = 0.95,
+    momentum: Number = 0.95,
     nesterov: bool = True,
     weight_decay: Number = 0.0,
     iterations: int = 5,
@@ -73,7 +73,7 @@ def muon(
     inputs, outputs = int(np.prod(theta.shape[:-1])), theta.shape[-1]
     v = np.zeros_like(theta)
     for step, g in enumerate(gradients):
-        b = at(beta, step)
+        b = at(momentum, step)
         v = b * v + g
         u = g + b * v if nesterov else v
         direction = orthogonalized(u.reshape(inputs, outputs), iterations).reshape(theta.shape)

@@ -36,20 +36,20 @@ def sgd(theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool) -> Step
 
 
 def momentum(
-    theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, beta: Number = 0.9, averaged: bool = True
+    theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, momentum: Number = 0.9, averaged: bool = True
 ) -> Steps:
     v = np.zeros_like(theta)
     for step, g in enumerate(gradients):
-        b = at(beta, step)
+        b = at(momentum, step)
         v = b * v + ((1 - b) * g if averaged else g)
         theta = theta - at(rate, step) * v
         yield theta
 
 
-def nesterov(theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, beta: Number = 0.9) -> Steps:
+def nesterov(theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, momentum: Number = 0.9) -> Steps:
     v = np.zeros_like(theta)
     for step, g in enumerate(gradients):
-        b = at(beta, step)
+        b = at(momentum, step)
         v = b * v + g
         theta = theta - at(rate, step) * (g + b * v)
         yield theta
@@ -72,11 +72,11 @@ def adagrad(
 
 
 def adadelta(
-    theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, rho: Number = 0.9, epsilon: Number = 1e-6
+    theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, decay: Number = 0.9, epsilon: Number = 1e-6
 ) -> Steps:
     v, u = np.zeros_like(theta), np.zeros_like(theta)
     for step, g in enumerate(gradients):
-        r, e = at(rho, step), at(epsilon, step)
+        r, e = at(decay, step), at(epsilon, step)
         v = r * v + (1 - r) * g**2
         delta = np.sqrt(u + e) / np.sqrt(v + e) * g
         u = r * u + (1 - r) * delta**2
@@ -90,14 +90,14 @@ def rmsprop(
     rate: Number,
     *,
     weight: bool,
-    rho: Number = 0.9,
+    decay: Number = 0.9,
     epsilon: Number = 1e-8,
     momentum: Number = 0.0,
     centered: bool = False,
 ) -> Steps:
     v, m, velocity = np.zeros_like(theta), np.zeros_like(theta), np.zeros_like(theta)
     for step, g in enumerate(gradients):
-        r = at(rho, step)
+        r = at(decay, step)
         v = r * v + (1 - r) * g**2
         m = r * m + (1 - r) * g
         variance = v - m**2 if centered else v
