@@ -107,7 +107,7 @@ def orthogonal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, gain: fl
     require(len(shape) >= 2, f"initializers.orthogonal: shape is {shape}; expected at least two axes")
     rows, columns = math.prod(shape[:-1]), shape[-1]
     tall = (max(rows, columns), min(rows, columns))
-    q, r = jnp.linalg.qr(jax.random.normal(key, tall, at_least_float32(dtype)))
+    q, r = jnp.linalg.qr(jax.random.normal(key, tall, at_least_float32(jnp.dtype(dtype))))
     q = q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)
     return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
 
@@ -126,7 +126,7 @@ def with_spectral_radius(
         len(shape) == 2 and shape[0] == shape[1],
         f"initializers.with_spectral_radius: shape is {shape}; expected a square matrix: only those have eigenvalues",
     )
-    wide = at_least_float32(dtype)
+    wide = at_least_float32(jnp.dtype(dtype))
     return scaled_to_radius(draw(key, shape, wide), radius).astype(dtype)
 
 
