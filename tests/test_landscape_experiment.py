@@ -27,7 +27,7 @@ def test_it_runs_and_leaves_its_results(tmp_path: Path) -> None:
     random, along = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
     assert random["centre"] == pytest.approx(random["trained"], rel=1e-6)
     assert along["centre"] == pytest.approx(along["trained"], rel=1e-6)
-    assert random["share"] < 0.2 < 0.8 < along["share"] <= 1
+    assert random["fraction"] < 0.2 < 0.8 < along["fraction"] <= 1
 
 
 def test_another_cost_in_the_middle_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,7 +192,7 @@ class TestLearningRate:
             0.6: [1.0, np.inf, np.nan, np.nan, np.nan],
         }
         swept = learning_rate.classify(
-            np.array(list(costs)), np.array(list(costs.values())), learning_rate.Config(share=0.5, rising=0.1)
+            np.array(list(costs)), np.array(list(costs.values())), learning_rate.Config(fraction=0.5, rising=0.1)
         )
         assert swept.regimes == ["too low", "right", "right", *["at the edge"] * 2, *["diverging"] * 2]
         np.testing.assert_allclose(swept.rising, [0, 0, 0, 0.5, 0, 1, 1])
@@ -234,7 +234,7 @@ class TestLayerwiseRates:
         rate = of["depth decay", layers[1]]["rates"][0]
         assert uniform > 0
         np.testing.assert_allclose([of["depth decay", name]["rates"][0] / rate for name in layers], [0.5, 1])
-        for method in ("LARS", "LAMB"):  # trust ratios: every layer changes by the same share, in every update
+        for method in ("LARS", "LAMB"):  # trust ratios: every layer changes by the same fraction, in every update
             ratios = [of[method, layer]["update_ratios"] for layer in layers]
             np.testing.assert_allclose(ratios, ratios[0][0], rtol=1e-4)
 
