@@ -1,4 +1,4 @@
-"""Parameters treated differently by their names: groups, masks, frozen layers, layer-wise rates."""
+"""Parameters that are treated differently by their names: groups, frozen layers, layer-wise rates."""
 
 from functools import partial
 from typing import Any
@@ -54,8 +54,8 @@ def path(optimizer: Any, params: Any, gradients: Any) -> Any:
 
 
 @pytest.mark.usefixtures("x64")
-def test_each_group_goes_its_own_way(problem: Any) -> None:
-    """Two groups across the layers: each tensor as if its optimizer were alone with it."""
+def test_each_group_has_its_own_optimizer(problem: Any) -> None:
+    """Each tensor takes the steps of the optimizer of its group, as if it were alone."""
     params, gradients = problem
     weights, others = adamw(decaying, weight_decay=0.1), momentum(0.2)
     found = path(groups(kind_of, {"weights": weights, "others": others}), params, gradients)
@@ -76,8 +76,8 @@ def test_a_group_has_a_state_of_its_own_parameters_alone(problem: Any) -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_norms_of_a_group_are_of_that_group(problem: Any) -> None:
-    """A mask, a group and a whole tree: the transform sees only its own."""
+def test_restrict(problem: Any) -> None:
+    """A restricted transform sees only the parameters that are chosen."""
     params, gradients = problem
     found = path(chain(restrict(clip_by_value(0.1), first_layer), sgd(1.0)), params, gradients)
     clipped = path(chain(clip_by_value(0.1), sgd(1.0)), params, gradients)
@@ -110,7 +110,7 @@ def test_a_nan_gradient_of_a_frozen_layer_is_not_added() -> None:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("traced", [False, True])
 def test_layerwise_rates_are_rates(problem: Any, traced: bool) -> None:
-    """Of an algorithm whose step is proportional to its rate; also with traced multipliers."""
+    """The step of momentum is proportional to its rate, also for traced multipliers."""
     params, gradients = problem
 
     def with_multipliers(low: Any, high: Any) -> Any:
@@ -134,14 +134,14 @@ def test_depth_decay_counts_layers_with_parameters_from_the_last() -> None:
 
 
 def test_depth_decay_of_dicts_and_many_layers_in_the_order_of_the_tree() -> None:
-    params = [{"w": jnp.ones(1)} for _ in range(12)]  # by name, "10" would stand before "2"
+    params = [{"w": jnp.ones(1)} for _ in range(12)]  # sorted by name, "10" would come before "2"
     multiplier = depth_decay(params, 0.5)
     assert [multiplier(f"{i}.w") for i in (0, 2, 10, 11)] == [0.5**11, 0.5**9, 0.5, 1.0]
     rates = jax.vmap(lambda decay: jnp.asarray(depth_decay(params, decay)("9.w")))(jnp.array([0.5, 0.8]))
     np.testing.assert_allclose(rates, [0.25, 0.64], rtol=1e-6)
 
 
-def test_parameters_of_one_name_keep_their_places() -> None:
+def test_parameters_of_the_same_name_are_not_confused() -> None:
     """``{"a.b": ...}`` and ``{"a": {"b": ...}}`` have the same name."""
     params = {"a": {"b": jnp.zeros(2)}, "a.b": jnp.zeros(3), "c": jnp.zeros(1)}
     optimizer = groups(lambda name: "one" if name == "a.b" else "two", {"one": sgd(1.0), "two": freeze()})

@@ -1,4 +1,4 @@
-"""What is refused, and the messages."""
+"""Wrong arguments raise errors that say what was expected."""
 
 from collections.abc import Callable
 from typing import Any
@@ -174,7 +174,7 @@ ON_PARAMETERS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("optimizer", "message"), ON_PARAMETERS, ids=[message for _, message in ON_PARAMETERS])
-def test_what_does_not_fit_the_parameters_is_refused(optimizer: Any, message: str) -> None:
+def test_options_that_do_not_fit_the_parameters_are_refused(optimizer: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         optimizer.init(PARAMS)
 
@@ -184,17 +184,17 @@ def test_what_does_not_fit_the_parameters_is_refused(optimizer: Any, message: st
     [adamw(), lion(), lars(0.1), lamb(), muon(0.1, sgd(0.1)), adaptive_clip(), decay_weights(0.1),
      project(projections.non_negative), average_parameters(sgd(0.1)), lookahead(sgd(0.1))],
 )  # fmt: skip
-def test_parameters_that_are_needed_and_not_given(optimizer: Any) -> None:
+def test_missing_parameters_are_refused(optimizer: Any) -> None:
     with pytest.raises(ValueError, match=r"optimizers.\w+: params is None; pass update\(grads, state, params\)"):
         optimizer.update(PARAMS, optimizer.init(PARAMS))
 
 
-def test_a_state_of_another_chain() -> None:
+def test_the_state_of_another_chain_is_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
         chain(sgd(1.0), sgd(1.0)).update(PARAMS, (sgd(1.0).init({}),))
 
 
-def test_a_schedule_of_many_values_at_once() -> None:
+def test_a_schedule_that_returns_an_array_is_refused() -> None:
     optimizer = sgd(lambda step: jnp.array([0.1, 0.2]))
     with pytest.raises(ValueError, match=r"schedule.*shape \(2,\)"):
         optimizer.update(PARAMS, optimizer.init(PARAMS))

@@ -1,4 +1,4 @@
-"""Algorithms whose steps depend on a whole tensor, or only on a sign, in the manner of ``optimizers``."""
+"""References of the algorithms whose steps depend on a whole tensor or on a sign; see ``optimizers``."""
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def lars(
 
 
 def orthogonalized(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """The quintic iteration with Jordan's coefficients, on either side: ``(X Xᵀ) X = X (Xᵀ X)``."""
+    """Return the quintic iteration with Jordan's coefficients, from the right: ``(X Xᵀ) X = X (Xᵀ X)``."""
     x = matrix / length(matrix)
     for _ in range(iterations):
         gram = x.T @ x
@@ -66,7 +66,7 @@ def muon(
     weight_decay: Number = 0.0,
     iterations: int = 5,
 ) -> Steps:
-    """Tensors that are no weights are stepped by Adam of its default options."""
+    """Tensors that are not weights take the steps of Adam with its default options."""
     if not weight:
         yield from adam_steps(theta, gradients, rate, weight=weight)
         return
