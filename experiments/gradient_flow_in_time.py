@@ -87,9 +87,7 @@ def run(config: Config) -> int:
             f"radii is {config.radii} and steps is {config.steps}; expected radii above 0 and at least 4 steps"
         )
     if len(config.radii) > len(plots.COLORS):
-        raise ExperimentError(
-            f"radii is {config.radii}; expected at most {len(plots.COLORS)} radii, a colour each"
-        )
+        raise ExperimentError(f"radii is {config.radii}; expected at most {len(plots.COLORS)} radii, a colour each")
     if config.steps * np.log(max(config.radii)) > np.log(HUGE):
         raise ExperimentError(
             f"steps is {config.steps}, over which gradients of radius {max(config.radii):g} overflow float64; expected "

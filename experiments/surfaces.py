@@ -12,9 +12,7 @@ import jax.numpy as jnp
 from fnnet.types import Array
 
 CONDITION = 100.0
-TILT = (
-    math.pi / 6
-)  # of the axes of the quadratic; without it, a rate for each coordinate undoes κ
+TILT = math.pi / 6  # of the axes of the quadratic; without it, a rate for each coordinate undoes κ
 
 Point = tuple[float, float]
 

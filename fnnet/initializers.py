@@ -42,56 +42,44 @@ def identity(key: Array, shape: Shape, dtype: DType = jnp.float32, *, scale: flo
 
 
 def normal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, stddev: float = 0.01) -> Array:
-    """Draw from the normal distribution with mean 0 and variance ``stddev²``."""
+    """Draw from a normal distribution with mean 0 and variance ``stddev²``."""
     return jax.random.normal(key, shape, dtype) * stddev
 
 
 def uniform(key: Array, shape: Shape, dtype: DType = jnp.float32, *, limit: float = 0.01) -> Array:
-    """Draw from the uniform distribution on ``[−limit, limit)``, whose variance is ``limit² / 3``."""
+    """Draw from a uniform distribution on ``[−limit, limit)``, whose variance is ``limit² / 3``."""
     return jax.random.uniform(key, shape, dtype, minval=-limit, maxval=limit)
 
 
 def glorot_normal(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
-    """Draw from the normal distribution with variance ``2 / (fan_in + fan_out)``.
-
-    Source: Glorot and Bengio 2010, eq. 12.
-    """
+    """Draw from a normal distribution with variance ``2 / (fan_in + fan_out)`` (Glorot and Bengio 2010, eq. 12)."""
     fan_in, fan_out = fans(shape)
     return normal(key, shape, dtype, stddev=math.sqrt(2 / (fan_in + fan_out)))
 
 
 def glorot_uniform(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
-    """Draw from the uniform distribution with ``limit = √(6 / (fan_in + fan_out))``.
-
-    Source: Glorot and Bengio 2010, eq. 16.
-    """
+    """Draw from a uniform distribution with ``limit = √(6 / (fan_in + fan_out))`` (Glorot and Bengio 2010, eq. 16)."""
     fan_in, fan_out = fans(shape)
     return uniform(key, shape, dtype, limit=math.sqrt(6 / (fan_in + fan_out)))
 
 
 def he_normal(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
-    """Draw from the normal distribution with variance ``2 / fan_in``, which is meant for ReLU.
-
-    Source: He et al. 2015, eq. 10.
-    """
+    """Draw from a normal distribution with variance ``2 / fan_in``, for ReLU (He et al. 2015, eq. 10)."""
     return normal(key, shape, dtype, stddev=math.sqrt(2 / fans(shape)[0]))
 
 
 def he_uniform(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
-    """Draw from the uniform distribution with ``limit = √(6 / fan_in)``, the variance of ``he_normal``."""
+    """Draw from a uniform distribution with ``limit = √(6 / fan_in)``, the variance of ``he_normal``."""
     return uniform(key, shape, dtype, limit=math.sqrt(6 / fans(shape)[0]))
 
 
 def lecun_normal(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
-    """Draw from the normal distribution with variance ``1 / fan_in``.
-
-    Source: LeCun et al. 1998, "Efficient BackProp", eq. 16.
-    """
+    """Draw from a normal distribution with variance ``1 / fan_in`` (LeCun et al. 1998, Efficient BackProp, eq. 16)."""
     return normal(key, shape, dtype, stddev=math.sqrt(1 / fans(shape)[0]))
 
 
 def lecun_uniform(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
-    """Draw from the uniform distribution with ``limit = √(3 / fan_in)``, the variance of ``lecun_normal``."""
+    """Draw from a uniform distribution with ``limit = √(3 / fan_in)``, the variance of ``lecun_normal``."""
     return uniform(key, shape, dtype, limit=math.sqrt(3 / fans(shape)[0]))
 
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from fnnet.optimizers.base import Optimizer, zero_step
-from fnnet.optimizers.hyperparameters import all_in_dtype, check_decay_rate, check_not_negative, values_at
-from fnnet.optimizers.leaves import map_leaves, zero_moments
-from fnnet.types import Array, Hyperparameter, Params
+from fnnet.optimizers.base import Optimizer
+from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative
+from fnnet.optimizers.leaves import leafwise
+from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 
 class AdadeltaState(NamedTuple):
@@ -33,21 +33,11 @@ def adadelta(
     check_not_negative("optimizers.adadelta", learning_rate=learning_rate, epsilon=epsilon)
     check_decay_rate("optimizers.adadelta", decay=decay)
 
-    def init(params: Params) -> AdadeltaState:
-        return AdadeltaState(zero_step(), zero_moments(params), zero_moments(params))
+    def leaf(h: tuple[Scalar, ...], g: Array, v: Array, u: Array) -> tuple[Array, Array, Array]:
+        rate, rho, eps = h
+        v = rho * v + (1 - rho) * jnp.square(g)
+        delta = g * jnp.sqrt(u + eps) / jnp.sqrt(v + eps)
+        u = rho * u + (1 - rho) * jnp.square(delta)
+        return -rate * delta, v, u
 
-    def update(grads: Params, state: AdadeltaState, params: Params | None = None) -> tuple[Params, AdadeltaState]:
-        hyperparameters = values_at(state.step, learning_rate, decay, epsilon)
-
-        def leaf(g: Array, v: Array, u: Array) -> tuple[Array, Array, Array]:
-            rate, rho, eps = all_in_dtype(v.dtype, *hyperparameters)
-            wide = g.astype(v.dtype)
-            v = rho * v + (1 - rho) * jnp.square(wide)
-            delta = wide * jnp.sqrt(u + eps) / jnp.sqrt(v + eps)
-            u = rho * u + (1 - rho) * jnp.square(delta)
-            return (-rate * delta).astype(g.dtype), v, u
-
-        updates, v, u = map_leaves("optimizers.adadelta", leaf, grads, state.v, state.u)
-        return updates, AdadeltaState(state.step + 1, v, u)
-
-    return Optimizer(init, update)
+    return leafwise("optimizers.adadelta", AdadeltaState, leaf, (learning_rate, decay, epsilon), starts=(0.0, 0.0))

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from fnnet.optimizers.base import Optimizer, zero_step
-from fnnet.optimizers.hyperparameters import all_in_dtype, check_not_negative, values_at
-from fnnet.optimizers.leaves import full_moments, map_leaves
-from fnnet.types import Array, Hyperparameter, Params
+from fnnet.optimizers.base import Optimizer
+from fnnet.optimizers.hyperparameters import check_not_negative
+from fnnet.optimizers.leaves import leafwise
+from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 
 class AdagradState(NamedTuple):
@@ -32,19 +32,9 @@ def adagrad(
         "optimizers.adagrad", learning_rate=learning_rate, epsilon=epsilon, initial_accumulator=initial_accumulator
     )
 
-    def init(params: Params) -> AdagradState:
-        return AdagradState(zero_step(), full_moments(params, initial_accumulator))
+    def leaf(h: tuple[Scalar, ...], g: Array, total: Array) -> tuple[Array, Array]:
+        rate, eps = h
+        total = total + jnp.square(g)
+        return -rate * g / (jnp.sqrt(total) + eps), total
 
-    def update(grads: Params, state: AdagradState, params: Params | None = None) -> tuple[Params, AdagradState]:
-        hyperparameters = values_at(state.step, learning_rate, epsilon)
-
-        def leaf(g: Array, total: Array) -> tuple[Array, Array]:
-            rate, eps = all_in_dtype(total.dtype, *hyperparameters)
-            wide = g.astype(total.dtype)
-            total = total + jnp.square(wide)
-            return (-rate * wide / (jnp.sqrt(total) + eps)).astype(g.dtype), total
-
-        updates, sums = map_leaves("optimizers.adagrad", leaf, grads, state.sum_of_squares)
-        return updates, AdagradState(state.step + 1, sums)
-
-    return Optimizer(init, update)
+    return leafwise("optimizers.adagrad", AdagradState, leaf, (learning_rate, epsilon), starts=(initial_accumulator,))

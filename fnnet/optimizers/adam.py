@@ -10,19 +10,34 @@ import jax.numpy as jnp
 from fnnet.optimizers.base import Optimizer, zero_step
 from fnnet.optimizers.bias_correction import LogPower, next_log_power, total_weight, zero_log_power
 from fnnet.optimizers.hyperparameters import all_in_dtype, check_decay_rate, check_not_negative, values_at
-from fnnet.optimizers.leaves import chosen, map_leaves, params_given, zero_moments
+from fnnet.optimizers.leaves import chosen, map_moments, zero_moments
 from fnnet.paths import is_weight
-from fnnet.types import Array, Hyperparameter, Params
+from fnnet.types import Array, DType, Hyperparameter, Params, Scalar
 
 
 class AdamState(NamedTuple):
-    """The number of updates and both moments; the powers of the decay rates that are schedules, () of constants."""
+    """The number of updates, both moments, and the powers of the decay rates that are schedules, () of constants."""
 
     step: Array
     m: Params
     v: Params
+    v_max: Params  # the largest ``v`` of amsgrad; () of the others
     beta1_power: LogPower
     beta2_power: LogPower
+
+
+class AdamCoefficients(NamedTuple):
+    """The numbers in the formula of an update, in the dtype of the moments."""
+
+    rate: Scalar
+    beta1: Scalar
+    beta2: Scalar
+    epsilon: Scalar
+    weight_decay: Scalar
+    weight1: Array  # 1 − β₁ᵗ
+    weight2: Array  # 1 − β₂ᵗ
+    step: Array  # t, which counts from 1
+    beta1_power: LogPower
 
 
 def adam(
@@ -46,27 +61,14 @@ def adam(
 
     Source: Kingma and Ba 2015, algorithm 1.
     """
-    check_adam("optimizers.adam", learning_rate, beta1, beta2, epsilon)
 
-    def update(grads: Params, state: AdamState, params: Params | None = None) -> tuple[Params, AdamState]:
-        hyperparameters = values_at(state.step, learning_rate, beta1, beta2, epsilon)
-        step, power1, power2 = next_powers(state, beta1, beta2)
+    def leaf(c: AdamCoefficients, g: Array, m: Array, v: Array) -> tuple[Array, ...]:
+        m = c.beta1 * m + (1 - c.beta1) * g
+        v = c.beta2 * v + (1 - c.beta2) * jnp.square(g)
+        m_hat, v_hat = (m / c.weight1, v / c.weight2) if bias_correction else (m, v)
+        return -c.rate * m_hat / (jnp.sqrt(v_hat) + c.epsilon), m, v
 
-        def leaf(g: Array, m: Array, v: Array) -> tuple[Array, Array, Array]:
-            rate, b1, b2, eps = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            m = b1 * m + (1 - b1) * wide
-            v = b2 * v + (1 - b2) * jnp.square(wide)
-            m_hat, v_hat = m, v
-            if bias_correction:
-                m_hat = m / total_weight(beta1, power1, step, m.dtype)
-                v_hat = v / total_weight(beta2, power2, step, m.dtype)
-            return (-rate * m_hat / (jnp.sqrt(v_hat) + eps)).astype(g.dtype), m, v
-
-        updates, m, v = map_leaves("optimizers.adam", leaf, grads, state.m, state.v)
-        return updates, AdamState(step, m, v, power1, power2)
-
-    return Optimizer(lambda params: adam_state(params, beta1, beta2), update)
+    return adam_like("optimizers.adam", leaf, learning_rate, beta1, beta2, epsilon)
 
 
 def adamw(
@@ -89,53 +91,58 @@ def adamw(
 
     Source: Loshchilov and Hutter 2019, algorithm 2.
     """
-    caller = "optimizers.adamw"
-    check_adam(caller, learning_rate, beta1, beta2, epsilon)
-    check_not_negative(caller, weight_decay=weight_decay)
 
-    def init(params: Params) -> AdamState:
-        chosen(caller, where, params)
-        return adam_state(params, beta1, beta2)
+    def leaf(c: AdamCoefficients, g: Array, m: Array, v: Array, p: Array, decays: bool) -> tuple[Array, ...]:
+        m = c.beta1 * m + (1 - c.beta1) * g
+        v = c.beta2 * v + (1 - c.beta2) * jnp.square(g)
+        m_hat, v_hat = m / c.weight1, v / c.weight2
+        direction = m_hat / (jnp.sqrt(v_hat) + c.epsilon)
+        if decays:
+            direction = direction + c.weight_decay * p
+        return -c.rate * direction, m, v
 
-    def update(grads: Params, state: AdamState, params: Params | None = None) -> tuple[Params, AdamState]:
-        params = params_given(caller, params)
-        hyperparameters = values_at(state.step, learning_rate, beta1, beta2, epsilon, weight_decay)
-        step, power1, power2 = next_powers(state, beta1, beta2)
-
-        def leaf(g: Array, m: Array, v: Array, p: Array, decays: bool) -> tuple[Array, Array, Array]:
-            rate, b1, b2, eps, decay = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            m = b1 * m + (1 - b1) * wide
-            v = b2 * v + (1 - b2) * jnp.square(wide)
-            m_hat = m / total_weight(beta1, power1, step, m.dtype)
-            v_hat = v / total_weight(beta2, power2, step, m.dtype)
-            direction = m_hat / (jnp.sqrt(v_hat) + eps)
-            if decays:
-                direction = direction + decay * p.astype(m.dtype)
-            return (-rate * direction).astype(g.dtype), m, v
-
-        given = params, chosen(caller, where, params)
-        updates, m, v = map_leaves(caller, leaf, grads, state.m, state.v, given=given)
-        return updates, AdamState(step, m, v, power1, power2)
-
-    return Optimizer(init, update)
+    return adam_like("optimizers.adamw", leaf, learning_rate, beta1, beta2, epsilon, weight_decay, where=where)
 
 
-def check_adam(
-    caller: str, learning_rate: Hyperparameter, beta1: Hyperparameter, beta2: Hyperparameter, epsilon: Hyperparameter
-) -> None:
-    check_not_negative(caller, learning_rate=learning_rate, epsilon=epsilon)
+def adam_like(
+    caller: str,
+    leaf: Callable[..., tuple[Array, ...]],
+    learning_rate: Hyperparameter,
+    beta1: Hyperparameter,
+    beta2: Hyperparameter,
+    epsilon: Hyperparameter,
+    weight_decay: Hyperparameter = 0.0,
+    *,
+    where: Callable[[str], bool] | None = None,
+    with_maximum: bool = False,
+) -> Optimizer:
+    """Return the optimizer that applies a formula with Adam's moments to every leaf of the parameters.
+
+    ``leaf(c, g, m, v) -> (update, m, v)`` is the formula, as for ``leafwise``. With ``where``, the parameter and
+    whether it is chosen are two more arguments; with ``with_maximum``, ``v_max`` is one more argument and result.
+    """
+    check_not_negative(caller, learning_rate=learning_rate, epsilon=epsilon, weight_decay=weight_decay)
     check_decay_rate(caller, beta1=beta1, beta2=beta2)
 
+    def init(params: Params) -> AdamState:
+        if where is not None:
+            chosen(caller, where, params)
+        m, v, v_max = zero_moments(params), zero_moments(params), zero_moments(params) if with_maximum else ()
+        return AdamState(zero_step(), m, v, v_max, zero_log_power(beta1), zero_log_power(beta2))
 
-def adam_state(params: Params, beta1: Hyperparameter, beta2: Hyperparameter) -> AdamState:
-    """Return the state before the first update."""
-    m, v = zero_moments(params), zero_moments(params)
-    return AdamState(zero_step(), m, v, zero_log_power(beta1), zero_log_power(beta2))
+    def update(grads: Params, state: AdamState, params: Params | None = None) -> tuple[Params, AdamState]:
+        values = values_at(state.step, learning_rate, beta1, beta2, epsilon, weight_decay)
+        step = state.step + 1
+        power1 = next_log_power(beta1, state.beta1_power, state.step)
+        power2 = next_log_power(beta2, state.beta2_power, state.step)
 
+        def coefficients(dtype: DType) -> AdamCoefficients:
+            weights = total_weight(beta1, power1, step, dtype), total_weight(beta2, power2, step, dtype)
+            return AdamCoefficients(*all_in_dtype(dtype, *values), *weights, step, power1)
 
-def next_powers(state: AdamState, beta1: Hyperparameter, beta2: Hyperparameter) -> tuple[Array, LogPower, LogPower]:
-    """Return the number of updates, this one included, and the powers of both decay rates after it."""
-    power1 = next_log_power(beta1, state.beta1_power, state.step)
-    power2 = next_log_power(beta2, state.beta2_power, state.step)
-    return state.step + 1, power1, power2
+        moments = [state.m, state.v, state.v_max] if with_maximum else [state.m, state.v]
+        updates, *after = map_moments(caller, leaf, coefficients, grads, moments, params, where)
+        m, v, v_max = after if with_maximum else (*after, ())
+        return updates, AdamState(step, m, v, v_max, power1, power2)
+
+    return Optimizer(init, update)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 
-from fnnet.optimizers.adam import AdamState, adam_state, check_adam, next_powers
-from fnnet.optimizers.base import Optimizer, zero_step
-from fnnet.optimizers.bias_correction import LogPower, log_of, next_log_power, total_weight, zero_log_power
-from fnnet.optimizers.hyperparameters import all_in_dtype, check_not_negative, in_dtype, value_at, values_at
-from fnnet.optimizers.leaves import map_leaves, zero_moments
-from fnnet.types import Array, Hyperparameter, Params, Scalar, Schedule
-
-
-class AmsgradState(NamedTuple):
-    adam: AdamState
-    v_max: Params
+from fnnet.optimizers.adam import AdamCoefficients, adam_like
+from fnnet.optimizers.base import Optimizer
+from fnnet.optimizers.bias_correction import log_of, next_log_power, total_weight
+from fnnet.optimizers.hyperparameters import check_not_negative, in_dtype, value_at
+from fnnet.types import Array, Hyperparameter, Scalar, Schedule
 
 
 def amsgrad(
@@ -34,29 +26,15 @@ def amsgrad(
 
     Source: Reddi, Kale and Kumar 2018, algorithm 2.
     """
-    check_adam("optimizers.amsgrad", learning_rate, beta1, beta2, epsilon)
 
-    def init(params: Params) -> AmsgradState:
-        return AmsgradState(adam_state(params, beta1, beta2), zero_moments(params))
+    def leaf(c: AdamCoefficients, g: Array, m: Array, v: Array, v_max: Array) -> tuple[Array, ...]:
+        m = c.beta1 * m + (1 - c.beta1) * g
+        v = c.beta2 * v + (1 - c.beta2) * jnp.square(g)
+        v_max = jnp.maximum(v_max, v)
+        m_hat, s_hat = m / c.weight1, v_max / c.weight2
+        return -c.rate * m_hat / (jnp.sqrt(s_hat) + c.epsilon), m, v, v_max
 
-    def update(grads: Params, state: AmsgradState, params: Params | None = None) -> tuple[Params, AmsgradState]:
-        hyperparameters = values_at(state.adam.step, learning_rate, beta1, beta2, epsilon)
-        step, power1, power2 = next_powers(state.adam, beta1, beta2)
-
-        def leaf(g: Array, m: Array, v: Array, v_max: Array) -> tuple[Array, Array, Array, Array]:
-            rate, b1, b2, eps = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            m = b1 * m + (1 - b1) * wide
-            v = b2 * v + (1 - b2) * jnp.square(wide)
-            v_max = jnp.maximum(v_max, v)
-            m_hat = m / total_weight(beta1, power1, step, m.dtype)
-            s_hat = v_max / total_weight(beta2, power2, step, m.dtype)
-            return (-rate * m_hat / (jnp.sqrt(s_hat) + eps)).astype(g.dtype), m, v, v_max
-
-        updates, m, v, v_max = map_leaves("optimizers.amsgrad", leaf, grads, state.adam.m, state.adam.v, state.v_max)
-        return updates, AmsgradState(AdamState(step, m, v, power1, power2), v_max)
-
-    return Optimizer(init, update)
+    return adam_like("optimizers.amsgrad", leaf, learning_rate, beta1, beta2, epsilon, with_maximum=True)
 
 
 def nadam(
@@ -76,27 +54,17 @@ def nadam(
 
     Source: Dozat 2016, algorithm 2.
     """
-    check_adam("optimizers.nadam", learning_rate, beta1, beta2, epsilon)
 
-    def update(grads: Params, state: AdamState, params: Params | None = None) -> tuple[Params, AdamState]:
-        hyperparameters = values_at(state.step, learning_rate, beta1, beta2, epsilon)
-        step, power1, power2 = next_powers(state, beta1, beta2)
-        next_beta1, next_power1 = value_at(beta1, step), next_log_power(beta1, power1, step)
+    def leaf(c: AdamCoefficients, g: Array, m: Array, v: Array) -> tuple[Array, ...]:
+        m = c.beta1 * m + (1 - c.beta1) * g
+        v = c.beta2 * v + (1 - c.beta2) * jnp.square(g)
+        next_beta1 = in_dtype(value_at(beta1, c.step), m.dtype)
+        next_power1 = next_log_power(beta1, c.beta1_power, c.step)
+        m_bar = next_beta1 * m / total_weight(beta1, next_power1, c.step + 1, m.dtype) + (1 - c.beta1) * g / c.weight1
+        v_hat = v / c.weight2
+        return -c.rate * m_bar / (jnp.sqrt(v_hat) + c.epsilon), m, v
 
-        def leaf(g: Array, m: Array, v: Array) -> tuple[Array, Array, Array]:
-            rate, b1, b2, eps = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            m = b1 * m + (1 - b1) * wide
-            v = b2 * v + (1 - b2) * jnp.square(wide)
-            m_bar = in_dtype(next_beta1, m.dtype) * m / total_weight(beta1, next_power1, step + 1, m.dtype)
-            m_bar = m_bar + (1 - b1) * wide / total_weight(beta1, power1, step, m.dtype)
-            v_hat = v / total_weight(beta2, power2, step, m.dtype)
-            return (-rate * m_bar / (jnp.sqrt(v_hat) + eps)).astype(g.dtype), m, v
-
-        updates, m, v = map_leaves("optimizers.nadam", leaf, grads, state.m, state.v)
-        return updates, AdamState(step, m, v, power1, power2)
-
-    return Optimizer(lambda params: adam_state(params, beta1, beta2), update)
+    return adam_like("optimizers.nadam", leaf, learning_rate, beta1, beta2, epsilon)
 
 
 def nadam_momentum(beta1: float = 0.9, momentum_decay: float = 4e-3) -> Schedule:
@@ -115,13 +83,6 @@ def nadam_momentum(beta1: float = 0.9, momentum_decay: float = 4e-3) -> Schedule
     return schedule
 
 
-class AdamaxState(NamedTuple):
-    step: Array
-    m: Params
-    u: Params  # the decaying maximum of the gradients' sizes
-    beta1_power: LogPower
-
-
 def adamax(
     learning_rate: Hyperparameter = 2e-3,
     beta1: Hyperparameter = 0.9,
@@ -131,33 +92,21 @@ def adamax(
     """Return the optimizer of Adam with the infinity norm in place of the second moment.
 
     ``m ← β₁ m + (1 − β₁) g``,  ``u ← max(β₂ u, |g| + ε)``,  ``θ ← θ − α / (1 − β₁ᵗ) · m / u``.
+    The state holds ``u`` in the place of ``v``.
 
     The paper has no ``ε``, so it divides 0 by 0 where a gradient was always 0. PyTorch and optax take the same steps as
     this function.
 
     Source: Kingma and Ba 2015, algorithm 2.
     """
-    check_adam("optimizers.adamax", learning_rate, beta1, beta2, epsilon)
 
-    def init(params: Params) -> AdamaxState:
-        return AdamaxState(zero_step(), zero_moments(params), zero_moments(params), zero_log_power(beta1))
+    def leaf(c: AdamCoefficients, g: Array, m: Array, u: Array) -> tuple[Array, ...]:
+        m = c.beta1 * m + (1 - c.beta1) * g
+        u = jnp.maximum(c.beta2 * u, jnp.abs(g) + c.epsilon)
+        m_hat = m / c.weight1
+        return -c.rate * m_hat / u, m, u
 
-    def update(grads: Params, state: AdamaxState, params: Params | None = None) -> tuple[Params, AdamaxState]:
-        hyperparameters = values_at(state.step, learning_rate, beta1, beta2, epsilon)
-        step, power1 = state.step + 1, next_log_power(beta1, state.beta1_power, state.step)
-
-        def leaf(g: Array, m: Array, u: Array) -> tuple[Array, Array, Array]:
-            rate, b1, b2, eps = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            m = b1 * m + (1 - b1) * wide
-            u = jnp.maximum(b2 * u, jnp.abs(wide) + eps)
-            m_hat = m / total_weight(beta1, power1, step, m.dtype)
-            return (-rate * m_hat / u).astype(g.dtype), m, u
-
-        updates, m, u = map_leaves("optimizers.adamax", leaf, grads, state.m, state.u)
-        return updates, AdamaxState(step, m, u, power1)
-
-    return Optimizer(init, update)
+    return adam_like("optimizers.adamax", leaf, learning_rate, beta1, beta2, epsilon)
 
 
 def radam(
@@ -181,34 +130,22 @@ def radam(
 
     Source: Liu et al. 2020, algorithm 2.
     """
-    check_adam("optimizers.radam", learning_rate, beta1, beta2, epsilon)
     check_not_negative("optimizers.radam", threshold=threshold)
     if callable(beta2):
         raise TypeError("optimizers.radam: beta2 is a schedule; expected a number, from which ρ_t is computed")
 
-    def update(grads: Params, state: AdamState, params: Params | None = None) -> tuple[Params, AdamState]:
-        hyperparameters = values_at(state.step, learning_rate, beta1, beta2, epsilon)
-        step, power1, power2 = next_powers(state, beta1, beta2)
+    def leaf(c: AdamCoefficients, g: Array, m: Array, v: Array) -> tuple[Array, ...]:
+        m = c.beta1 * m + (1 - c.beta1) * g
+        v = c.beta2 * v + (1 - c.beta2) * jnp.square(g)
+        m_hat, v_hat = m / c.weight1, v / c.weight2
+        longest = 2 / (1 - c.beta2) - 1
+        length = average_length(c.step.astype(m.dtype), log_of(beta2, m.dtype))
+        rectified = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+        adaptive = length > max(threshold, 4)
+        r = jnp.sqrt(jnp.where(adaptive, rectified, 1))
+        return -c.rate * jnp.where(adaptive, r * m_hat / (jnp.sqrt(v_hat) + c.epsilon), m_hat), m, v
 
-        def leaf(g: Array, m: Array, v: Array) -> tuple[Array, Array, Array]:
-            rate, b1, b2, eps = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            m = b1 * m + (1 - b1) * wide
-            v = b2 * v + (1 - b2) * jnp.square(wide)
-            m_hat = m / total_weight(beta1, power1, step, m.dtype)
-            v_hat = v / total_weight(beta2, power2, step, m.dtype)
-            longest = 2 / (1 - b2) - 1
-            length = average_length(step.astype(m.dtype), log_of(beta2, m.dtype))
-            rectified = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
-            adaptive = length > max(threshold, 4)
-            r = jnp.sqrt(jnp.where(adaptive, rectified, 1))
-            direction = jnp.where(adaptive, r * m_hat / (jnp.sqrt(v_hat) + eps), m_hat)
-            return (-rate * direction).astype(g.dtype), m, v
-
-        updates, m, v = map_leaves("optimizers.radam", leaf, grads, state.m, state.v)
-        return updates, AdamState(step, m, v, power1, power2)
-
-    return Optimizer(lambda params: adam_state(params, beta1, beta2), update)
+    return adam_like("optimizers.radam", leaf, learning_rate, beta1, beta2, epsilon)
 
 
 def average_length(t: Array, log_beta: Scalar) -> Array:

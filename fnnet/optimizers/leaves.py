@@ -10,9 +10,66 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from fnnet.checks import at_least_float32, dtype_of, is_float, require, widest_float
-from fnnet.optimizers.hyperparameters import in_dtype
+from fnnet.optimizers.base import Optimizer, zero_step
+from fnnet.optimizers.hyperparameters import all_in_dtype, in_dtype, values_at
 from fnnet.paths import map_named, named_leaves
-from fnnet.types import Array, Params, Scalar
+from fnnet.types import Array, DType, Hyperparameter, Params, Scalar
+
+
+def leafwise(
+    caller: str,
+    state_type: type,
+    leaf: Callable[..., tuple[Array, ...]],
+    hyperparameters: tuple[Hyperparameter, ...],
+    *,
+    starts: tuple[float, ...] = (0.0,),
+    where: Callable[[str], bool] | None = None,
+) -> Optimizer:
+    """Return the optimizer that applies one formula to every leaf of the parameters.
+
+    ``leaf(h, g, *moments) -> (update, *moments)`` is the formula. ``h`` are the values of the hyper-parameters at the
+    step, ``g`` is the gradient, and there is a moment for each number of ``starts``, where it starts. With ``where``,
+    the parameter and whether it is chosen are two more arguments. All of them have the dtype of the moments, which is
+    at least float32; the update is rounded to the dtype of the gradient. The state is ``state_type(step, *moments)``.
+    """
+
+    def init(params: Params) -> Any:
+        if where is not None:
+            chosen(caller, where, params)
+        return state_type(zero_step(), *(full_moments(params, start) for start in starts))
+
+    def update(grads: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
+        step, *moments = state
+        values = values_at(step, *hyperparameters)
+        updates, *moments = map_moments(
+            caller, leaf, lambda dtype: all_in_dtype(dtype, *values), grads, moments, params, where
+        )
+        return updates, state_type(step + 1, *moments)
+
+    return Optimizer(init, update)
+
+
+def map_moments(
+    caller: str,
+    leaf: Callable[..., tuple[Array, ...]],
+    coefficients: Callable[[DType], Any],
+    grads: Params,
+    moments: list[Params],
+    params: Params | None,
+    where: Callable[[str], bool] | None,
+) -> Any:
+    """Return a tree of updates and a tree for each moment, as ``leafwise`` does; ``h`` is ``coefficients(dtype)``."""
+
+    def rounded(g: Array, *columns: Any) -> tuple[Array, ...]:
+        dtype = columns[0].dtype
+        wide = [column if isinstance(column, bool) else column.astype(dtype) for column in columns]
+        update, *after = leaf(coefficients(dtype), g.astype(dtype), *wide)
+        return update.astype(g.dtype), *after
+
+    if where is None:
+        return map_leaves(caller, rounded, grads, *moments)
+    params = params_given(caller, params)
+    return map_leaves(caller, rounded, grads, *moments, given=(params, chosen(caller, where, params)))
 
 
 def full_moments(params: Params, value: float) -> Params:

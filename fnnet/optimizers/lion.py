@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from fnnet.optimizers.base import Optimizer, zero_step
-from fnnet.optimizers.hyperparameters import all_in_dtype, check_decay_rate, check_not_negative, values_at
-from fnnet.optimizers.leaves import chosen, map_leaves, params_given, zero_moments
+from fnnet.optimizers.base import Optimizer
+from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative
+from fnnet.optimizers.leaves import leafwise
 from fnnet.paths import is_weight
-from fnnet.types import Array, Hyperparameter, Params
+from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 
 class LionState(NamedTuple):
@@ -42,23 +42,11 @@ def lion(
     check_not_negative(caller, learning_rate=learning_rate, weight_decay=weight_decay)
     check_decay_rate(caller, beta1=beta1, beta2=beta2)
 
-    def init(params: Params) -> LionState:
-        chosen(caller, where, params)
-        return LionState(zero_step(), zero_moments(params))
+    def leaf(h: tuple[Scalar, ...], g: Array, m: Array, p: Array, decays: bool) -> tuple[Array, Array]:
+        rate, b1, b2, decay = h
+        direction = jnp.sign(b1 * m + (1 - b1) * g)
+        if decays:
+            direction = direction + decay * p
+        return -rate * direction, b2 * m + (1 - b2) * g
 
-    def update(grads: Params, state: LionState, params: Params | None = None) -> tuple[Params, LionState]:
-        params = params_given(caller, params)
-        hyperparameters = values_at(state.step, learning_rate, beta1, beta2, weight_decay)
-
-        def leaf(g: Array, m: Array, p: Array, decays: bool) -> tuple[Array, Array]:
-            rate, b1, b2, decay = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            direction = jnp.sign(b1 * m + (1 - b1) * wide)
-            if decays:
-                direction = direction + decay * p.astype(m.dtype)
-            return (-rate * direction).astype(g.dtype), b2 * m + (1 - b2) * wide
-
-        updates, m = map_leaves(caller, leaf, grads, state.m, given=(params, chosen(caller, where, params)))
-        return updates, LionState(state.step + 1, m)
-
-    return Optimizer(init, update)
+    return leafwise(caller, LionState, leaf, (learning_rate, beta1, beta2, weight_decay), where=where)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fnnet.optimizers.base import Optimizer, zero_step
-from fnnet.optimizers.hyperparameters import all_in_dtype, check_decay_rate, check_not_negative, values_at
-from fnnet.optimizers.leaves import map_leaves, zero_moments
-from fnnet.types import Array, Hyperparameter, Params
+from fnnet.optimizers.base import Optimizer
+from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative
+from fnnet.optimizers.leaves import leafwise
+from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 
 class MomentumState(NamedTuple):
@@ -31,22 +31,12 @@ def momentum(learning_rate: Hyperparameter, momentum: Hyperparameter = 0.9, *, a
     check_not_negative("optimizers.momentum", learning_rate=learning_rate)
     check_decay_rate("optimizers.momentum", momentum=momentum)
 
-    def init(params: Params) -> MomentumState:
-        return MomentumState(zero_step(), zero_moments(params))
+    def leaf(h: tuple[Scalar, ...], g: Array, v: Array) -> tuple[Array, Array]:
+        rate, beta = h
+        v = beta * v + (1 - beta) * g if averaged else beta * v + g
+        return -rate * v, v
 
-    def update(grads: Params, state: MomentumState, params: Params | None = None) -> tuple[Params, MomentumState]:
-        hyperparameters = values_at(state.step, learning_rate, momentum)
-
-        def leaf(g: Array, v: Array) -> tuple[Array, Array]:
-            rate, beta = all_in_dtype(v.dtype, *hyperparameters)
-            wide = g.astype(v.dtype)
-            v = beta * v + (1 - beta) * wide if averaged else beta * v + wide
-            return (-rate * v).astype(g.dtype), v
-
-        updates, velocity = map_leaves("optimizers.momentum", leaf, grads, state.velocity)
-        return updates, MomentumState(state.step + 1, velocity)
-
-    return Optimizer(init, update)
+    return leafwise("optimizers.momentum", MomentumState, leaf, (learning_rate, momentum))
 
 
 def nesterov(learning_rate: Hyperparameter, momentum: Hyperparameter = 0.9) -> Optimizer:
@@ -63,19 +53,9 @@ def nesterov(learning_rate: Hyperparameter, momentum: Hyperparameter = 0.9) -> O
     check_not_negative("optimizers.nesterov", learning_rate=learning_rate)
     check_decay_rate("optimizers.nesterov", momentum=momentum)
 
-    def init(params: Params) -> MomentumState:
-        return MomentumState(zero_step(), zero_moments(params))
+    def leaf(h: tuple[Scalar, ...], g: Array, v: Array) -> tuple[Array, Array]:
+        rate, beta = h
+        v = beta * v + g
+        return -rate * (g + beta * v), v
 
-    def update(grads: Params, state: MomentumState, params: Params | None = None) -> tuple[Params, MomentumState]:
-        hyperparameters = values_at(state.step, learning_rate, momentum)
-
-        def leaf(g: Array, v: Array) -> tuple[Array, Array]:
-            rate, beta = all_in_dtype(v.dtype, *hyperparameters)
-            wide = g.astype(v.dtype)
-            v = beta * v + wide
-            return (-rate * (wide + beta * v)).astype(g.dtype), v
-
-        updates, velocity = map_leaves("optimizers.nesterov", leaf, grads, state.velocity)
-        return updates, MomentumState(state.step + 1, velocity)
-
-    return Optimizer(init, update)
+    return leafwise("optimizers.nesterov", MomentumState, leaf, (learning_rate, momentum))

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.norms import norm
-from fnnet.optimizers.base import Optimizer, zero_step
+from fnnet.optimizers.base import Optimizer
 from fnnet.optimizers.groups import grouped
-from fnnet.optimizers.hyperparameters import all_in_dtype, check_decay_rate, check_not_negative, values_at
-from fnnet.optimizers.leaves import chosen, map_leaves, params_given, zero_moments
+from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative
+from fnnet.optimizers.leaves import chosen, leafwise
 from fnnet.optimizers.momentum import MomentumState
 from fnnet.paths import is_weight, named_leaves
-from fnnet.types import Array, Hyperparameter, Params
+from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 # Jordan's coefficients of the quintic: steep at 0, and between 0.7 and 1.2 near 1.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -52,35 +52,24 @@ def muon(
     check_decay_rate(caller, momentum=momentum)
     checks.positive_integer(caller, "iterations", iterations)
 
-    def init(params: Params) -> MomentumState:
+    def leaf(h: tuple[Scalar, ...], g: Array, v: Array, p: Array, is_chosen: bool) -> tuple[Array, Array]:
+        rate, beta, decay = h
+        v = beta * v + g
+        u = (g + beta * v if nesterov else v).reshape(-1, v.shape[-1])
+        factor = max(1, u.shape[1] / u.shape[0]) ** 0.5
+        return -rate * (factor * orthogonalized(u, iterations).reshape(v.shape) + decay * p), v
+
+    def check(params: Params) -> None:
+        chosen(caller, where, params)
         for name, p in named_leaves(params):
             checks.require(
-                p.ndim >= 2,
+                p.ndim >= 2 or not where(name),
                 f"{caller}: {name!r} has shape {p.shape}; expected a matrix: leave it to others= by where=",
             )
-        return MomentumState(zero_step(), zero_moments(params))
 
-    def update(grads: Params, state: MomentumState, params: Params | None = None) -> tuple[Params, MomentumState]:
-        params = params_given(caller, params)
-        hyperparameters = values_at(state.step, learning_rate, momentum, weight_decay)
-
-        def leaf(g: Array, v: Array, p: Array) -> tuple[Array, Array]:
-            rate, beta, decay = all_in_dtype(v.dtype, *hyperparameters)
-            wide = g.astype(v.dtype)
-            v = beta * v + wide
-            u = (wide + beta * v if nesterov else v).reshape(-1, v.shape[-1])
-            factor = max(1, u.shape[1] / u.shape[0]) ** 0.5
-            direction = factor * orthogonalized(u, iterations).reshape(v.shape) + decay * p.astype(v.dtype)
-            return (-rate * direction).astype(g.dtype), v
-
-        updates, velocity = map_leaves(caller, leaf, grads, state.velocity, given=(params,))
-        return updates, MomentumState(state.step + 1, velocity)
-
-    return grouped(
-        lambda name: "matrices" if where(name) else "others",
-        {"matrices": Optimizer(init, update), "others": others},
-        lambda params: chosen(caller, where, params),
-    )
+    numbers = learning_rate, momentum, weight_decay
+    table = {"matrices": leafwise(caller, MomentumState, leaf, numbers, where=lambda name: True), "others": others}
+    return grouped(lambda name: "matrices" if where(name) else "others", table, check)
 
 
 def orthogonalized(matrix: Array, iterations: int = 5) -> Array:

@@ -7,14 +7,13 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from fnnet.norms import norm
-from fnnet.optimizers.adam import AdamState, adam_state, check_adam, next_powers
-from fnnet.optimizers.base import Optimizer, zero_step
-from fnnet.optimizers.bias_correction import total_weight
-from fnnet.optimizers.hyperparameters import all_in_dtype, check_decay_rate, check_not_negative, values_at
-from fnnet.optimizers.leaves import chosen, map_leaves, params_given, zero_moments
+from fnnet.optimizers.adam import AdamCoefficients, adam_like
+from fnnet.optimizers.base import Optimizer
+from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative
+from fnnet.optimizers.leaves import leafwise
 from fnnet.optimizers.momentum import MomentumState
 from fnnet.paths import is_weight
-from fnnet.types import Array, Hyperparameter, Params, Scalar
+from fnnet.types import Array, Hyperparameter, Scalar
 
 
 def lars(
@@ -40,28 +39,14 @@ def lars(
     check_not_negative(caller, learning_rate=learning_rate, trust=trust, weight_decay=weight_decay)
     check_decay_rate(caller, momentum=momentum)
 
-    def init(params: Params) -> MomentumState:
-        chosen(caller, where, params)
-        return MomentumState(zero_step(), zero_moments(params))
+    def leaf(h: tuple[Scalar, ...], g: Array, v: Array, p: Array, is_chosen: bool) -> tuple[Array, Array]:
+        rate, beta, eta, decay = h
+        if is_chosen:
+            g = trust_ratio(eta, norm(p), norm(g) + decay * norm(p)) * (g + decay * p)
+        v = beta * v + rate * g
+        return -v, v
 
-    def update(grads: Params, state: MomentumState, params: Params | None = None) -> tuple[Params, MomentumState]:
-        params = params_given(caller, params)
-        hyperparameters = values_at(state.step, learning_rate, momentum, trust, weight_decay)
-
-        def leaf(g: Array, v: Array, p: Array, is_chosen: bool) -> tuple[Array, Array]:
-            rate, beta, eta, decay = all_in_dtype(v.dtype, *hyperparameters)
-            change = g.astype(v.dtype)
-            if is_chosen:
-                local_rate = trust_ratio(eta, norm(p), norm(g) + decay * norm(p))
-                change = local_rate * (change + decay * p.astype(v.dtype))
-            v = beta * v + rate * change
-            return (-v).astype(g.dtype), v
-
-        given = params, chosen(caller, where, params)
-        updates, velocity = map_leaves(caller, leaf, grads, state.velocity, given=given)
-        return updates, MomentumState(state.step + 1, velocity)
-
-    return Optimizer(init, update)
+    return leafwise(caller, MomentumState, leaf, (learning_rate, momentum, trust, weight_decay), where=where)
 
 
 def lamb(
@@ -83,36 +68,17 @@ def lamb(
     Source: You et al. 2020, algorithm 2.
     """
     caller = "optimizers.lamb"
-    check_adam(caller, learning_rate, beta1, beta2, epsilon)
-    check_not_negative(caller, weight_decay=weight_decay)
 
-    def init(params: Params) -> AdamState:
-        chosen(caller, where, params)
-        return adam_state(params, beta1, beta2)
+    def leaf(c: AdamCoefficients, g: Array, m: Array, v: Array, p: Array, is_chosen: bool) -> tuple[Array, ...]:
+        m = c.beta1 * m + (1 - c.beta1) * g
+        v = c.beta2 * v + (1 - c.beta2) * jnp.square(g)
+        u = (m / c.weight1) / (jnp.sqrt(v / c.weight2) + c.epsilon)
+        if is_chosen:
+            u = u + c.weight_decay * p
+            u = trust_ratio(1, norm(p), norm(u)) * u
+        return -c.rate * u, m, v
 
-    def update(grads: Params, state: AdamState, params: Params | None = None) -> tuple[Params, AdamState]:
-        params = params_given(caller, params)
-        hyperparameters = values_at(state.step, learning_rate, beta1, beta2, epsilon, weight_decay)
-        step, power1, power2 = next_powers(state, beta1, beta2)
-
-        def leaf(g: Array, m: Array, v: Array, p: Array, is_chosen: bool) -> tuple[Array, Array, Array]:
-            rate, b1, b2, eps, decay = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            m = b1 * m + (1 - b1) * wide
-            v = b2 * v + (1 - b2) * jnp.square(wide)
-            m_hat = m / total_weight(beta1, power1, step, m.dtype)
-            v_hat = v / total_weight(beta2, power2, step, m.dtype)
-            u = m_hat / (jnp.sqrt(v_hat) + eps)
-            if is_chosen:
-                u = u + decay * p.astype(m.dtype)
-                u = trust_ratio(1, norm(p), norm(u)) * u
-            return (-rate * u).astype(g.dtype), m, v
-
-        given = params, chosen(caller, where, params)
-        updates, m, v = map_leaves(caller, leaf, grads, state.m, state.v, given=given)
-        return updates, AdamState(step, m, v, power1, power2)
-
-    return Optimizer(init, update)
+    return adam_like(caller, leaf, learning_rate, beta1, beta2, epsilon, weight_decay, where=where)
 
 
 def trust_ratio(coefficient: Scalar, above: Array, below: Array) -> Array:

@@ -18,7 +18,7 @@ from fnnet.types import Array, Hyperparameter, Params
 class AccumulateState(NamedTuple):
     inner: Any
     mean: Params  # the mean of the gradients since the last step
-    count: Array  # the number of these gradients
+    accumulated: Array  # the number of these gradients
 
 
 def accumulate(optimizer: Optimizer, every: int) -> Optimizer:
@@ -36,19 +36,19 @@ def accumulate(optimizer: Optimizer, every: int) -> Optimizer:
 
     def update(grads: Params, state: AccumulateState, params: Params | None = None) -> tuple[Params, AccumulateState]:
         def leaf(g: Array, mean: Array) -> tuple[Array, Array]:
-            mean = mean + (g.astype(mean.dtype) - mean) / (state.count + 1).astype(mean.dtype)
+            mean = mean + (g.astype(mean.dtype) - mean) / (state.accumulated + 1).astype(mean.dtype)
             return mean.astype(g.dtype), mean
 
         means, wide = map_leaves("optimizers.accumulate", leaf, grads, state.mean)
 
         def step() -> tuple[Params, AccumulateState]:
             updates, inner = optimizer.update(means, state.inner, params)
-            return updates, AccumulateState(inner, jax.tree.map(jnp.zeros_like, wide), jnp.zeros_like(state.count))
+            return updates, AccumulateState(inner, *jax.tree.map(jnp.zeros_like, (wide, state.accumulated)))
 
         def wait() -> tuple[Params, AccumulateState]:
-            return jax.tree.map(jnp.zeros_like, grads), AccumulateState(state.inner, wide, state.count + 1)
+            return jax.tree.map(jnp.zeros_like, grads), AccumulateState(state.inner, wide, state.accumulated + 1)
 
-        return tuple(jax.lax.cond(state.count + 1 == every, step, wait))
+        return tuple(jax.lax.cond(state.accumulated + 1 == every, step, wait))
 
     return Optimizer(init, update)
 
