@@ -137,8 +137,9 @@ def adam_like(
         power2 = next_log_power(beta2, state.beta2_power, state.step)
 
         def coefficients(dtype: DType) -> AdamCoefficients:
-            weights = total_weight(beta1, power1, step, dtype), total_weight(beta2, power2, step, dtype)
-            return AdamCoefficients(*all_in_dtype(dtype, *values), *weights, step, power1)
+            rate, b1, b2, eps, decay = all_in_dtype(dtype, *values)
+            weight1, weight2 = total_weight(beta1, power1, step, dtype), total_weight(beta2, power2, step, dtype)
+            return AdamCoefficients(rate, b1, b2, eps, decay, weight1, weight2, step, power1)
 
         moments = [state.m, state.v, state.v_max] if with_maximum else [state.m, state.v]
         updates, *after = map_moments(caller, leaf, coefficients, grads, moments, params, where)
