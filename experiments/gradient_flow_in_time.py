@@ -1,11 +1,12 @@
-"""How far do gradients reach through time? The norm of ∂h_T/∂h_t for five spectral radii, beside its bound.
+"""How far do gradients reach through time? The norm of ∂h_T/∂h_t for five spectral radii, and its bound.
 
-Recurrences whose recurrent matrices have spectral radius 0.5, 0.9, 1, 1.1 and 1.5, from normal random inputs: linear
-with a normal matrix (a scaled orthogonal one, for which the norm is exactly the radius to the power T − t), linear with
-a matrix that is not normal, tanh, GRU and LSTM, whose gates have a scaled orthogonal matrix each. The norm is that of
-the whole carry, (h, c) of an LSTM, at every step exactly, by the product of the Jacobians; the bound is the product of
-their norms. Everything in float64. Exits with status 1 if a norm exceeds its bound, or if a linear recurrence with a
-normal matrix does not grow by exactly its radius per step.
+The recurrent matrices have the spectral radii 0.5, 0.9, 1, 1.1 and 1.5; the inputs are normally distributed. The
+recurrences are: linear with a normal matrix (a scaled orthogonal one, for which the norm is exactly the radius to the
+power T − t), linear with a matrix that is not normal, tanh, GRU and LSTM, whose gates have a scaled orthogonal matrix
+each. The norm is that of the whole carry, which is (h, c) for an LSTM; it is exact at every step, from the product of
+the Jacobians. The bound is the product of their norms. All numbers are float64. The command exits with status 1 if a
+norm exceeds its bound, or if the norm of the linear recurrence with a normal matrix does not grow by exactly the radius
+in each step.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from experiments.tables import TableRows, markdown_table, rich_table
 from fnnet import GRUCell, LSTMCell, Recurrent, RNNCell, bind, initializers, inspect, plots
 from fnnet.cells import Cell
 
-ROUNDING = 1e-9  # relative; of products of a few dozen matrices in float64
-TINY, HUGE = 1e-290, 1e300  # beyond these the entries of products underflow and overflow
+ROUNDING = 1e-9  # the relative rounding error of products of a few dozen matrices in float64
+TINY, HUGE = 1e-290, 1e300  # beyond these numbers, the entries of products underflow or overflow
 
 
 @dataclass(frozen=True)
 class Config:
     features: int = 64
-    """Entries of the hidden state."""
+    """Number of entries of the hidden state."""
     steps: int = 50
-    """Steps from the first carry to the last, T."""
+    """Number of steps from the first carry to the last, T."""
     radii: tuple[float, ...] = (0.5, 0.9, 1.0, 1.1, 1.5)
     """Spectral radii of the recurrent matrices."""
     inputs: float = 0.1
@@ -48,14 +49,14 @@ class Config:
 
 
 class Flow(NamedTuple):
-    """Of one recurrence, by steps back ``T − t = 0 ... T``: the norm of ``∂h_T/∂h_t`` and its bound."""
+    """The norms ``‖∂h_T/∂h_t‖`` of a recurrence and their bounds, by steps back ``T − t = 0 ... T``."""
 
     norms: Any
     bounds: Any
 
     @property
     def slope(self) -> float:
-        """The growth of the logarithm of the norm per step back, over the second half; of norms that float64 holds."""
+        """The growth of the logarithm of the norm per step back, over the second half of the norms above ``TINY``."""
         logs = np.log(self.norms[self.norms >= TINY])
         middle = (len(logs) - 1) // 2
         return float((logs[-1] - logs[middle]) / (len(logs) - 1 - middle))
@@ -83,13 +84,13 @@ EXACT = "linear, normal"
 def run(config: Config) -> int:
     if min(config.radii, default=0) <= 0 or config.steps < 4:
         raise ExperimentError(
-            f"radii is {config.radii} and steps {config.steps}; expected numbers above 0, and at least 4 steps"
+            f"radii is {config.radii} and steps is {config.steps}; expected radii above 0 and at least 4 steps"
         )
     if len(config.radii) > len(plots.COLORS):
-        raise ExperimentError(f"radii is {config.radii}; expected at most {len(plots.COLORS)}, a colour for each")
+        raise ExperimentError(f"radii is {config.radii}; expected at most {len(plots.COLORS)} radii, a colour each")
     if config.steps * np.log(max(config.radii)) > np.log(HUGE):
         raise ExperimentError(
-            f"steps is {config.steps}, over which gradients of radius {max(config.radii):g} outgrow float64; expected "
+            f"steps is {config.steps}, over which gradients of radius {max(config.radii):g} overflow float64; expected "
             f"fewer steps or smaller radii"
         )
     results = Results("gradient_flow_in_time", config, config.runs)
@@ -110,21 +111,21 @@ VERDICT = "every norm is below its bound; linear with a normal matrix, it grows 
 
 
 def measure(config: Config) -> Flows:
-    """The flow of every recurrence at every radius: an example each, one program for each recurrence."""
+    """Return the flow of every recurrence at every radius, from one example, with one program for each recurrence."""
     input_key, init_key = jax.random.split(jax.random.key(config.seed))
     x = config.inputs * jax.random.normal(input_key, (1, config.steps, config.features), jnp.float64)
     flows: dict[str, dict[float, Flow]] = {}
     for radius in config.radii:
         for name, cell in cells(config.features, radius).items():
             layer = Recurrent(cell)
-            params = layer.init(jax.random.clone(init_key), x)  # the same draw, scaled
-            found = flow_of(Recurrent(plain(cell)), params, x)
-            flows.setdefault(name, {})[radius] = Flow(*(np.asarray(each[::-1, 0]) for each in found))
+            params = layer.init(jax.random.clone(init_key), x)  # the same random numbers for all radii
+            measured = flow_of(Recurrent(without_initializers(cell)), params, x)
+            flows.setdefault(name, {})[radius] = Flow(*(np.asarray(each[::-1, 0]) for each in measured))
     return flows
 
 
-def plain(cell: Any) -> Cell:
-    """The cell without its initializers, on which what it computes does not depend: one trace for all radii."""
+def without_initializers(cell: Any) -> Cell:
+    """Return the cell with the default initializers, which do not change what it computes: one trace for all radii."""
     options = {"activation": cell.activation} if isinstance(cell, RNNCell) else {}
     return type(cell)(cell.features, **options)
 
@@ -133,7 +134,7 @@ flow_of = jax.jit(inspect.gradient_flow, static_argnums=0)
 
 
 def faults(flows: Flows) -> list[str]:
-    """What does not hold."""
+    """Return a sentence for every norm that is not what it must be."""
     wrong = [
         f"{name}, radius {radius:g}: {excess}"
         for name, by_radius in flows.items()
@@ -148,7 +149,7 @@ def faults(flows: Flows) -> list[str]:
 
 
 def excess_of(flow: Flow) -> str:
-    """By how much a norm exceeds its bound, if one does."""
+    """Return by how much a norm exceeds its bound, or an empty string."""
     above = ~(flow.norms <= flow.bounds * (1 + ROUNDING) + TINY)
     return f"the norm is {(flow.norms[above] / flow.bounds[above]).max():.3g} times its bound" if above.any() else ""
 

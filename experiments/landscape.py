@@ -1,8 +1,9 @@
-"""The cost over planes through the trained weights, as contours and as a surface, with the descent's path on it.
+"""The cost over planes through the trained weights, as contours and as a surface, with the path of the descent.
 
-Trains a multilayer perceptron on scikit-learn's digits by gradient descent with momentum and records the parameters on
-the way. Two planes go through the last of them: one along random filter-normalized directions, one along the path's
-first two principal components. Exits with status 1 if the cost in the middle of a plane is not that of the parameters.
+A multilayer perceptron learns scikit-learn's digits by gradient descent with momentum, and its parameters are recorded
+on the way. Two planes go through the last parameters: one along random filter-normalized directions, one along the
+first two principal components of the path. The command exits with status 1 if the cost in the middle of a plane is not
+that of the last parameters.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ class Config:
     learning_rate: float = 0.2
     """Rate of the descent."""
     momentum: float = 0.9
-    """Decay of the gradients' moving average."""
+    """Decay rate of the moving average of the gradients."""
     weight_decay: float = 1e-3
-    """Strength of the L2 penalty, which is part of the cost drawn."""
+    """Strength of the L2 penalty, which the drawn cost contains."""
     resolution: int = 61
     """Points along each side of a plane."""
     extent: float = 1.0
-    """Half the side of the random plane; 1 changes every neuron's weights by their own length."""
+    """Half the side of the random plane; 1 changes the weights of every neuron by their own length."""
     seed: int = 0
     """Seed of the first parameters, the batches and the random directions."""
     runs: Path = Path("runs")
@@ -51,21 +52,22 @@ class Config:
 
 
 class Plane(NamedTuple):
-    """A plane through the end of the path: the share of the path's variance in it, and the cost in its middle."""
+    """A plane through the end of the path: the fraction of the path's variance in it, and the cost in its middle."""
 
     land: plots.Landscape
-    share: float
+    fraction: float
     centre: float
 
 
 def run(config: Config) -> int:
     if config.steps % config.record_every:
         raise ExperimentError(
-            f"steps is {config.steps}, no multiple of record_every = {config.record_every}; the path would miss the end"
+            f"steps is {config.steps}; expected a multiple of record_every = {config.record_every}, so that the last "
+            f"parameters are recorded"
         )
     if config.resolution < 3 or config.extent <= 0:
         raise ExperimentError(
-            f"resolution is {config.resolution} and extent {config.extent}; expected at least 3 and a number above 0"
+            f"resolution is {config.resolution} and extent is {config.extent}; expected at least 3 and a number above 0"
         )
     results = Results("landscape", config, config.runs)
     model = fnnet.sequential(fnnet.Flatten(), fnnet.Dense(config.hidden), fnnet.relu, fnnet.Dense(10))
@@ -86,7 +88,7 @@ def run(config: Config) -> int:
     components = jax.jit(inspect.path_directions)(path)
     explained = np.asarray(components.explained, np.float64)
     random = jax.vmap(inspect.filter_normalized, (0, None))(jax.random.split(plane_key), last)
-    names = [f"principal component {k + 1} ({share:.0%})" for k, share in enumerate(explained)]
+    names = [f"principal component {k + 1} ({fraction:.0%})" for k, fraction in enumerate(explained)]
     planes = {
         "along random directions": plane_through(
             cost, train, path, random, ("random direction 1", "random direction 2"), config, config.extent
@@ -95,22 +97,22 @@ def run(config: Config) -> int:
     }
     console.print(table_of(planes))
     for name, plane in planes.items():
-        results.record(plane=name, share=plane.share, centre=plane.centre, trained=trained)
-    titled = {f"{name}\n{plane.share:.1%} of the path's variance": plane.land for name, plane in planes.items()}
+        results.record(plane=name, fraction=plane.fraction, centre=plane.centre, trained=trained)
+    titled = {f"{name}\n{plane.fraction:.1%} of the path's variance": plane.land for name, plane in planes.items()}
     results.figure("contours", plots.landscape_contours(titled))
     for name, plane in planes.items():
         results.figure(f"surface {name}".replace(" ", "_"), plots.landscape_surface(plane.land, f"The cost {name}"))
 
-    rows = "\n".join(f"| {name} | {plane.share:.2%} | {plane.centre:.4f} |" for name, plane in planes.items())
+    rows = "\n".join(f"| {name} | {plane.fraction:.2%} | {plane.centre:.4f} |" for name, plane in planes.items())
     results.summary(
         f"Cost of the trained parameters: {trained:.4f}.\n\n"
-        f"| plane | share of the path's variance in it | cost in the middle |\n|---|---|---|\n{rows}"
+        f"| plane | fraction of the path's variance in it | cost in the middle |\n|---|---|---|\n{rows}"
     )
     return 0 if all(math.isclose(plane.centre, trained, rel_tol=1e-5) for plane in planes.values()) else 1
 
 
 def descend(cost: fnnet.Cost, config: Config, params: Any, train: Any, key: jax.Array) -> Any:
-    """The parameters at the start and after every ``record_every`` updates, stacked on a first axis."""
+    """Return the parameters at the start and after every ``record_every`` updates, stacked on a first axis."""
     optimizer = fnnet.optimizers.momentum(config.learning_rate, config.momentum)
     step = fnnet.train_step(cost, optimizer)
 
@@ -135,11 +137,11 @@ def plane_through(
     config: Config,
     extent: float | None = None,
 ) -> Plane:
-    """The plane along two directions through the path's end: as wide as ``extent``, or as the path needs it."""
+    """Return the plane along two directions through the end of the path, as wide as ``extent`` or as the path."""
     last = jax.tree.map(lambda leaf: leaf[-1], path)
     coordinates = jax.jit(jax.vmap(inspect.project_on, (0, None, None)))(path, last, directions)
     nearest = jax.vmap(inspect.plane_point, (None, None, 0))(last, directions, coordinates)
-    sides = [grid(seen, extent, config.resolution) for seen in np.asarray(coordinates, np.float64).T]
+    sides = [grid(along, extent, config.resolution) for along in np.asarray(coordinates, np.float64).T]
 
     def costs(x: jax.Array, y: jax.Array, batch: Any) -> tuple[jax.Array, jax.Array]:
         def objective(params: Any) -> jax.Array:
@@ -156,16 +158,16 @@ def plane_through(
     return Plane(land, variance(nearest) / variance(path), centre)
 
 
-def grid(seen: Any, extent: float | None, resolution: int) -> Any:
-    """Evenly spaced coordinates with 0 among them: from −extent to extent, or past all that is seen by a third."""
-    margin = (np.ptp(seen) or 1.0) / 3
-    low, high = (-extent, extent) if extent else (seen.min() - margin, seen.max() + margin)
+def grid(path: Any, extent: float | None, resolution: int) -> Any:
+    """Return evenly spaced coordinates that contain 0: from −extent to extent, or a third wider than the path."""
+    margin = (np.ptp(path) or 1.0) / 3
+    low, high = (-extent, extent) if extent else (path.min() - margin, path.max() + margin)
     spacing = (high - low) / (resolution - 1)
     return spacing * np.arange(round(low / spacing), round(high / spacing) + 1)
 
 
 def variance(path: Any) -> float:
-    """``Σ_t ‖θ_t − θ̄‖²``, over all the parameters."""
+    """Return ``Σ_t ‖θ_t − θ̄‖²`` over all parameters."""
     return float(sum(jnp.square(leaf - leaf.mean(0)).sum() for leaf in jax.tree.leaves(path)))
 
 
@@ -173,5 +175,5 @@ def table_of(planes: dict[str, Plane]) -> Table:
     table = Table("plane", "path's variance", "cost in the middle", "lowest", "highest", box=None, pad_edge=False)
     for name, plane in planes.items():
         lowest, highest = plane.land.costs.min(), plane.land.costs.max()
-        table.add_row(name, f"{plane.share:.2%}", f"{plane.centre:.4f}", f"{lowest:.4f}", f"{highest:.2f}")
+        table.add_row(name, f"{plane.fraction:.2%}", f"{plane.centre:.4f}", f"{lowest:.4f}", f"{highest:.2f}")
     return table

@@ -1,10 +1,10 @@
-"""A rate for every layer: uniform, falling towards the input, and by trust ratios (LARS, LAMB).
+"""A rate for every layer: uniform, falling towards the input, or from trust ratios (LARS, LAMB).
 
-The network 64-32-32-32-10 of sigmoids on scikit-learn's digits, in which gradients shrink towards the input. Four
-optimizers from the same start, each at the rate of a grid with the lowest cost over the training digits at the end; all
-rates of one train in one program. Measured in every update and layer: the rate, as the length of the update over that
-of the gradient (without momentum it is the learning rate itself), and the share of the weights that changes, the
-length of the update over that of the weights.
+The network 64-32-32-32-10 of sigmoids learns scikit-learn's digits; its gradients shrink towards the input. Four
+optimizers start from the same parameters, each at the rate of a grid with the lowest final cost over the training
+digits; all rates of an optimizer train in one program. Two ratios are measured for every update and layer: the rate,
+which is the length of the update over that of the gradient (without momentum the learning rate itself), and the update
+ratio, which is the length of the update over that of the weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from experiments.results import Results, console
 from experiments.tables import TableRows, markdown_table, rich_table
 from experiments.tuning import Numbers
 from fnnet import inspect, optimizers, plots
-from fnnet.optimizers.leaves import norm
+from fnnet.norms import norm
 from fnnet.paths import is_weight, named_leaves
 from fnnet.types import Array, Params, Scalar
 
@@ -34,17 +34,17 @@ class Config:
     hidden: tuple[int, ...] = (32, 32, 32)
     """Neurons of the hidden layers."""
     decay: float = 0.5
-    """Factor of the rate from a layer to the one before it, towards the input."""
+    """Rate of a layer, as a fraction of the rate of the next layer."""
     epochs: int = 40
     """Passes over the training digits."""
     batch_size: int = 32
     """Digits per update."""
     lowest_rate: float = 1e-3
-    """The grid's lowest learning rate."""
+    """Lowest learning rate of the grid."""
     highest_rate: float = 1e2
-    """The grid's highest learning rate."""
+    """Highest learning rate of the grid."""
     rates: int = 16
-    """Rates of the grid, evenly spaced in their logarithm."""
+    """Number of rates of the grid, evenly spaced in their logarithm."""
     seed: int = 0
     """Seed of the first parameters and of the order of the digits."""
     runs: Path = Path("runs")
@@ -52,7 +52,7 @@ class Config:
 
 
 class Task(NamedTuple):
-    """What every optimizer is given alike, and the cost and accuracy of networks over the digits."""
+    """What is the same for every optimizer, and the functions that measure the cost and accuracy over the digits."""
 
     cost: fnnet.Cost
     params: Params
@@ -65,10 +65,10 @@ class Trained(NamedTuple):
     """The run at the best rate of a grid."""
 
     rate: float
-    at_the_edge: bool  # of the grid
+    at_the_edge: bool  # whether the rate is the lowest or highest of the grid
     cost: float  # over the training digits, at the end
-    accuracy: float  # of the test digits, at the end
-    rates: dict[str, Numbers]  # by layer, one for each epoch: the mean over its updates
+    accuracy: float  # on the test digits, at the end
+    rates: dict[str, Numbers]  # by layer, one number for each epoch: the mean over its updates
     ratios: dict[str, Numbers]
 
 
@@ -95,13 +95,13 @@ def methods_for(params: Params, config: Config) -> dict[str, Callable[[Scalar], 
     return {
         "uniform": optimizers.sgd,
         "depth decay": lambda rate: fnnet.chain(optimizers.sgd(rate), by_depth),
-        "LARS": lambda rate: optimizers.lars(rate, beta=0.0),
+        "LARS": lambda rate: optimizers.lars(rate, momentum=0.0),
         "LAMB": optimizers.lamb,
     }
 
 
 def measure(params: Params, grads: Params, updates: Params) -> dict[str, Array]:
-    """Update ratios, and as ``"rate NAME"`` the length of the update over that of the gradient."""
+    """Return the update ratios and, as ``"rate NAME"``, the length of the update over that of the gradient."""
     lengths = dict(named_leaves(jax.tree.map(norm, updates)))
     rates = {f"rate {name}": lengths[name] / jnp.maximum(norm(g), 1e-30) for name, g in named_leaves(grads)}
     return rates | inspect.update_ratios(params, grads, updates)
@@ -132,15 +132,15 @@ def train(make: Callable[[Scalar], fnnet.Optimizer], task: Task, config: Config)
 
 
 def layer_name(params: Params, name: str) -> str:
-    """``"1: 64→32"`` for the first matrix, counted from the input."""
+    """Return the name of the layer of a matrix, such as ``"1: 64→32"`` for the first one from the input."""
     matrices = {n: p.shape for n, p in named_leaves(params) if is_weight(n)}
     inputs, outputs = matrices[name]
     return f"{list(matrices).index(name) + 1}: {inputs}→{outputs}"
 
 
 NOTE = (
-    "Cost over all training digits. Rates and update ratios: those of the layer at the input over those of the layer "
-    "at the output, in the first epoch where not said otherwise. * at the edge of the grid."
+    "Cost over all training digits. Rates and update ratios are those of the first layer over those of the last, in "
+    "the first epoch unless stated otherwise. * marks a rate at the edge of the grid."
 )
 
 
@@ -168,7 +168,7 @@ def first_over_last(layers: Mapping[str, Numbers], epochs: slice = slice(1)) -> 
 
 
 def draw(results: Results, methods: Mapping[str, Trained]) -> None:
-    """Radar charts of the first epoch, where the layers differ most, and the update ratios of every layer by epoch."""
+    """Draw radar charts of the first epoch, where layers differ most, and the update ratios of all layers by epoch."""
     rates = {name: {layer: float(each[0]) for layer, each in method.rates.items()} for name, method in methods.items()}
     ratios = {name: {layer: float(each[0]) for layer, each in one.ratios.items()} for name, one in methods.items()}
     charts = {

@@ -1,12 +1,12 @@
 """Gradient descent at forty learning rates in one program: too low, right, at the edge, diverging.
 
-Twice: on a quadratic, where the edge is known, 2 / λ_max, and is measured by narrowing the sweep around it; and on
-scikit-learn's digits with a network 64-32-10. The whole batch is taken at every step, so that a rising cost is the
-rate's doing and not the batch's. Exits with status 1 if the quadratic's measured edge is not where it must be.
+Descent runs on a quadratic, whose edge is known, 2 / λ_max, and is measured by sweeps that narrow around it; and on
+scikit-learn's digits with the network 64-32-10. Every step takes the whole batch, so that a rising cost is due to the
+rate alone. The command exits with status 1 if the measured edge of the quadratic is not at 2 / λ_max.
 
 A rate is
-- diverging, if the cost at the end is not finite or not below that at the start;
-- right, if it gains at least --share of the decades that the best rate gains: log(start / end) against the best's;
+- diverging, if the final cost is not finite or not below the first;
+- right, if its gain, log(first / final cost), is at least --fraction of the gain of the best rate;
 - too low, if it gains less and is below the best rate;
 - at the edge, if it gains less and is above the best rate, or if the cost rose in more than --rising of its steps.
 """
@@ -38,7 +38,7 @@ REGIMES = ("too low", "right", "at the edge", "diverging")
 @dataclass(frozen=True)
 class Config:
     rates: int = 40
-    """Rates of a sweep, evenly spaced in their logarithm."""
+    """Number of rates of a sweep, evenly spaced in their logarithm."""
     lowest_rate: float = 1e-3
     """Lowest rate on the digits."""
     highest_rate: float = 1e2
@@ -50,17 +50,17 @@ class Config:
     quadratic_steps: int = 50
     """Updates on the quadratic."""
     largest_eigenvalue: float = 4.0
-    """λ_max of the quadratic; the smallest is 1."""
+    """λ_max of the quadratic, whose smallest eigenvalue is 1."""
     dimensions: int = 8
-    """Eigenvalues of the quadratic, evenly spaced in their logarithm."""
+    """Number of eigenvalues of the quadratic, evenly spaced in their logarithm."""
     narrowings: int = 2
-    """Times that the sweep over the quadratic is narrowed around its edge."""
+    """Number of narrower sweeps of the quadratic around its edge."""
     rising: float = 0.02
-    """Share of the steps with a rising cost from which a rate is at the edge."""
-    share: float = 0.5
-    """Share of the best rate's fall in cost, in decades, from which a rate is right."""
+    """Largest fraction of steps with a rising cost of a rate that is not at the edge."""
+    fraction: float = 0.5
+    """Smallest gain of a right rate, as a fraction of the gain of the best rate."""
     agreement: float = 1e-3
-    """Largest relative difference of the measured edge from 2 / λ_max."""
+    """Largest relative difference between the measured edge and 2 / λ_max."""
     seed: int = 0
     """Seed of the first parameters."""
     runs: Path = Path("runs")
@@ -68,23 +68,23 @@ class Config:
 
 
 class Swept(NamedTuple):
-    """What a sweep over ``R`` rates measured."""
+    """The measurements of a sweep over ``R`` rates."""
 
     rates: Numbers  # (R,)
     costs: Numbers  # (R, steps + 1), before each update and after the last
-    rising: Numbers  # (R,), share of the steps in which the cost rose
+    rising: Numbers  # (R,), the fraction of steps in which the cost rose
     regimes: list[str]  # (R,)
 
     def of(self, regime: str) -> Numbers:
-        """The places of the rates in a regime."""
+        """Return the indices of the rates in a regime."""
         return np.array([i for i, each in enumerate(self.regimes) if each == regime], int)
 
     def representative(self, regime: str) -> int | None:
-        """The middle rate of a regime; of the right ones the best; None if it has none."""
-        places = self.of(regime)
-        if not len(places):
+        """Return the index of the middle rate of a regime, of the best one if it is "right", or None if it is empty."""
+        rates = self.of(regime)
+        if not len(rates):
             return None
-        return int(places[np.argmin(self.costs[places, -1])] if regime == "right" else places[len(places) // 2])
+        return int(rates[np.argmin(self.costs[rates, -1])] if regime == "right" else rates[len(rates) // 2])
 
 
 def run(config: Config) -> int:
@@ -122,7 +122,7 @@ def run(config: Config) -> int:
 
 
 def descend(objective: Callable[[Params], Array], start: Params, steps: int) -> Callable[[Array], Array]:
-    """``costs(rates)``: of gradient descent at every rate the costs before each update and after the last."""
+    """Return ``costs(rates)``: the costs of gradient descent at every rate, before each update and after the last."""
 
     def at_rate(rate: Scalar) -> Array:
         optimizer = fnnet.optimizers.sgd(rate)
@@ -140,7 +140,7 @@ def descend(objective: Callable[[Params], Array], start: Params, steps: int) -> 
 
 
 class Quadratic:
-    """``½ Σ λᵢ θᵢ²`` from ``θ = 1``: component i is multiplied by ``1 − α λᵢ`` in every step."""
+    """``½ Σ λᵢ θᵢ²``, starting at ``θ = 1``: every step multiplies component i by ``1 − α λᵢ``."""
 
     name = "quadratic"
 
@@ -178,7 +178,7 @@ class Digits:
 
 
 def largest_eigenvalue(objective: Callable[[Params], Array], params: Params, iterations: int = 100) -> float:
-    """Of the Hessian, by power iteration: the one of largest size, with its sign."""
+    """Return the eigenvalue of the Hessian with the largest absolute value, by power iteration."""
     theta, back = ravel_pytree(params)
 
     def iteration(direction: Array, _: None) -> tuple[Array, Array]:
@@ -191,28 +191,28 @@ def largest_eigenvalue(objective: Callable[[Params], Array], params: Params, ite
 
 
 def classify(rates: Numbers, costs: Numbers, config: Config) -> Swept:
-    """The regime of every rate, as the head of this page defines them."""
+    """Return the regime of every rate, as the docstring of this module defines them."""
     start, final = costs[:, 0], costs[:, -1]
     with np.errstate(invalid="ignore"):
-        rising = (~(np.diff(costs) <= 0)).mean(1)  # a step to infinity or NaN among them
+        rising = (~(np.diff(costs) <= 0)).mean(1)  # a step to infinity or NaN counts
     diverging = ~(np.isfinite(costs).all(1) & (final < start))
     gained = np.where(diverging, 0, np.log(start / np.where(diverging, start, final)))
     best = int(np.argmax(gained))
-    enough = gained >= config.share * gained[best]
+    enough = gained >= config.fraction * gained[best]
     edge = (rising > config.rising) | (~enough & (rates > rates[best]))
     regimes = np.select([diverging, edge, enough], ["diverging", "at the edge", "right"], "too low")
     return Swept(rates, costs, rising, regimes.tolist())
 
 
 def narrowed_edge(quadratic: Quadratic, swept: Swept, config: Config) -> tuple[float, float, float]:
-    """The rate from which descent diverges, and the two rates of the last sweep that it lies between.
+    """Return the rate above which descent diverges, and the two rates of the last sweep around it.
 
-    Each sweep by the same program spans the last step between two rates of the one before. There a rate diverges if its
-    cost rises in the second half of the steps, when every component but that of λ_max is gone.
+    Each sweep, by the same program, spans the interval between two neighbouring rates of the sweep before. A rate
+    diverges if the cost rises in the second half of the steps, when only the component of λ_max is left.
     """
 
     def around(rates: Numbers, costs: Numbers) -> tuple[float, float]:
-        converges = costs[:, -1] < costs[:, costs.shape[1] // 2]  # NaN does not
+        converges = costs[:, -1] < costs[:, costs.shape[1] // 2]  # NaN does not converge
         first = int(np.argmin(converges))
         return float(rates[first - 1]), float(rates[first])
 
@@ -226,40 +226,42 @@ COLUMNS = ("regime", "rates", "final cost", "steps with rising cost")
 
 
 def regime_row(swept: Swept, regime: str) -> tuple[str, ...]:
-    places = swept.of(regime)
-    if not len(places):
+    chosen = swept.of(regime)
+    if not len(chosen):
         return regime, "none", "", ""
-    final, rising = swept.costs[places, -1], swept.rising[places]
+    final, rising = swept.costs[chosen, -1], swept.rising[chosen]
     return (
         regime,
-        f"{swept.rates[places[0]]:.2g} to {swept.rates[places[-1]]:.2g} ({len(places)})",
+        f"{swept.rates[chosen[0]]:.2g} to {swept.rates[chosen[-1]]:.2g} ({len(chosen)})",
         f"{final.min():.1e} to {final.max():.1e}",
         f"{rising.min():.0%} to {rising.max():.0%}",
     )
 
 
 def regime_picture(swept: Swept, edges: dict[str, float]) -> Figure:
-    """Final cost by rate, each marked by its regime, beyond the frame at its top; and the costs of one rate of each.
+    """Return the final cost by rate, marked by regime, and the costs by step of one rate of each regime.
 
-    ``edges`` are rates to draw, by the text beside them.
+    Costs that are too high lie at the upper edge of the frame. ``edges`` are rates to mark, by their labels.
     """
     figure = Figure(figsize=(plots.WIDTH, 3.9), layout="constrained")
     by_rate, by_step = figure.subplots(1, 2)
     top, bottom = 10 * swept.costs[0, 0], np.nanmin(swept.costs) / 3
     for i, regime in enumerate(REGIMES):
-        places = swept.of(regime)
+        chosen = swept.of(regime)
         look = plots.style(i, markers=True) | {"linestyle": ""}
-        shown = np.nan_to_num(swept.costs[places, -1], nan=np.inf).clip(None, top)
-        by_rate.plot(swept.rates[places], shown, label=regime, markersize=4.5, clip_on=False, **look)
+        shown = np.nan_to_num(swept.costs[chosen, -1], nan=np.inf).clip(None, top)
+        by_rate.plot(swept.rates[chosen], shown, label=regime, markersize=4.5, clip_on=False, **look)
         representative = swept.representative(regime)
         if representative is not None:
             label = f"{regime}: {swept.rates[representative]:.2g}"
             by_step.plot(swept.costs[representative], label=label, **plots.style(i))
     for edge, dashes in zip(edges.values(), ("-", ":"), strict=False):
         by_rate.axvline(edge, color="black" if dashes == ":" else "0.6", linestyle=dashes, linewidth=1.6, zorder=1)
-    place: dict[str, Any] = {"xytext": (-6, 0), "textcoords": "offset points", "ha": "right", "va": "top"}
+    position: dict[str, Any] = {"xytext": (-6, 0), "textcoords": "offset points", "ha": "right", "va": "top"}
     first = min(edges.values())
-    by_rate.annotate("\n".join(edges), (first, 0.93), xycoords=("data", "axes fraction"), fontsize=plots.SMALL, **place)
+    by_rate.annotate(
+        "\n".join(edges), (first, 0.93), xycoords=("data", "axes fraction"), fontsize=plots.SMALL, **position
+    )
     by_rate.set(xscale="log", xlabel="learning rate", ylabel="cost after the last step")
     by_step.set(xlabel="step", ylabel="cost")
     for ax in (by_rate, by_step):

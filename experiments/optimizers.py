@@ -1,11 +1,13 @@
-"""Every optimizer on real digits from the same start, each at its own tuned rate; and their paths on four surfaces.
+"""Every optimizer on real digits from the same start, at its own tuned rate, and on four surfaces.
 
-Digits: a network 64-32-10 on scikit-learn's 1,797 handwritten digits. The whole training is one program, compiled once
-for each optimizer with the rate as its argument and run at every rate of one grid; the rate with the lowest cost over
-the training digits at the end is taken. L-BFGS and conjugate gradients take the whole set in every update, and have a
-line search instead of a rate. Paths: Rosenbrock, Beale, a saddle and a quadratic of condition number 100, again at the
-best rate of the grid, all rates and surfaces in one program; Newton's method joins, with the eigenvalues' absolute
-values and a little damping, so that it leaves saddles.
+Digits: the network 64-32-10 is trained on scikit-learn's 1,797 handwritten digits. The whole training is one program of
+the rate, which is compiled once for each optimizer and run at every rate of a grid; the rate with the lowest final cost
+over the training digits counts. L-BFGS and conjugate gradients take the whole set in every update, and have a line
+search instead of a rate.
+
+Surfaces: the functions of Rosenbrock and Beale, a saddle, and a quadratic of condition number 100, again at the best
+rate of the grid, with all rates and surfaces in one program. Newton's method takes part here, with the absolute values
+of the eigenvalues and a little damping, so that it leaves saddles.
 """
 
 from __future__ import annotations
@@ -46,17 +48,17 @@ class Config:
     batch_size: int = 32
     """Digits per update."""
     whole_batch_updates: int = 100
-    """Updates of those that take the whole set at once."""
+    """Updates of the optimizers that take the whole set in every update."""
     lowest_rate: float = 1e-4
-    """The grid's lowest learning rate."""
+    """Lowest learning rate of the grid."""
     highest_rate: float = 1e2
-    """The grid's highest learning rate."""
+    """Highest learning rate of the grid."""
     rates: int = 19
-    """Rates of the grid, evenly spaced in their logarithm."""
+    """Number of rates of the grid, evenly spaced in their logarithm."""
     surface_steps: int = 300
     """Updates on the surfaces."""
     timings: int = 5
-    """Times that training is repeated to be timed; the least counts."""
+    """Number of timings of a training, of which the shortest counts."""
     seed: int = 0
     """Seed of the first parameters and of the order of the digits."""
     runs: Path = Path("runs")
@@ -64,16 +66,16 @@ class Config:
 
 
 class Learned(NamedTuple):
-    """An optimizer's training at every rate, and the best of them."""
+    """The training of an optimizer at every rate; the curves are those of the best rate."""
 
     contender: Contender
     rates: Numbers  # (R,)
     final_costs: Numbers  # (R,)
     best: int
-    updates: Numbers  # (E + 1,), made so far
+    updates: Numbers  # (E + 1,), the number of updates made
     costs: Numbers  # (E + 1,), over all training digits
-    seconds: Numbers  # (E + 1,), of training alone: its whole time, shared evenly among the epochs
-    accuracy: float  # of the test digits at the end
+    seconds: Numbers  # (E + 1,), of training alone: its whole time, divided evenly among the epochs
+    accuracy: float  # on the test digits, at the end
 
 
 def run(config: Config) -> None:
@@ -81,8 +83,8 @@ def run(config: Config) -> None:
     split = data.digits()
     rates = tuning.log_spaced(config.lowest_rate, config.highest_rate, config.rates)
     console.print(
-        f"{len(split.train[0])} digits to learn, {len(split.test[0])} to test; 64-{config.hidden}-10; {config.rates} "
-        f"rates from {config.lowest_rate:g} to {config.highest_rate:g}\n",
+        f"{len(split.train[0])} training digits, {len(split.test[0])} test digits; 64-{config.hidden}-10; "
+        f"{config.rates} rates from {config.lowest_rate:g} to {config.highest_rate:g}\n",
         highlight=False,
     )
     task = Task(config, split)
@@ -106,7 +108,7 @@ def run(config: Config) -> None:
 
 
 class Task:
-    """The network, its start and its digits: what every optimizer is given alike."""
+    """The network, its first parameters and its digits, which are the same for every optimizer."""
 
     def __init__(self, config: Config, split: data.Split) -> None:
         self.config = config
@@ -124,7 +126,7 @@ class Task:
         return self.config.epochs, self.config.batch_size
 
     def compiled(self, contender: Contender) -> Program:
-        """The whole training as a program of the learning rate."""
+        """Return the whole training, compiled as a function of the learning rate."""
         epochs, batch_size = self.epochs_and_batch_size(contender)
         options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "drop_last": True}
 
@@ -135,7 +137,7 @@ class Task:
         return jax.jit(train).lower(jnp.float32(1)).compile()
 
     def learn(self, contender: Contender, train: Program, rates: Array) -> Learned:
-        """Train at every rate, and again at the best for the time that it takes."""
+        """Train at every rate, and again at the best rate to measure the time."""
         epochs, batch_size = self.epochs_and_batch_size(contender)
         rates = rates if contender.tuned else rates[:1]
         runs = [train(rate) for rate in rates]
@@ -155,7 +157,7 @@ class Task:
 
 
 def least_seconds(train: Program, rate: Array, timings: int) -> float:
-    """Of a training that is compiled already: the least of several timings, for other work on the machine only adds."""
+    """Return the shortest time of a compiled training, because other work on the machine only adds to it."""
     took = []
     for _ in range(timings):
         begin = time.perf_counter()
@@ -165,14 +167,16 @@ def least_seconds(train: Program, rate: Array, timings: int) -> float:
 
 
 def watched(label: str, results: Iterable[Result], total: int) -> list[Result]:
-    """All of the results, with a progress bar while they come."""
+    """Return all results, and show a progress bar while waiting for them."""
     return list(track(results, f"{label:10}", total=total, console=console))
 
 
-DIGITS_NOTE = "Cost over all training digits; seconds of training, without compiling. * a rate at the edge of the grid."
+DIGITS_NOTE = (
+    "Cost over all training digits; seconds of training, without compiling. * marks a rate at the edge of the grid."
+)
 SURFACES_TITLE = (
-    f"Updates until within {REACHED:g} of the lowest value for good ({STAYED} updates at least), "
-    f"or the distance at the end (rate)"
+    f"Updates until the value stays within {REACHED:g} of the lowest ({STAYED} updates at least), "
+    f"or the final distance; in brackets the rate"
 )
 
 
@@ -192,7 +196,7 @@ def digits_table(learned: Sequence[Learned]) -> TableRows:
 
 
 def draw(results: Results, learned: Sequence[Learned], walked: Sequence[Walked]) -> None:
-    """Cost by updates and by seconds, final cost by rate, and the paths on every surface, a panel for each family."""
+    """Draw the cost by updates and by seconds, the final cost by rate, and the paths, with a panel for each family."""
     by_update = by_family({one.contender: (one.updates, one.costs) for one in learned})
     by_second = by_family({one.contender: (one.seconds[1:], one.costs[1:]) for one in learned})
     by_rate = by_family({one.contender: (one.rates, one.final_costs) for one in learned if one.contender.tuned})

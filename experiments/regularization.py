@@ -1,9 +1,8 @@
 """What keeps a network from overfitting: L1, L2, elastic net, dropout and early stopping on 150 real digits.
 
-Trains multilayer perceptrons 64-128-10 on small samples of scikit-learn's digits, all samples and strengths of a method
-as one compiled program. Strengths are chosen by the validation cost; the test digits are looked at when all is chosen.
-L1 is done twice: by the proximal step, which leaves weights that are exactly 0, and along its subgradient, which
-leaves none.
+Networks 64-128-10 learn small samples of scikit-learn's digits; all samples and strengths of a method train in one
+compiled program. The validation cost chooses the strengths; the test digits are used only after that. L1 is applied in
+two ways: by the proximal step, which makes weights exactly 0, and along its subgradient, which makes none exactly 0.
 """
 
 from __future__ import annotations
@@ -36,33 +35,33 @@ class Config:
     hidden: int = 128
     """Neurons of the hidden layer."""
     train_size: int = 150
-    """Digits to learn from."""
+    """Number of training digits."""
     validation_size: int = 150
-    """Digits to choose strengths and the time to stop with."""
+    """Number of digits that choose the strengths and the time to stop."""
     seeds: int = 8
-    """Samples of digits, each with first parameters and an order of its own."""
+    """Number of samples of digits, each with its own first parameters and its own order."""
     epochs: int = 300
     """Passes over the training digits."""
     batch_size: int = 25
     """Digits per update."""
     learning_rate: float = 0.5
-    """Rate of gradient descent with momentum, the same for all."""
+    """Rate of gradient descent with momentum, the same for all methods."""
     l1: tuple[float, ...] = (3e-5, 1e-4, 3e-4)
     """Strengths of the L1 penalty to choose from."""
     l2: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    """Strengths of the L2 penalty to choose from. The elastic net's are all pairs."""
+    """Strengths of the L2 penalty to choose from. The elastic net chooses from all pairs."""
     dropout: tuple[float, ...] = (0.1, 0.25, 0.5)
     """Rates of dropout on the hidden layer to choose from."""
     small: float = 1e-3
-    """Weights with a magnitude below are counted as small."""
+    """Magnitude below which a weight counts as small."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     runs: Path = Path("runs")
     """Folder for the results."""
 
 
 class Strengths(NamedTuple):
-    """Of the penalties: L1 along its subgradient, L1 by the proximal step, and L2."""
+    """The strengths of L1 along its subgradient, L1 by the proximal step, and L2."""
 
     subgradient_l1: Any = 0.0
     proximal_l1: Any = 0.0
@@ -70,19 +69,19 @@ class Strengths(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """What training left. Fits of several seeds have them on the first axis of every array."""
+    """The result of training. If there are several seeds, they are the first axis of every array."""
 
-    curves: dict[str, Any]  # cost (without penalty) and accuracy after every epoch, "training" and "validation"
+    curves: dict[str, Any]  # "training" and "validation": the cost without penalty and the accuracy after every epoch
     params: Any  # at the end
     best_params: Any  # at the epoch of the lowest validation cost
 
 
 class Choice(NamedTuple):
-    """A way to regularize, with the strength of the lowest validation cost, and what it came to."""
+    """A method at the strength of the lowest validation cost, and its results."""
 
     strength: str
     fits: Fit
-    epochs: Any  # after which the parameters of each seed are taken
+    epochs: Any  # the epoch of each seed whose parameters are taken
     params: Any
     test: dict[str, Any]  # cost and accuracy of every seed
 
@@ -93,16 +92,16 @@ def run(config: Config) -> None:
     pool, test = ((jnp.asarray(x), jnp.asarray(y)) for x, y in split)
     if config.train_size + config.validation_size > len(pool[0]):
         raise ExperimentError(
-            f"train_size {config.train_size} and validation_size {config.validation_size} are more than the "
-            f"{len(pool[0])} digits that are not for the test; choose smaller ones"
+            f"train_size is {config.train_size} and validation_size is {config.validation_size}; expected at most "
+            f"{len(pool[0])} together, the number of digits that are not test digits"
         )
     console.print(
-        f"{config.seeds} samples of {config.train_size} digits to learn and {config.validation_size} to choose with, "
-        f"out of {len(pool[0])}; {len(test[0])} others to test. 64-{config.hidden}-10"
+        f"{config.seeds} samples of {config.train_size} training and {config.validation_size} validation digits "
+        f"from {len(pool[0])}; {len(test[0])} test digits. 64-{config.hidden}-10"
     )
     with console.status("training"):
         candidates = train_all(config, pool)
-    evaluation = jax.jit(jax.vmap(evaluation_of(network(config.hidden)), (0, None)))  # without training, no dropout
+    evaluation = jax.jit(jax.vmap(evaluation_of(network(config.hidden)), (0, None)))
 
     def tested(params: Any) -> dict[str, Any]:
         return {name: np.asarray(values) for name, values in evaluation(params, test).items()}
@@ -120,14 +119,15 @@ def run(config: Config) -> None:
     lines = [f"| method | {' | '.join(header)} |", "|---" * (len(header) + 1) + "|"]
     lines += [f"| {name} | {' | '.join(row.values())} |" for name, row in rows.items()]
     about = (
-        f"Means ± standard deviations over {config.seeds} samples. Costs without penalties; accuracy on the test "
-        f"digits, and how much above none sample by sample; shares of weights exactly 0, and of |w| < {config.small:g}."
+        f"Means ± standard deviations over {config.seeds} samples. Costs are without penalties. Accuracy is "
+        f"on the test digits; above none is the difference sample by sample. The last columns are the fractions of "
+        f"weights that are exactly 0, and of |w| < {config.small:g}."
     )
     results.summary("\n".join([*lines, "", about]))
 
 
 def draw(results: Results, choices: dict[str, Choice]) -> None:
-    """Early stopping is a mark in the panel of no regularization; both ways of L1 have the same curves."""
+    """Draw the curves, with early stopping as marks in the panel "none" and one panel for both ways of L1."""
     costs = {
         name.removesuffix(", proximal"): {which: curve["cost"] for which, curve in choice.fits.curves.items()}
         for name, choice in choices.items()
@@ -140,7 +140,7 @@ def draw(results: Results, choices: dict[str, Choice]) -> None:
 
 
 def train_all(config: Config, pool: fnnet.types.Batch) -> dict[str, dict[str, Fit]]:
-    """For every method the fits with each of its strengths, by their names. All start from the same weights."""
+    """Return the fits of every method by strength. All start from the same weights."""
     none = Strengths()
     proximal = {f"{a:g}": Strengths(proximal_l1=a) for a in config.l1}
     subgradient = {f"{a:g}": Strengths(subgradient_l1=a) for a in config.l1}
@@ -161,7 +161,7 @@ def train_all(config: Config, pool: fnnet.types.Batch) -> dict[str, dict[str, Fi
 
 
 def fit_many(config: Config, pool: Any, dropout: float, candidates: list[Strengths]) -> dict[Strengths, Fit]:
-    """All candidates with all seeds as one program; for each candidate, the fits of the seeds."""
+    """Train all candidates with all seeds in one program, and return the fits of the seeds for each candidate."""
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     strengths = Strengths(*(jnp.asarray(column, jnp.float32) for column in zip(*candidates, strict=True)))
     one_fit = partial(fit, config, pool, dropout)
@@ -197,7 +197,7 @@ def fit(config: Config, pool: Any, dropout: float, key: jax.Array, strengths: St
 
 
 def sample(config: Config, pool: Any, key: jax.Array) -> tuple[Any, Any]:
-    """Digits to learn from and others to choose with."""
+    """Return training digits and validation digits."""
     order = jax.random.permutation(key, len(pool[0]))
     size, end = config.train_size, config.train_size + config.validation_size
     train, validation = (tuple(a[rows] for a in pool) for rows in (order[:size], order[size:end]))
@@ -209,27 +209,27 @@ def evaluation_of(model: fnnet.Sequential) -> Callable[..., dict[str, jax.Array]
 
 
 def choose(candidates: dict[str, Fit], tested: Tested) -> Choice:
-    """The candidate whose validation cost at the end, its mean over the seeds, is the lowest."""
+    """Return the candidate with the lowest final validation cost, in the mean over the seeds."""
     strength, fits = min(candidates.items(), key=lambda item: float(item[1].curves["validation"]["cost"][:, -1].mean()))
     costs = fits.curves["training"]["cost"]
     return Choice(strength, fits, np.full(len(costs), costs.shape[1]), fits.params, tested(fits.params))
 
 
 def stopped_early(none: Choice, tested: Tested) -> Choice:
-    """The networks without a penalty, each as it was at its lowest validation cost."""
+    """Return the networks without regularization, each at its lowest validation cost."""
     epochs = 1 + np.asarray(none.fits.curves["validation"]["cost"]).argmin(1)
     params = none.fits.best_params
     return Choice(f"epoch {epochs.min()}–{epochs.max()}", none.fits, epochs, params, tested(params))
 
 
 def network(hidden: int, dropout: float = 0.0) -> fnnet.Sequential:
-    """The same number of layers with dropout and without, so that the weights start from the same keys."""
+    """Return the network; with and without dropout it has as many layers, so that the weights use the same keys."""
     between = fnnet.Dropout(dropout) if dropout else fnnet.identity
     return fnnet.sequential(fnnet.Flatten(), fnnet.Dense(hidden), fnnet.relu, between, fnnet.Dense(10))
 
 
 def weights_of(params: Any) -> Any:
-    """All weights, no biases: ``(seeds, weights)``."""
+    """Return all weights without the biases, ``(seeds, weights)``."""
     weights = [np.asarray(leaf) for name, leaf in named_leaves(params) if is_weight(name)]
     return np.concatenate([w.reshape(len(w), -1) for w in weights], axis=1)
 
@@ -240,24 +240,24 @@ def row_of(choice: Choice, none: Choice, small: float) -> dict[str, str]:
     accuracy, plain = 100 * choice.test["accuracy"], 100 * none.test["accuracy"]
     return {
         "strength": choice.strength or "–",
-        "training cost": spread(costs["training"], 3),
-        "validation cost": spread(costs["validation"], 2),
-        "test cost": spread(choice.test["cost"], 2),
-        "accuracy, %": spread(accuracy, 1),
-        "above none": "–" if choice is none else spread(accuracy - plain, 1),
+        "training cost": mean_and_deviation(costs["training"], 3),
+        "validation cost": mean_and_deviation(costs["validation"], 2),
+        "test cost": mean_and_deviation(choice.test["cost"], 2),
+        "accuracy, %": mean_and_deviation(accuracy, 1),
+        "above none": "–" if choice is none else mean_and_deviation(accuracy - plain, 1),
         "zeros": f"{(weights == 0).mean():.1%}",
         f"< {small:g}": f"{(np.abs(weights) < small).mean():.1%}",
     }
 
 
-def spread(values: Any, digits: int) -> str:
-    """Mean ± standard deviation of the seeds."""
+def mean_and_deviation(values: Any, digits: int) -> str:
+    """Return the mean ± the standard deviation over the seeds."""
     values = np.asarray(values, np.float64)
     return f"{values.mean():.{digits}f} ± {values.std(ddof=min(1, len(values) - 1)):.{digits}f}"
 
 
 def table_of(rows: dict[str, dict[str, str]]) -> Table:
-    """What fits on a line of 80 letters; the rest is in the summary."""
+    """Return the columns that fit on a line of 80 letters; the summary has all columns."""
     left_out = ("training cost", "validation cost")
     table = Table("method", *(name for name in rows["none"] if name not in left_out), box=None)
     table.padding, table.pad_edge, table.columns[0].no_wrap = (0, 1, 0, 0), False, True

@@ -11,23 +11,26 @@ from matplotlib.figure import Figure
 
 from fnnet.plots import COLORS, tidy
 
-WIDTH = 9  # inches: letters of 10 points are of 9 on a page 800 pixels wide
+WIDTH = 9  # inches; letters of 10 points look like 9 points on a page of 800 pixels
 
 
 def curves(costs: Mapping[str, Mapping[str, Any]], accuracies: Mapping[str, Any], stops: Any) -> Figure:
-    """The training and validation costs by epoch, a panel for each method, and every method's test accuracies.
+    """Return the training and validation costs by epoch, a panel for each method, and the test accuracies.
 
-    ``costs[method][which]`` is ``(seeds, epochs)``, ``accuracies[method]`` is ``(seeds,)``; ``stops`` are the epochs of
-    the lowest validation cost of ``"none"``, marked in its panel. Its validation cost is repeated in the others.
+    ``costs[method][which]`` is ``(seeds, epochs)`` and ``accuracies[method]`` is ``(seeds,)``. ``stops`` are the epochs
+    of the lowest validation cost of ``"none"``, which are marked in its panel. The other panels repeat that cost.
     """
     figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
     axes = figure.subplots(2, 3)
-    last, panels = axes[1, 0], [*axes[0], *axes[1, 1:]]  # its long labels where a margin is needed anyway
+    last, panels = (
+        axes[1, 0],
+        [*axes[0], *axes[1, 1:]],
+    )  # the left column has room for long labels
     unregularized = np.asarray(costs["none"]["validation"], np.float64)
     highest = 2.5 * float(unregularized.mean(0).min())
     epochs = np.arange(1, unregularized.shape[1] + 1)
     for ax, (name, both) in zip(panels, costs.items(), strict=True):
-        handles = [draw_band(ax, epochs, both[which], which, k) for k, which in enumerate(("training", "validation"))]
+        handles = [draw_mean(ax, epochs, both[which], which, k) for k, which in enumerate(("training", "validation"))]
         style = {"color": "black", "linewidth": 1.2, "label": "validation, none"}
         handles += ax.plot(epochs, unregularized.mean(0), ":", **style)
         ax.set(title=name, ylim=(0, highest), xscale="log")
@@ -46,8 +49,8 @@ def curves(costs: Mapping[str, Mapping[str, Any]], accuracies: Mapping[str, Any]
     return figure
 
 
-def draw_band(ax: Axes, epochs: Any, values: Any, label: str, k: int) -> Any:
-    """The mean over the first axis, and a standard deviation around it."""
+def draw_mean(ax: Axes, epochs: Any, values: Any, label: str, k: int) -> Any:
+    """Draw the mean over the first axis and the standard deviation around it, and return the line."""
     values = np.asarray(values, np.float64)
     mean, deviation = values.mean(0), values.std(0, ddof=min(1, len(values) - 1))
     ax.fill_between(epochs, mean - deviation, mean + deviation, color=COLORS[k], alpha=0.2, linewidth=0)
@@ -55,7 +58,7 @@ def draw_band(ax: Axes, epochs: Any, values: Any, label: str, k: int) -> Any:
 
 
 def draw_accuracies(ax: Axes, accuracies: Mapping[str, Any]) -> None:
-    """A row for each method: a dot for each seed, the mean and the standard deviation."""
+    """Draw a row for each method: a dot for each seed, the mean and the standard deviation."""
     for row, values in enumerate(accuracies.values()):
         values = np.asarray(values, np.float64)
         ax.plot(values, np.full(len(values), row), "o", color=COLORS[5], markersize=3.5)
@@ -69,11 +72,11 @@ def draw_accuracies(ax: Axes, accuracies: Mapping[str, Any]) -> None:
 
 
 def histograms(weights: Mapping[str, Any]) -> Figure:
-    """The weights of every method on a log scale, zero in the middle of a bin, with the share that is exactly 0."""
+    """Return the weights of every method on a log scale, with 0 in the middle of a bin, and the fraction of zeros."""
     columns = -(-len(weights) // 2)
     figure = Figure(figsize=(WIDTH, 5), layout="constrained")
     axes = figure.subplots(2, columns, sharex=True, sharey=True, squeeze=False)
-    bins = 81  # an odd number: 0 is in the middle of one
+    bins = 81  # an odd number, so that 0 is in the middle of a bin
     widest = max(float(np.abs(values).max()) for values in weights.values())
     for i, (ax, (name, values)) in enumerate(zip(axes.flat, weights.items(), strict=False)):
         values = np.asarray(values).ravel()

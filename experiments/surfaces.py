@@ -1,4 +1,4 @@
-"""Functions of two variables on which descent is watched: curved valleys, a saddle, an ill-conditioned bowl."""
+"""Functions of two variables to descend on: two curved valleys, a saddle and an ill-conditioned quadratic."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import jax.numpy as jnp
 from fnnet.types import Array
 
 CONDITION = 100.0
-TILT = math.pi / 6  # of the quadratic's axes: along the coordinates, a rate for each would undo the condition number
+TILT = math.pi / 6  # of the axes of the quadratic; without it, a rate for each coordinate undoes κ
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of ``(x, y)``, its lowest value and where it is taken, where to start, and what to draw."""
+    """A function of ``(x, y)``, its lowest value and its minima, the start of the descent, and the range to draw."""
 
     name: str
     title: str
@@ -33,26 +33,29 @@ class Surface:
 
 
 def rosenbrock(x: Array, y: Array) -> Array:
-    """``(1 − x)² + 100 (y − x²)²`` (Rosenbrock 1960, eq. 3)."""
+    """Return ``(1 − x)² + 100 (y − x²)²`` (Rosenbrock 1960, eq. 3)."""
     return jnp.square(1 - x) + 100 * jnp.square(y - jnp.square(x))
 
 
 def beale(x: Array, y: Array) -> Array:
-    """``(1.5 − x + x y)² + (2.25 − x + x y²)² + (2.625 − x + x y³)²`` (Beale 1958; Moré et al. 1981, number 5)."""
+    """Return ``(1.5 − x + x y)² + (2.25 − x + x y²)² + (2.625 − x + x y³)²``.
+
+    Source: Beale 1958; Moré et al. 1981, number 5.
+    """
     return (
         jnp.square(1.5 - x + x * y) + jnp.square(2.25 - x + x * jnp.square(y)) + jnp.square(2.625 - x + x * y * y * y)
     )
 
 
 def saddle(x: Array, y: Array) -> Array:
-    """``x² − y² + y⁴ / 4``: a saddle at 0 between minima at ``y = ±√2``."""
+    """Return ``x² − y² + y⁴ / 4``, which has a saddle at 0 and minima at ``y = ±√2``."""
     return jnp.square(x) - jnp.square(y) + jnp.square(jnp.square(y)) / 4
 
 
 def quadratic(x: Array, y: Array) -> Array:
-    """``½ (u² + κ v²)`` with κ = 100, where ``u, v`` are ``x − 1, y − ½`` turned by 30°.
+    """Return ``½ (u² + κ v²)`` with κ = 100, where ``u, v`` are ``x − 1, y − ½`` turned by 30°.
 
-    Away from 0, where weight decay would find the minimum by itself.
+    The minimum is not at 0, where weight decay alone would find it.
     """
     x, y = x - 1, y - 0.5
     u = math.cos(TILT) * x + math.sin(TILT) * y
@@ -109,5 +112,5 @@ SURFACES = (
 
 
 def value(index: Array, point: Array) -> Array:
-    """The surface of that place in ``SURFACES`` at a point ``(2,)``. Under ``vmap`` every surface is one program's."""
+    """Return the value of surface ``index`` at a point ``(2,)``. Under ``vmap``, all surfaces are one program."""
     return jax.lax.switch(index, [lambda p, f=s.function: f(p[0], p[1]) for s in SURFACES], point)

@@ -1,4 +1,4 @@
-"""Training as a function of the learning rate, from the same start and with the same batches at every rate."""
+"""Training as a function of the learning rate, with the same start and the same batches at every rate."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Numbers = np.ndarray[Any, Any]
 
 
 class Run(NamedTuple):
-    """A run of training; under ``vmap`` over ``R`` rates, with an axis for them in front."""
+    """A run of training. Under ``vmap`` over ``R`` rates, every leaf has one more axis in front."""
 
     params: Params  # after 0, 1, ... epochs: leaves (epochs + 1, ...)
-    metrics: dict[str, Array]  # those of each epoch: (epochs, ...)
+    metrics: dict[str, Array]  # of each epoch: (epochs, ...)
 
 
 def log_spaced(lowest: float, highest: float, count: int) -> Array:
@@ -38,9 +38,9 @@ def training(
     batch_size: int,
     **options: Any,
 ) -> Callable[[Scalar], Run]:
-    """``train(rate)``, a pure function: training from ``params`` with ``make(rate)``; to compile or to ``vmap``.
+    """Return the pure function ``train(rate)``, which trains from ``params`` on with the optimizer ``make(rate)``.
 
-    ``options`` are those of ``fnnet.train_epoch``.
+    ``options`` are those of ``fnnet.train_epoch``. The function may be compiled and mapped by ``vmap``.
     """
 
     def train(rate: Scalar) -> Run:
@@ -58,12 +58,12 @@ def training(
 
 
 def along(cost: fnnet.Cost, data: tuple[Any, Any]) -> Callable[[Params], dict[str, Array]]:
-    """Cost and accuracy over all of ``data`` of every network of a run: ``(epochs + 1,)`` of each."""
+    """Return the function that measures the cost and accuracy over ``data`` after each epoch of a run."""
     metrics = {"accuracy": fnnet.accuracy}
     return jax.jit(jax.vmap(lambda params: fnnet.evaluate(cost, params, data, metrics, batch_size=len(data[0]))))
 
 
 def lowest(costs: Sequence[float] | Numbers | Array) -> int:
-    """The place of the lowest of the costs, NaN and infinite ones left out; 0 if none is left."""
+    """Return the index of the lowest finite cost, or 0 if no cost is finite."""
     numbers = np.asarray(costs, np.float64)
     return int(np.argmin(np.where(np.isfinite(numbers), numbers, np.inf)))

@@ -19,12 +19,12 @@ from experiments.tuning import Numbers
 from fnnet import plots
 from fnnet.types import Array, Params
 
-REACHED = 1e-3  # above the lowest value of a surface
-STAYED = 10  # updates at the end: one that only passes by has not reached it
+REACHED = 1e-3  # the largest distance from the lowest value that counts as reached
+STAYED = 10  # the number of updates for which a path must stay; one that only passes by has not reached it
 
 
 class Walked(NamedTuple):
-    """An optimizer's best path on each surface of ``SURFACES``."""
+    """The best path of an optimizer on each surface of ``SURFACES``."""
 
     contender: Contender
     rates: list[str]
@@ -33,9 +33,9 @@ class Walked(NamedTuple):
 
 
 def walk(contender: Contender, rates: Array, steps: int) -> Walked:
-    """The path at every rate on every surface, one program; of each surface the best.
+    """Compute the paths at all rates on all surfaces in one program, and return the best path on each surface.
 
-    The point is a matrix of one row, so that Muon takes it: its step there is the normalized gradient.
+    The point is a matrix of one row, so that Muon takes it; its step is then the normalized gradient.
     """
     starts = jnp.asarray([surface.start for surface in SURFACES], jnp.float32)
 
@@ -65,14 +65,14 @@ def walk(contender: Contender, rates: Array, steps: int) -> Walked:
 
 
 def quickest(excess: Numbers) -> int:
-    """The run ``(R, steps + 1)`` that reaches the minimum first; if none does, the lowest at the end."""
+    """Return the index of the run that reaches the minimum first, or of the lowest final one; ``(R, steps + 1)``."""
     reached = [steps_to_reach(run) for run in excess]
     times = [np.inf if steps is None else steps for steps in reached]
     return tuning.lowest(times if np.isfinite(times).any() else excess[:, -1])
 
 
 def steps_to_reach(excess: Numbers) -> int | None:
-    """Updates after which the excess stays at or below ``REACHED``, for ``STAYED`` at least; None if it does not."""
+    """Return the updates after which the excess stays at most ``REACHED``, for ``STAYED`` updates, or None."""
     above = np.flatnonzero(~(excess <= REACHED))
     steps = int(above[-1]) + 1 if len(above) else 0
     return steps if steps + STAYED <= len(excess) else None
@@ -90,7 +90,7 @@ def reaching(one: Walked, surface: int) -> str:
 
 
 def paths_on(surface: Surface, paths: Mapping[str, Mapping[str, Numbers]]) -> Figure:
-    """``paths`` by family and name, over the contours of the surface."""
+    """Return ``paths``, by family and name, over the contours of the surface."""
     x, y = np.linspace(*surface.x_range, 241), np.linspace(*surface.y_range, 241)
     heights = np.asarray(surface.function(*(jnp.asarray(a) for a in np.meshgrid(x, y)))) - surface.lowest
     title = f"{surface.title}:  {surface.formula}"

@@ -6,6 +6,7 @@ where, what came, what was expected and what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -24,6 +25,12 @@ def at_least_float32(x: Any) -> DType:
     """The dtype for sums of ``x``: low-precision numbers are summed in float32, to be rounded once."""
     dtype = dtype_of(x)
     return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+
+
+def widest_float(arrays: Iterable[Any]) -> DType:
+    """Return the widest dtype among ``arrays``, and at least float32."""
+    dtypes = [at_least_float32(array) for array in arrays]
+    return max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits, default=jnp.float32)
 
 
 def is_float(x: Any) -> bool:

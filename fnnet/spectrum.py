@@ -10,24 +10,24 @@ from fnnet.types import Array, Scalar
 
 
 def spectral_radius(matrix: Array) -> Array:
-    """``ρ(A) = max |λ|`` over the eigenvalues ``λ`` of a square matrix, or of each in ``(..., n, n)``.
+    """Return ``ρ(A) = max |λ|`` over the eigenvalues ``λ`` of a square matrix, or of each matrix in ``(..., n, n)``.
 
-    Computed as Gelfand's limit ``ρ = lim ‖Aᵏ‖^(1/k)`` (1941) with ``k = 2, 4, 8, ...``, every square scaled to norm 1:
-    products of matrices alone, so that it runs on every device, where eigenvalues of matrices that are not symmetric
-    are often not available. ``k`` ends where its error is below rounding. It has a derivative where the largest
-    eigenvalue is real and simple; of a complex pair the value alone is right, as the limit of the derivatives of
-    ``‖Aᵏ‖^(1/k)`` does not exist there.
+    It is computed as Gelfand's limit ``ρ = lim ‖Aᵏ‖^(1/k)`` (1941) with ``k = 2, 4, 8, ...``, where every square is
+    scaled to norm 1 and the last ``k`` makes the error smaller than the rounding. This takes products of matrices alone
+    and so runs on every device, while the eigenvalues of matrices that are not symmetric are often not available.
+
+    The derivative is right where the largest eigenvalue is real and simple. For a complex pair only the value is right,
+    because the derivatives of ``‖Aᵏ‖^(1/k)`` have no limit there.
     """
-    place = "spectral_radius"
-    square(place, matrix)
+    check_square("spectral_radius", matrix)
     a = matrix.astype(checks.at_least_float32(matrix))
     squarings = jnp.finfo(a.dtype).nmant + 4
 
     def step(a: Array, weight: Array) -> tuple[Array, Array]:
-        norm = jnp.abs(a).max((-2, -1), keepdims=True)  # any norm will do; of this one nothing underflows
-        a = a / jnp.where(norm > 0, norm, 1)
-        # Rounding to fewer bits, the default of some devices, would be felt as an eigenvalue.
-        return jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST), weight * jnp.log(norm[..., 0, 0])
+        largest = jnp.abs(a).max((-2, -1), keepdims=True)  # a norm that neither overflows nor underflows
+        a = a / jnp.where(largest > 0, largest, 1)
+        # Some devices round the factors to fewer bits by default, which would change the eigenvalue.
+        return jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST), weight * jnp.log(largest[..., 0, 0])
 
     weights = 2.0 ** -jnp.arange(squarings, dtype=a.dtype)
     _, logs = jax.lax.scan(step, a, weights)
@@ -35,7 +35,7 @@ def spectral_radius(matrix: Array) -> Array:
 
 
 def singular_values(matrix: Array) -> Array:
-    """The singular values of ``(..., m, n)``, the largest first, ``(..., min(m, n))``; the first is ``‖A‖₂``."""
+    """Return the singular values of ``(..., m, n)`` in falling order, ``(..., min(m, n))``. The first is ``‖A‖₂``."""
     checks.require(matrix.ndim >= 2, f"singular_values: matrix has shape {matrix.shape}; expected at least two axes")
     checks.floating("singular_values", "matrix", matrix)
     wide = matrix.astype(checks.at_least_float32(matrix))
@@ -43,14 +43,14 @@ def singular_values(matrix: Array) -> Array:
 
 
 def scaled_to_radius(matrix: Array, radius: Scalar) -> Array:
-    """``radius / ρ(A) · A``, whose spectral radius is ``radius``. Not a number where ``ρ(A) = 0``."""
+    """Return ``radius / ρ(A) · A``, whose spectral radius is ``radius``. It is NaN where ``ρ(A) = 0``."""
     checks.in_range("scaled_to_radius", "radius", radius, 0, float("inf"))
     return matrix * (radius / spectral_radius(matrix))[..., None, None].astype(matrix.dtype)
 
 
-def square(place: str, matrix: Array) -> None:
+def check_square(caller: str, matrix: Array) -> None:
     checks.require(
         matrix.ndim >= 2 and matrix.shape[-1] == matrix.shape[-2],
-        f"{place}: matrix has shape {matrix.shape}; expected (..., n, n): only square matrices have eigenvalues",
+        f"{caller}: matrix has shape {matrix.shape}; expected (..., n, n): only square matrices have eigenvalues",
     )
-    checks.floating(place, "matrix", matrix)
+    checks.floating(caller, "matrix", matrix)

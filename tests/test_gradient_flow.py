@@ -1,4 +1,4 @@
-"""Eigenvalues, singular values and the reach of gradients through time, against NumPy, loops and complex steps."""
+"""Eigenvalues, singular values and gradients through time are compared with NumPy, loops and complex steps."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def test_spectral_radius(matrix: np.ndarray) -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_the_derivative_of_the_spectral_radius() -> None:
-    """``dλ/dA = u vᵀ / (uᵀ v)`` with the left and right eigenvectors of a simple real eigenvalue."""
+    """It is ``dλ/dA = u vᵀ / (uᵀ v)`` with the left and right eigenvectors of a simple real eigenvalue."""
     matrix = np.abs(RANDOM[0])  # its largest eigenvalue is real and simple (Perron 1907)
     left, right = (np.linalg.eig(m) for m in (matrix.T, matrix))
     u, v = (vectors[:, np.abs(values).argmax()].real for values, vectors in (left, right))
@@ -80,13 +80,13 @@ def test_dtypes_are_kept(dtype: str) -> None:
         (lambda: inspect.scaled_to_radius(jnp.eye(2), -1.0), "radius is -1.0"),
     ],
 )
-def test_what_is_no_matrix_is_refused(call: Any, message: str) -> None:
+def test_other_shapes_are_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
 
 
 def complex_step_jacobian(cell: Cell, params: Any, carry: Any, xs: np.ndarray) -> np.ndarray:
-    """``∂c_T/∂c_0`` of one example through the steps ``xs``, entry by entry."""
+    """Return ``∂c_T/∂c_0`` of one example after the steps ``xs``, column by column."""
     leaves = [np.asarray(c) for c in jax.tree.leaves(carry)]
     start = np.concatenate(leaves)
     columns = []

@@ -1,4 +1,4 @@
-"""The experiment ``gradient_flow_in_time``: its verdict, its exact slopes, its picture."""
+"""The experiment ``gradient_flow_in_time``: its verdict, its exact slopes and its picture."""
 
 import json
 import math
@@ -30,7 +30,7 @@ def test_linear_recurrences_grow_by_their_radius(flows: Any) -> None:
         np.testing.assert_allclose(flow.norms, radius ** np.arange(9.0), rtol=1e-12)
         assert flow.slope == pytest.approx(math.log(radius), rel=1e-12)
     not_normal = flows["linear, not normal"][0.5]
-    assert (not_normal.norms > 0.5 ** np.arange(9.0))[1:].all()  # ‖Wᵏ‖ ≥ ρᵏ, and more where W is not normal
+    assert (not_normal.norms > 0.5 ** np.arange(9.0))[1:].all()  # ‖Wᵏ‖ ≥ ρᵏ, and larger if W is not normal
     assert not_normal.norms[1] > 0.6
 
 
@@ -80,15 +80,15 @@ def test_the_picture_names_everything(flows: Any) -> None:
 
 @pytest.mark.parametrize("option", [{"radii": (0.5, 0.0)}, {"radii": ()}, {"steps": 3}])
 def test_refused(option: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="expected numbers above 0, and at least 4 steps"):
+    with pytest.raises(ExperimentError, match="expected radii above 0 and at least 4 steps"):
         experiment.run(Config(**(vars(TINY) | {"runs": tmp_path} | option)))
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"radii": tuple(np.linspace(0.1, 0.8, 8))}, "expected at most 7, a colour for each"),
-        ({"steps": 2000}, "steps is 2000, over which gradients of radius 1.5 outgrow float64"),
+        ({"radii": tuple(np.linspace(0.1, 0.8, 8))}, "expected at most 7 radii, a colour each"),
+        ({"steps": 2000}, "steps is 2000, over which gradients of radius 1.5 overflow float64"),
     ],
 )
 def test_too_much_is_refused(option: dict[str, Any], message: str, tmp_path: Path) -> None:

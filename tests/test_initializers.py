@@ -1,4 +1,4 @@
-"""Initializers: the variance that each promises, within five standard errors of its estimate."""
+"""Every initializer has the variance that its docstring states, within five standard errors of the estimate."""
 
 import math
 from typing import Any
@@ -48,7 +48,7 @@ def draw(function: Initializer, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def assert_moments(values: np.ndarray, variance: float, kurtosis: float) -> None:
-    """Of n draws the mean has variance σ²/n, the mean square σ⁴ (kurtosis − 1)/n."""
+    """The mean of n draws has the variance σ²/n; their mean square has the variance σ⁴ (kurtosis − 1)/n."""
     n = values.size
     assert abs(values.mean()) < 5 * math.sqrt(variance / n)
     assert abs((values**2).mean() / variance - 1) < 5 * math.sqrt((kurtosis - 1) / n)
@@ -58,7 +58,7 @@ def assert_moments(values: np.ndarray, variance: float, kurtosis: float) -> None
 def test_normal(function: Initializer, shape: tuple[int, ...], variance: float) -> None:
     values = draw(function, shape)
     assert_moments(values, variance, kurtosis=3)
-    beyond = (np.abs(values) > 2 * math.sqrt(variance)).mean()  # 4.55 % of a normal, none of a uniform
+    beyond = (np.abs(values) > 2 * math.sqrt(variance)).mean()  # 4.55 % of a normal distribution, none of a uniform one
     assert abs(beyond - 0.0455) < 5 * math.sqrt(0.0455 * 0.9545 / values.size)
 
 
@@ -79,14 +79,14 @@ def test_zeros_and_ones() -> None:
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4), (3, 2, 4), (1, 1)])
 @pytest.mark.parametrize("gain", [1.0, 2.0])
 def test_orthogonal(shape: tuple[int, ...], gain: float) -> None:
-    """Columns, or rows where these are fewer, are orthonormal up to the gain."""
+    """The columns or the rows, whichever are fewer, are orthonormal up to the gain."""
     w = np.asarray(initializers.orthogonal(jax.random.key(1), shape, jnp.float64, gain=gain)).reshape(-1, shape[-1])
     gram = w.T @ w if w.shape[0] >= w.shape[1] else w @ w.T
     np.testing.assert_allclose(gram, gain**2 * np.eye(len(gram)), atol=1e-14 * gain**2)
 
 
 def test_orthogonal_is_drawn_uniformly() -> None:
-    """Of a uniform orthogonal matrix each entry has mean 0; plain QR would give the diagonal one sign."""
+    """Every entry of a uniform orthogonal matrix has mean 0; QR alone would give the diagonal one sign."""
     draws = jax.vmap(lambda key: initializers.orthogonal(key, (2, 2)))(jax.random.split(jax.random.key(0), 2000))
     assert np.abs(np.asarray(draws).mean(0)).max() < 5 * math.sqrt(0.5 / 2000)
     assert abs(np.asarray(jnp.linalg.det(draws)).mean()) < 5 / math.sqrt(2000)
@@ -101,7 +101,7 @@ def test_shape_and_dtype(function: Initializer, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("function", EVERY[len(CONSTANT) :], ids=lambda f: f.__name__)
-def test_the_key_decides(function: Initializer) -> None:
+def test_equal_keys_give_equal_numbers(function: Initializer) -> None:
     one, same, other = (function(jax.random.key(seed), (3, 3), jnp.float32) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -117,7 +117,7 @@ def test_spectral_radius(origin: Initializer) -> None:
     w = initializers.with_spectral_radius(jax.random.key(0), (20, 20), jnp.float64, radius=1.1, draw=origin)
     np.testing.assert_allclose(np.abs(np.linalg.eigvals(w)).max(), 1.1, rtol=1e-12)
     other = np.asarray(origin(jax.random.key(0), (20, 20), jnp.float64))
-    np.testing.assert_allclose(w / w[0, 0], other / other[0, 0], rtol=1e-12)  # only scaled
+    np.testing.assert_allclose(w / w[0, 0], other / other[0, 0], rtol=1e-12)  # the same matrix up to a factor
 
 
 def test_every_initializer_is_tested() -> None:
@@ -140,6 +140,6 @@ def test_orthogonal_refuses_a_vector() -> None:
 @pytest.mark.parametrize(
     ("function", "shape"), [(initializers.identity, (3,)), (initializers.with_spectral_radius, (3, 2))]
 )
-def test_what_is_no_matrix_is_refused(function: Initializer, shape: Any) -> None:
+def test_other_shapes_are_refused(function: Initializer, shape: Any) -> None:
     with pytest.raises(ValueError, match=rf"initializers.{function.__name__}: shape is \({shape[0]}, ?2?\); expected"):  # type: ignore[attr-defined]
         function(jax.random.key(0), shape, jnp.float32)

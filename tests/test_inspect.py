@@ -1,4 +1,4 @@
-"""The values between the layers."""
+"""The outputs of the layers."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def test_outputs_of_every_layer() -> None:
     np.testing.assert_array_equal(y, MODEL.apply(params, X))
 
 
-def test_the_keys_are_the_networks_own() -> None:
+def test_the_keys_are_those_of_the_network() -> None:
     params = random_params(MODEL, X)
     outputs = layer_outputs(MODEL, params, X, key=jax.random.key(3), train=True)
     np.testing.assert_array_equal(outputs[-1], MODEL.apply(params, X, key=jax.random.key(3), train=True))

@@ -1,4 +1,4 @@
-"""The cost over a plane: planes known exactly, principal components, projections, filter normalization."""
+"""The cost over a plane: known planes, principal components, projections and filter normalization."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ def random_tree(seed: int, *first: int, dtype: str = "float64") -> Any:
 
 
 def flat(tree: Any) -> np.ndarray:
-    """All numbers of a tree whose leaves have one axis in front, one row for each of its entries."""
+    """Return a row of all numbers of a tree for each entry of the first axis of its leaves."""
     return np.concatenate([np.asarray(leaf, np.float64).reshape(len(leaf), -1) for leaf in jax.tree.leaves(tree)], 1)
 
 
@@ -36,7 +36,7 @@ def random_directions(key: jax.Array, params: Any, count: int) -> Any:
 
 
 def seen_from_the_end(path: Any) -> tuple[jax.Array, Any]:
-    """The coordinates of a path in its own plane through its last point, and the points of the plane there."""
+    """Return the coordinates of a path in its own plane through its last point, and the points of the plane there."""
     directions = path_directions(path).directions
     last = jax.tree.map(lambda leaf: leaf[-1], path)
     coordinates = jax.vmap(project_on, (0, None, None))(path, last, directions)
@@ -44,10 +44,10 @@ def seen_from_the_end(path: Any) -> tuple[jax.Array, Any]:
 
 
 def quadratic() -> tuple[Callable[[Any], jax.Array], np.ndarray, np.ndarray]:
-    """``½ zᵀ A z + bᵀ z`` of all the numbers of a tree in a row."""
+    """Return ``½ zᵀ A z + bᵀ z``, where ``z`` holds all numbers of a tree, and ``A`` and ``b``."""
     generator = np.random.default_rng(SEED)
-    root, b = generator.standard_normal((SIZE, SIZE)), generator.standard_normal(SIZE)
-    a = root @ root.T
+    factor, b = generator.standard_normal((SIZE, SIZE)), generator.standard_normal(SIZE)
+    a = factor @ factor.T
 
     def objective(params: Any) -> jax.Array:
         z = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(params)])
@@ -59,7 +59,7 @@ def quadratic() -> tuple[Callable[[Any], jax.Array], np.ndarray, np.ndarray]:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("batch_size", [1, 4, 35, 100])
 def test_plane_of_a_quadratic_is_known(batch_size: int) -> None:
-    """``f(θ + c₁d₁ + c₂d₂)`` is the quadratic of c with ``DADᵀ`` and ``D(Aθ + b)``: rows are y, columns x."""
+    """``f(θ + c₁d₁ + c₂d₂)`` is a quadratic in c with ``DADᵀ`` and ``D(Aθ + b)``; rows are y, columns are x."""
     objective, a, b = quadratic()
     origin, directions = random_tree(1), random_tree(2, 2)
     x, y = np.linspace(-1, 2, 7), np.linspace(-3, 1, 5)
@@ -103,7 +103,7 @@ def test_point_at_zero_is_the_origin() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_projection_finds_the_coordinates_of_points_of_the_plane() -> None:
-    """Of oblique directions of very different lengths."""
+    """The directions are oblique and have very different lengths."""
     origin, directions = random_tree(1), random_tree(2, 3)
     directions = jax.tree.map(lambda d: d * jnp.array([1.0, 1e-6, 1e5]).reshape(3, *[1] * (d.ndim - 1)), directions)
     coordinates = jnp.array([0.3, -2e6, 1e-5])
@@ -133,7 +133,7 @@ def test_path_directions_are_the_principal_components(times: int) -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_path_ends_at_the_origin_and_comes_from_the_positive_side() -> None:
+def test_a_path_ends_at_the_origin_and_starts_at_positive_coordinates() -> None:
     seen = jax.jit(seen_from_the_end)
     for seed in range(4):
         coordinates, _ = seen(jax.tree.map(lambda steps: jnp.cumsum(steps, 0), random_tree(seed, 20)))
@@ -142,7 +142,7 @@ def test_path_ends_at_the_origin_and_comes_from_the_positive_side() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_a_path_in_a_plane_is_explained_wholly_and_found_again() -> None:
+def test_a_path_in_a_plane_is_explained_completely_and_recovered() -> None:
     origin, directions = random_tree(1), random_tree(2, 2)
     coordinates = jnp.asarray(np.random.default_rng(SEED).standard_normal((9, 2)))
     path = jax.vmap(plane_point, (None, None, 0))(origin, directions, coordinates)
@@ -157,7 +157,7 @@ def test_a_path_that_stands_still_explains_nothing() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
-def test_shares_of_very_short_and_very_long_paths(scale: float) -> None:
+def test_fractions_of_very_short_and_very_long_paths(scale: float) -> None:
     path = random_tree(3, 12, dtype="float32")
     found, expected = (jax.jit(path_directions)({n: p * s for n, p in path.items()}).explained for s in (scale, 1.0))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -179,7 +179,7 @@ def test_every_neuron_of_a_filter_normalized_direction_is_as_long_as_its_weights
 
 @pytest.mark.usefixtures("x64")
 def test_filter_normalized_follows_the_scale_of_a_neuron_and_not_its_direction() -> None:
-    """The picture of a ReLU network scaled up in one layer and down in the next is the same."""
+    """A ReLU network that is scaled up in one layer and down in the next has the same picture."""
     params = random_tree(1)
     scaled = params | {"w": params["w"] * jnp.array([1.0, 10.0, 0.1, 0.0])}
     before, after = (filter_normalized(jax.random.key(0), tree)["w"] for tree in (params, scaled))
@@ -188,7 +188,7 @@ def test_filter_normalized_follows_the_scale_of_a_neuron_and_not_its_direction()
 
 @pytest.mark.usefixtures("x64")
 def test_filter_normalized_directions_are_isotropic() -> None:
-    """The mean of d dᵀ of a neuron with 3 weights is ``‖w‖² / 3 · I``, within 4 standard errors."""
+    """The mean of ``d dᵀ`` of a neuron with 3 weights is ``‖w‖² / 3 · I``, within 4 standard errors."""
     w = {"w": jnp.array([[3.0], [0.0], [4.0]])}
     d = jax.vmap(filter_normalized, (0, None))(jax.random.split(jax.random.key(0), 20_000), w)["w"][..., 0]
     np.testing.assert_allclose(d.T @ d / 20_000, np.eye(3) * 25 / 3, atol=4 * 25 / 20_000**0.5 * 0.3)
@@ -238,7 +238,7 @@ ALONG = jnp.linspace(-1, 1, 3)
         (lambda: plane_point(W, W, jnp.ones(3)), r"inspect.plane_point: directions have the shapes \{'w': \(3,\)\}"),
         (lambda: plane_point(W, TWO, jnp.ones(3)), "there are 2 directions; expected 3; stack"),
         (lambda: project_on({"w": jnp.ones(4)}, W, TWO), r"params have the shapes \{'w': \(4,\)\}"),
-        (lambda: cost_plane(jnp.sum, W, TWO, ALONG, ALONG[None]), r"y \(1, 3\); expected the coordinates"),
+        (lambda: cost_plane(jnp.sum, W, TWO, ALONG, ALONG[None]), r"y has \(1, 3\); expected the coordinates"),
         (lambda: cost_plane(jnp.sum, W, TWO, ALONG, ALONG, batch_size=0), "batch_size is 0"),
         (lambda: cost_plane(lambda p: p["w"], W, TWO, ALONG, ALONG), r"objective gave shape \(3,\); expected a scalar"),
     ],

@@ -27,7 +27,7 @@ def test_it_runs_and_leaves_its_results(tmp_path: Path) -> None:
     random, along = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
     assert random["centre"] == pytest.approx(random["trained"], rel=1e-6)
     assert along["centre"] == pytest.approx(along["trained"], rel=1e-6)
-    assert random["share"] < 0.2 < 0.8 < along["share"] <= 1
+    assert random["fraction"] < 0.2 < 0.8 < along["fraction"] <= 1
 
 
 def test_another_cost_in_the_middle_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,9 +39,9 @@ def test_another_cost_in_the_middle_is_a_failure(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"record_every": 7}, "steps is 30, no multiple of record_every = 7"),
-        ({"resolution": 2}, "resolution is 2 and extent 1.0; expected at least 3"),
-        ({"extent": 0.0}, "resolution is 7 and extent 0.0"),
+        ({"record_every": 7}, "steps is 30; expected a multiple of record_every = 7"),
+        ({"resolution": 2}, "resolution is 2 and extent is 1.0; expected at least 3"),
+        ({"extent": 0.0}, "resolution is 7 and extent is 0.0"),
     ],
 )
 def test_refused(tmp_path: Path, option: dict[str, Any], message: str) -> None:
@@ -68,15 +68,15 @@ def test_the_path_is_that_of_single_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "extent"), [([0.0, 9.0], None), ([-7.3, 0.0], None), ([0.1, -0.2, 0.0], None), ([0.0], None), ([5.0], 1.0)]
+    ("path", "extent"), [([0.0, 9.0], None), ([-7.3, 0.0], None), ([0.1, -0.2, 0.0], None), ([0.0], None), ([5.0], 1.0)]
 )
-def test_grids_have_zero_on_them_and_hold_the_path(seen: list[float], extent: float | None) -> None:
-    values = grid(np.array(seen), extent, 61)
+def test_grids_contain_zero_and_the_path(path: list[float], extent: float | None) -> None:
+    values = grid(np.array(path), extent, 61)
     assert (values == 0).sum() == 1
     np.testing.assert_allclose(np.diff(values), np.diff(values)[0], rtol=1e-9)
     assert abs(len(values) - 61) <= 1
     if extent is None:
-        assert values[0] < min(seen) <= max(seen) < values[-1]
+        assert values[0] < min(path) <= max(path) < values[-1]
     else:
         np.testing.assert_allclose(values[[0, -1]], [-1, 1])
 

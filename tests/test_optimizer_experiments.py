@@ -1,4 +1,4 @@
-"""The experiments on optimizers: their functions, what they measure and what they leave behind."""
+"""The experiments on optimizers: their functions, their measurements and their files."""
 
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,7 @@ class TestSurfaces:
         np.testing.assert_allclose(eigenvalues(surfaces.quadratic), [1, surfaces.CONDITION])
 
     @every_surface
-    def test_what_is_drawn_holds_start_and_minima(self, surface: surfaces.Surface) -> None:
+    def test_the_drawn_range_contains_start_and_minima(self, surface: surfaces.Surface) -> None:
         for x, y in (surface.start, *surface.minima):
             assert surface.x_range[0] < x < surface.x_range[1]
             assert surface.y_range[0] < y < surface.y_range[1]
@@ -65,14 +65,14 @@ class TestSurfaces:
 
 class TestContenders:
     def test_every_algorithm_is_compared(self) -> None:
-        """But for gauss_newton, which needs residuals instead of a cost."""
+        """The exception is gauss_newton, which needs residuals instead of a cost."""
         for_batches = {function.__name__ for function in public_optimizers()}
         assert {contender.name for contender in CONTENDERS if not contender.whole_batch} == for_batches
         assert {c.name for c in CONTENDERS if c.whole_batch} == {"newton", "lbfgs", "conjugate_gradient"}
 
     @pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
     def test_is_what_its_name_says(self, contender: Contender) -> None:
-        """A first step on a quadratic equals that of the function of that name."""
+        """The first step on a quadratic equals that of the function of that name."""
         params = {"w": jnp.array([[3.0, -1.0]])}
         weights = jnp.array([[1.0, 2.0]])
 
@@ -112,7 +112,7 @@ class TestOptimizers:
         assert [summary.count(f"| {name} |") for name in few] == [2, 2, 1]
 
     def test_the_best_rate_is_taken(self) -> None:
-        """The lowest final cost, never one that is not finite."""
+        """It is the rate of the lowest final cost that is finite."""
         assert tuning.lowest([3.0, float("nan"), 1.0, float("-inf"), 2.0]) == 2
         assert tuning.lowest([float("nan"), float("inf")]) == 0
 
@@ -129,7 +129,7 @@ class TestOptimizers:
         assert walked.rates[quadratic] == "0.01*"
 
     def test_steps_to_reach(self) -> None:
-        """Then and for good, not in passing, and not in the last moment."""
+        """The value must stay low from then on, and for long enough."""
         stays = [1e-4] * walks.STAYED
         assert walks.steps_to_reach(np.array([1.0, 1e-4, 1.0, *stays])) == 3
         assert walks.steps_to_reach(np.array(stays)) == 0
@@ -146,7 +146,7 @@ class TestOptimizers:
 
 @pytest.fixture(scope="module")
 def of_rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``learning_rate`` leaves."""
+    """Return the folder of results of ``learning_rate``."""
     root = tmp_path_factory.mktemp("runs")
     assert learning_rate.run(learning_rate.Config(hidden=4, steps=20, rates=20, runs=root)) == 0
     return only_folder(root / "learning_rate")
@@ -161,7 +161,7 @@ class TestLearningRate:
         )
         assert "they agree" in summary
 
-    def test_rates_beyond_the_edge_and_only_those_diverge(self, of_rates: Path) -> None:
+    def test_exactly_the_rates_above_the_edge_diverge(self, of_rates: Path) -> None:
         lines = lines_of(of_rates)
         quadratic = [line for line in lines if line["function"] == "quadratic"]
         assert len(quadratic) == 20
@@ -183,16 +183,16 @@ class TestLearningRate:
 
     def test_regimes_are_as_defined(self) -> None:
         costs = {
-            0.01: [1.0, 0.95, 0.9, 0.9, 0.9],  # gains 0.05 decades of the best's 3
+            0.01: [1.0, 0.95, 0.9, 0.9, 0.9],  # gains 0.05 decades; the best gains 3
             0.1: [1.0, 0.1, 0.01, 1e-3, 1e-3],
             0.2: [1.0, 0.1, 0.05, 0.02, 0.02],  # 1.7 decades
             0.3: [1.0, 2.0, 0.01, 1e-3, 2e-3],  # rises
-            0.4: [1.0, 0.9, 0.8, 0.7, 0.7],  # beyond the best, 0.15 decades
+            0.4: [1.0, 0.9, 0.8, 0.7, 0.7],  # above the best rate, 0.15 decades
             0.5: [1.0, 2.0, 4.0, 8.0, 16.0],
             0.6: [1.0, np.inf, np.nan, np.nan, np.nan],
         }
         swept = learning_rate.classify(
-            np.array(list(costs)), np.array(list(costs.values())), learning_rate.Config(share=0.5, rising=0.1)
+            np.array(list(costs)), np.array(list(costs.values())), learning_rate.Config(fraction=0.5, rising=0.1)
         )
         assert swept.regimes == ["too low", "right", "right", *["at the edge"] * 2, *["diverging"] * 2]
         np.testing.assert_allclose(swept.rising, [0, 0, 0, 0.5, 0, 1, 1])
@@ -213,7 +213,7 @@ class TestLearningRate:
 
 @pytest.fixture(scope="module")
 def of_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What ``layerwise_rates`` leaves."""
+    """Return the folder of results of ``layerwise_rates``."""
     root = tmp_path_factory.mktemp("runs")
     layerwise_rates.run(layerwise_rates.Config(hidden=(5,), epochs=2, batch_size=256, rates=3, runs=root))
     return only_folder(root / "layerwise_rates")
@@ -234,14 +234,14 @@ class TestLayerwiseRates:
         rate = of["depth decay", layers[1]]["rates"][0]
         assert uniform > 0
         np.testing.assert_allclose([of["depth decay", name]["rates"][0] / rate for name in layers], [0.5, 1])
-        for method in ("LARS", "LAMB"):  # trust ratios: every layer changes by the same share, in every update
+        for method in ("LARS", "LAMB"):  # trust ratios: every layer changes by the same fraction, in every update
             ratios = [of[method, layer]["update_ratios"] for layer in layers]
             np.testing.assert_allclose(ratios, ratios[0][0], rtol=1e-4)
 
 
 class TestTuning:
     def test_training_is_fits(self) -> None:
-        """The same numbers as ``fit`` at one of the rates."""
+        """The numbers equal those of ``fit`` at one of the rates."""
         x = jax.random.normal(jax.random.key(0), (20, 3))
         y = jnp.arange(20) % 2
         cost = fnnet.Cost(fnnet.sequential(fnnet.Dense(2)), fnnet.losses.softmax_cross_entropy)

@@ -1,4 +1,4 @@
-"""Projections: against slow references, into the set, at rest there; and what descends with them."""
+"""Projections are compared with slow references; descents with them stay in the set and reach its minimum."""
 
 import math
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def on_ball(v: Vector, limit: float) -> Vector:
 
 
 def on_simplex(v: Vector, total: float) -> Vector:
-    """``max(v − τ, 0)`` with τ found by bisection: the sum falls as τ grows."""
+    """Return ``max(v − τ, 0)`` with τ from bisection, because the sum falls as τ grows."""
     low, high = min(v) - total, max(v)
     for _ in range(200):
         middle = (low + high) / 2
@@ -42,7 +42,7 @@ def on_simplex(v: Vector, total: float) -> Vector:
 
 @dataclass(frozen=True)
 class ProjectionCase:
-    """A projection along an axis, its reference for one vector, and what shows that a vector is in its set."""
+    """A projection along an axis, its reference for one vector, and a function that tells if a vector is in its set."""
 
     name: str
     projection: Callable[..., jax.Array]
@@ -109,17 +109,17 @@ def test_equals_the_reference_and_is_in_the_set(case: ProjectionCase) -> None:
 
 @every_projection
 @pytest.mark.usefixtures("x64")
-def test_leaves_what_is_in_the_set(case: ProjectionCase) -> None:
+def test_points_of_the_set_stay(case: ProjectionCase) -> None:
     once = case.projection(points())
     np.testing.assert_allclose(case.projection(once), once, rtol=0, atol=1e-15)
     shrunk = max_norm(points() * 1e-3, limit=1.0)
-    np.testing.assert_array_equal(shrunk, points() * 1e-3)  # bit for bit where nothing is to be done
+    np.testing.assert_array_equal(shrunk, points() * 1e-3)  # bit for bit
 
 
 @every_projection
 @pytest.mark.usefixtures("x64")
 def test_no_point_of_the_set_is_nearer(case: ProjectionCase) -> None:
-    """Other points of the set, projected from elsewhere, are all at least as far."""
+    """All other points of the set, which are projections of random points, are at least as far away."""
     generator = np.random.default_rng(SEED + 1)
     others = jnp.asarray(generator.standard_normal((50, 4, 5)) * generator.uniform(0.1, 2, (50, 1, 1)))
     inside, nearest = np.asarray(jax.vmap(case.projection)(others)), np.asarray(case.projection(points()))
@@ -179,12 +179,12 @@ def test_every_public_projection_has_a_case() -> None:
     assert {function.__name__ for function in public_projections()} == {case.name.split(" ")[0] for case in CASES}
 
 
-# Descent on ½ Σ_i a_i (w_i − c_i)², whose minimum over a set is known where a and the set do not mix the entries.
+# Descent on ½ Σ_i a_i (w_i − c_i)², whose minimum over these sets is known.
 CURVATURE, CENTRE = jnp.array([1.0, 2.0, 4.0]), jnp.array([2.0, -1.0, 0.1])
 
 
 def descend(optimizer: Optimizer, w: jax.Array, curvature: jax.Array, steps: int = 200) -> jax.Array:
-    """The weights after every step; a bias is there too, and the same pull on it."""
+    """Return the weights, and a bias with the same gradient, after every step."""
 
     def step(carry: Any, _: Any) -> Any:
         params, state = carry
@@ -200,7 +200,7 @@ def descend(optimizer: Optimizer, w: jax.Array, curvature: jax.Array, steps: int
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("algorithm", [sgd(0.2), adam(0.05)], ids=["sgd", "adam"])
 def test_descent_in_a_box(algorithm: Optimizer) -> None:
-    """It never leaves the box and ends at the nearest point to the centre; the bias is free and reaches the centre."""
+    """The weights stay in the box and reach its point nearest to the centre; the bias reaches the centre."""
     optimizer = chain(algorithm, project(bind(box, low=-0.5, high=0.75)))
     path = descend(optimizer, jnp.zeros(3), CURVATURE.astype("float64"), 1000)
     assert float(path["w"].min()) >= -0.5
@@ -211,7 +211,7 @@ def test_descent_in_a_box(algorithm: Optimizer) -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_descent_on_the_simplex() -> None:
-    """With equal curvatures the minimum is the projection of the centre itself."""
+    """With equal curvatures, the minimum is the projection of the centre."""
     optimizer = chain(sgd(0.2), project(simplex))
     path = descend(optimizer, jnp.full(3, 1 / 3), jnp.ones(3))["w"]
     np.testing.assert_allclose(path.sum(-1), 1, rtol=1e-15)
@@ -222,15 +222,14 @@ def test_project_chooses_by_name_and_keeps_the_dtype() -> None:
     params = network_params("bfloat16")
     grads = jax.tree.map(jnp.ones_like, params)
     optimizer = chain(sgd(10.0), project(non_negative, where=lambda name: name == "1.b"))
-    updates, state = optimizer.update(grads, optimizer.init(params), params)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
     after = apply_updates(params, updates)
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("bfloat16")}
     assert float(after[1]["b"][0]) == 0
     assert_close(after[0], apply_updates(params, jax.tree.map(lambda g: -10 * g, grads))[0])
-    assert state[1] == ()
 
 
-def test_project_refuses_what_it_cannot_do() -> None:
+def test_project_refuses_wrong_arguments() -> None:
     with pytest.raises(ValueError, match=r"optimizers.project: where= chooses none of the parameters \['b'\]"):
         project(non_negative).init({"b": jnp.ones(1)})
     with pytest.raises(ValueError, match=r"optimizers.project: params is None; pass update\("):

@@ -1,4 +1,4 @@
-"""Soft thresholding and the proximal step: against loops, closed forms and another library; and exact zeros."""
+"""Soft thresholding and the proximal step are compared with loops, closed forms and scikit-learn."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ def test_soft_threshold_equals_the_loop() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_soft_threshold_is_the_argmin() -> None:
-    """Of ``½ (y − x)² + τ |y|``, found on a fine grid of y."""
+    """It minimizes ``½ (y − x)² + τ |y|``, which is compared with the best point of a fine grid."""
     y = np.linspace(-3, 3, 60001)
     for x in (-2.0, -0.7, -0.3, 0.0, 0.2, 0.8, 2.5):
         best = y[np.argmin(0.5 * (y - x) ** 2 + 0.7 * np.abs(y))]
@@ -58,7 +58,7 @@ def lasso_problem() -> tuple[jax.Array, jax.Array]:
 
 
 def path(optimizer: Optimizer, gradient: Callable[[Any], Any], params: Any, steps: int) -> Any:
-    """The parameters after every step."""
+    """Return the parameters after every step."""
 
     def step(carry: Any, _: Any) -> Any:
         params, state = carry
@@ -99,7 +99,7 @@ def least_squares_gradient(a: jax.Array, b: jax.Array) -> Callable[[Any], Any]:
     ids=["sgd", "momentum", "heavy ball", "nesterov"],
 )
 def test_descends_to_the_lasso_of_scikit_learn(optimizer: Optimizer) -> None:
-    """The rate that the docstring gives for each algorithm; the same zeros."""
+    """Each algorithm has the rate that the docstring states; the solutions have the same zeros."""
     from sklearn.linear_model import Lasso
 
     a, b = lasso_problem()
@@ -114,7 +114,7 @@ def test_descends_to_the_lasso_of_scikit_learn(optimizer: Optimizer) -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_descent_along_the_subgradient_leaves_no_zeros() -> None:
-    """The cost with the penalty in it hovers about 0: small weights, none of them 0."""
+    """The steps go back and forth over 0: the weights are small, and none is 0."""
     a, b = lasso_problem()
     smooth, penalty = least_squares_gradient(a, b), jax.grad(penalties.l1(0.1))
 
@@ -129,7 +129,7 @@ def test_descent_along_the_subgradient_leaves_no_zeros() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_elastic_net_on_an_orthonormal_design() -> None:
-    """With ``AᵀA = N I`` the minimum is known: ``S_λ₁(Aᵀb / N) / (1 + λ₂)``."""
+    """With ``AᵀA = N I``, the minimum is ``S_λ₁(Aᵀb / N) / (1 + λ₂)``."""
     a = jnp.asarray(np.linalg.qr(np.random.default_rng(SEED).standard_normal((40, 12)))[0] * np.sqrt(40))
     b = lasso_problem()[1]
     smooth, ridge = least_squares_gradient(a, b), jax.grad(penalties.l2(0.5))
@@ -163,7 +163,7 @@ def test_strengths_under_vmap() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_weights_alone_become_exactly_zero(dtype: str) -> None:
+def test_weights_become_exactly_zero_and_biases_do_not(dtype: str) -> None:
     params = network_params(dtype)
     grads = jax.tree.map(lambda p: 0.1 * jnp.ones_like(p), params)
     optimizer = chain(sgd(0.1), proximal_l1(1e3, 0.1))

@@ -1,4 +1,4 @@
-"""The experiment ``regularization``: what it trains, what it chooses, what it leaves."""
+"""The experiment ``regularization``: its training, its choices and its files."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_the_proximal_step_alone_makes_exact_zeros(fits: Fits) -> None:
 
 
 def test_every_network_is_what_fit_trains(pool: Any, fits: Fits) -> None:
-    """Without penalties, one sample, by the loop on the host and momentum alone."""
+    """One sample without penalties is trained by ``fit`` and momentum alone."""
     key = jax.random.split(jax.random.key(TINY.seed), TINY.seeds)[1]
     sample_key, init_key, train_key = jax.random.split(key, 3)
     train, validation = sample(TINY, pool, sample_key)
@@ -82,7 +82,7 @@ def test_dropout_starts_from_the_weights_of_the_others() -> None:
 
 
 def test_early_stopping_takes_the_lowest_validation_cost() -> None:
-    """Of a made-up curve; parameters follow the epoch."""
+    """The curve is made up; the parameters belong to the epoch of its minimum."""
     curve = jnp.array([[3.0, 1.0, 2.0, 4.0], [3.0, 2.0, 1.5, 1.0]])
     made = Fit({which: {"cost": curve} for which in ("training", "validation")}, "end", "best")
     none = choose({"": made}, lambda params: {"params": params})
@@ -111,7 +111,7 @@ def test_the_lowest_validation_cost_is_chosen() -> None:
 
 
 def test_more_digits_than_there_are_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="train_size 900 and validation_size 30 are more than the 898 digits"):
+    with pytest.raises(ExperimentError, match="validation_size is 30; expected at most 898 together"):
         regularization.run(Config(**(vars(TINY) | {"runs": tmp_path, "train_size": 900})))
 
 

@@ -1,4 +1,4 @@
-"""What happens inside a network, as pure functions of the model, its parameters and inputs."""
+"""Pure functions that measure what happens inside a network: outputs, gradients, updates, the cost landscape."""
 
 from fnnet.inspect.activations import layer_outputs
 from fnnet.inspect.gradient_flow import GradientFlow, carry_jacobians, gradient_flow

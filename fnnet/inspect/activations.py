@@ -1,4 +1,4 @@
-"""The values between the layers."""
+"""The outputs of the layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fnnet.types import Array, Params
 def layer_outputs(
     model: Sequential, params: Params, x: Any, *, key: Array | None = None, train: bool = False
 ) -> tuple[Array, ...]:
-    """The output of every layer of a ``Sequential``, in order; the last is ``model.apply(params, x)``."""
+    """Return the output of every layer of a ``Sequential``, in order. The last is ``model.apply(params, x)``."""
     model.check(params)
     outputs = []
     for i, (layer, p) in enumerate(zip(model.layers, params, strict=True)):

@@ -1,8 +1,8 @@
-"""How far gradients reach through time: the Jacobians of a recurrence and their products.
+"""How far gradients reach through time: the Jacobians of a recurrence, and their products.
 
-Of a recurrence ``c_t = F(c_{t−1}, x_t)``, ``t = 1 ... T``, with the Jacobians ``J_t = ∂c_t/∂c_{t−1}``, the chain rule
-is ``∂c_T/∂c_t = J_T J_{T−1} ... J_{t+1}``. A carry of several arrays counts as one vector: ``(h, c)`` of an LSTM has
-``S = 2 H`` entries.
+A recurrence ``c_t = F(c_{t−1}, x_t)``, ``t = 1 ... T``, has the Jacobians ``J_t = ∂c_t/∂c_{t−1}``. By the chain rule,
+``∂c_T/∂c_t = J_T J_{T−1} ... J_{t+1}``. A carry of several arrays counts as one vector of ``S`` entries: the carry
+``(h, c)`` of an LSTM has ``S = 2 H``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from fnnet.types import Array, Params
 def carry_jacobians(
     layer: Recurrent, params: Params, x: Any, carry: Carry | None = None, mask: Array | None = None
 ) -> Array:
-    """``J_t`` of every step and example, ``(T, N, S, S)``, in the order in which the layer takes the steps.
+    """Return ``J_t`` for every step and example, ``(T, N, S, S)``, in the order in which the layer takes the steps.
 
-    ``J_t[i, j] = ∂c_t[i] / ∂c_{t−1}[j]``; of a step that the mask leaves out, the identity.
+    ``J_t[i, j] = ∂c_t[i] / ∂c_{t−1}[j]``. It is the identity at the steps that the mask leaves out.
     """
     x = jnp.asarray(x)
     carry, mask = layer.checked(x, carry, mask)
@@ -33,26 +33,26 @@ def carry_jacobians(
         in_time = in_time[0][::-1], in_time[1][::-1]
 
     def step(carry: Carry, inputs: tuple[Array, Array]) -> Carry:
-        """One example, one step."""
+        # One step of one example.
         x, exists = inputs
         after, _ = layer.cell.step(params, jax.tree.map(lambda c: c[None], carry), x[None])
         return jax.tree.map(lambda a, b: jnp.where(exists, a[0], b), after, carry)
 
     def run(carry: Carry, inputs: tuple[Array, Array]) -> tuple[Carry, Array]:
-        jacobians = jax.vmap(lambda *given: as_matrix(jax.jacfwd(step)(*given), carry))(carry, inputs)
+        jacobians = jax.vmap(lambda *example: as_matrix(jax.jacfwd(step)(*example), carry))(carry, inputs)
         return jax.vmap(step)(carry, inputs), jacobians
 
     return jax.lax.scan(run, carry, in_time)[1]
 
 
 def as_matrix(jacobian: Any, carry: Carry) -> Array:
-    """A tree of trees of ``(H, H)`` as one matrix ``(S, S)``."""
+    """Return a tree of trees of ``(H, H)`` as one matrix ``(S, S)``."""
     rows = jax.tree.map(lambda _, row: jnp.concatenate(jax.tree.leaves(row), -1), carry, jacobian)
     return jnp.concatenate(jax.tree.leaves(rows), -2)
 
 
 class GradientFlow(NamedTuple):
-    """``norms[t] = ‖∂c_T/∂c_t‖₂`` and ``bounds[t] = Π_{s > t} ‖J_s‖₂``, each ``(T + 1, N)``; 1 at ``t = T``."""
+    """The norms ``‖∂c_T/∂c_t‖₂`` and bounds ``Π_{s > t} ‖J_s‖₂``, each ``(T + 1, N)``. Both are 1 at ``t = T``."""
 
     norms: Array
     bounds: Array
@@ -61,12 +61,13 @@ class GradientFlow(NamedTuple):
 def gradient_flow(
     layer: Recurrent, params: Params, x: Any, carry: Carry | None = None, mask: Array | None = None
 ) -> GradientFlow:
-    """By how much the carry at step ``t`` moves the last one, and with it a gradient on its way back: ``t = 0 ... T``.
+    """Return how strongly the last carry depends on the carry at step ``t``, for ``t = 0 ... T``.
 
-    The norm of the product of the Jacobians, exactly, beside the product of their norms, which bounds it. For an
-    ``RNNCell`` ``‖J_s‖₂ ≤ max|f'| ‖w_h‖₂``: gradients vanish where that is below 1, and may explode only where it is
-    above. Time ``O(T N S³)``. Source: Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural
-    networks", eq. 5-7.
+    This is also the factor by which a gradient grows or shrinks on its way back. ``norms`` are the exact norms of the
+    products of the Jacobians; ``bounds`` are the products of the norms. For an ``RNNCell``, ``‖J_s‖₂ ≤ max|f'|
+    ‖w_h‖₂``: gradients vanish if that is below 1, and can explode only if it is above 1. The time is ``O(T N S³)``.
+
+    Source: Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks", eq. 5-7.
     """
     jacobians = carry_jacobians(layer, params, x, carry, mask)
     identity = jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape[1:])
@@ -78,6 +79,6 @@ def gradient_flow(
         return (product, bound), (singular_values(product)[..., 0], bound)
 
     start = identity, jnp.ones(jacobians.shape[1], jacobians.dtype)
-    _, found = jax.lax.scan(back, start, jacobians, reverse=True)
-    norms, bounds = (jnp.concatenate([each, start[1][None]]) for each in found)
+    _, before = jax.lax.scan(back, start, jacobians, reverse=True)
+    norms, bounds = (jnp.concatenate([each, start[1][None]]) for each in before)
     return GradientFlow(norms, bounds)

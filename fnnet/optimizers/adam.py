@@ -1,4 +1,4 @@
-"""Adam, and Adam with decoupled weight decay or with a long memory."""
+"""Adam, and Adam with decoupled weight decay. The bias correction is in ``bias_correction.py``."""
 
 from __future__ import annotations
 
@@ -7,31 +7,37 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from fnnet.optimizers.base import Optimizer
-from fnnet.optimizers.hyperparameters import (
-    LogPower,
-    all_in_dtype,
-    check_decay,
-    check_not_negative,
-    check_rate,
-    next_log_power,
-    total_weight,
-    values_at,
-    zero_log_power,
-)
-from fnnet.optimizers.leaves import chosen, map_leaves, params_given, zero_moments, zero_step
+from fnnet.optimizers.base import Optimizer, zero_step
+from fnnet.optimizers.bias_correction import LogPower, next_log_power, total_weight, zero_log_power
+from fnnet.optimizers.hyperparameters import all_in_dtype, check_decay_rate, check_not_negative, values_at
+from fnnet.optimizers.leaves import chosen, map_moments, zero_moments
 from fnnet.paths import is_weight
-from fnnet.types import Array, Hyperparameter, Params
+from fnnet.types import Array, DType, Hyperparameter, Params, Scalar
 
 
 class AdamState(NamedTuple):
-    """Moments of the gradients. The powers are those of betas that are schedules, and () for numbers."""
+    """The number of updates, both moments, and the powers of the decay rates that are schedules, () of constants."""
 
     step: Array
     m: Params
     v: Params
+    v_max: Params  # the largest ``v`` of amsgrad; () of the others
     beta1_power: LogPower
     beta2_power: LogPower
+
+
+class AdamCoefficients(NamedTuple):
+    """The numbers in the formula of an update, in the dtype of the moments."""
+
+    rate: Scalar
+    beta1: Scalar
+    beta2: Scalar
+    epsilon: Scalar
+    weight_decay: Scalar
+    weight1: Array  # 1 − β₁ᵗ
+    weight2: Array  # 1 − β₂ᵗ
+    step: Array  # t, which counts from 1
+    beta1_power: LogPower
 
 
 def adam(
@@ -42,36 +48,27 @@ def adam(
     *,
     bias_correction: bool = True,
 ) -> Optimizer:
-    """Adaptive moment estimation (Kingma and Ba 2015, algorithm 1).
+    """Return the optimizer of adaptive moment estimation.
 
     ``m ← β₁ m + (1 − β₁) g``,  ``v ← β₂ v + (1 − β₂) g²``,  ``m̂ = m / (1 − β₁ᵗ)``,  ``v̂ = v / (1 − β₂ᵗ)``,
-    ``θ ← θ − α m̂ / (√v̂ + ε)``.  Without ``bias_correction``, ``m̂ = m`` and ``v̂ = v``: the first steps are then larger,
-    the first one ``α (1 − β₁) / √(1 − β₂)``, about ``3.2 α`` at the defaults, in each coordinate.
+    ``θ ← θ − α m̂ / (√v̂ + ε)``,  with both moments starting at 0.
 
-    Both moments start at 0; those of low-precision parameters are float32. Where a ``β`` is a schedule, the product of
-    its values stands for ``βᵗ``. PyTorch's and optax's are the same.
+    Without ``bias_correction``, ``m̂ = m`` and ``v̂ = v``. The first steps are then larger: the first one is
+    ``α (1 − β₁) / √(1 − β₂)`` in every entry, about ``3.2 α`` with the default decay rates.
+
+    Moments of low-precision parameters are float32. If a decay rate is a schedule, the product of its values replaces
+    its power. PyTorch and optax take the same steps.
+
+    Source: Kingma and Ba 2015, algorithm 1.
     """
-    check_adam("optimizers.adam", learning_rate, beta1, beta2, epsilon)
 
-    def update(grads: Params, state: AdamState, params: Params | None = None) -> tuple[Params, AdamState]:
-        hyperparameters = values_at(state.step, learning_rate, beta1, beta2, epsilon)
-        step, power1, power2 = next_powers(state, beta1, beta2)
+    def leaf(c: AdamCoefficients, g: Array, m: Array, v: Array) -> tuple[Array, ...]:
+        m = c.beta1 * m + (1 - c.beta1) * g
+        v = c.beta2 * v + (1 - c.beta2) * jnp.square(g)
+        m_hat, v_hat = (m / c.weight1, v / c.weight2) if bias_correction else (m, v)
+        return -c.rate * m_hat / (jnp.sqrt(v_hat) + c.epsilon), m, v
 
-        def leaf(g: Array, m: Array, v: Array) -> tuple[Array, Array, Array]:
-            rate, b1, b2, eps = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            m = b1 * m + (1 - b1) * wide
-            v = b2 * v + (1 - b2) * jnp.square(wide)
-            m_hat, v_hat = m, v
-            if bias_correction:
-                m_hat = m / total_weight(beta1, power1, step, m.dtype)
-                v_hat = v / total_weight(beta2, power2, step, m.dtype)
-            return (-rate * m_hat / (jnp.sqrt(v_hat) + eps)).astype(g.dtype), m, v
-
-        updates, m, v = map_leaves("optimizers.adam", leaf, grads, state.m, state.v)
-        return updates, AdamState(step, m, v, power1, power2)
-
-    return Optimizer(lambda params: adam_state(params, beta1, beta2), update)
+    return adam_like("optimizers.adam", leaf, learning_rate, beta1, beta2, epsilon)
 
 
 def adamw(
@@ -83,111 +80,70 @@ def adamw(
     weight_decay: Hyperparameter = 1e-2,
     where: Callable[[str], bool] = is_weight,
 ) -> Optimizer:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+    """Return the optimizer of Adam with decoupled weight decay.
 
-    With Adam's ``m̂`` and ``v̂``:  ``θ ← θ − α (m̂ / (√v̂ + ε) + λ θ)``,  ``λ = weight_decay``.
+    With Adam's ``m̂`` and ``v̂`` and ``λ = weight_decay``:  ``θ ← θ − α (m̂ / (√v̂ + ε) + λ θ)``.
 
-    The decay does not pass through the moments, as an L2 penalty's gradient would. ``where`` chooses by name what
-    decays, by default the weights and not the biases; in PyTorch and optax all parameters decay unless told otherwise.
-    The paper multiplies ``λ`` by the schedule alone; here, as there, it is multiplied by the whole rate.
+    The decay does not pass through the moments, as the gradient of an L2 penalty does. ``where`` chooses by name the
+    parameters that decay: by default the weights, but not the biases. In PyTorch and optax all parameters decay by
+    default. The paper multiplies ``λ`` by the schedule alone; here it is multiplied by the whole rate, as in PyTorch
+    and optax.
+
+    Source: Loshchilov and Hutter 2019, algorithm 2.
     """
-    place = "optimizers.adamw"
-    check_adam(place, learning_rate, beta1, beta2, epsilon)
-    check_not_negative(place, weight_decay=weight_decay)
+
+    def leaf(c: AdamCoefficients, g: Array, m: Array, v: Array, p: Array, decays: bool) -> tuple[Array, ...]:
+        m = c.beta1 * m + (1 - c.beta1) * g
+        v = c.beta2 * v + (1 - c.beta2) * jnp.square(g)
+        m_hat, v_hat = m / c.weight1, v / c.weight2
+        direction = m_hat / (jnp.sqrt(v_hat) + c.epsilon)
+        if decays:
+            direction = direction + c.weight_decay * p
+        return -c.rate * direction, m, v
+
+    return adam_like("optimizers.adamw", leaf, learning_rate, beta1, beta2, epsilon, weight_decay, where=where)
+
+
+def adam_like(
+    caller: str,
+    leaf: Callable[..., tuple[Array, ...]],
+    learning_rate: Hyperparameter,
+    beta1: Hyperparameter,
+    beta2: Hyperparameter,
+    epsilon: Hyperparameter,
+    weight_decay: Hyperparameter = 0.0,
+    *,
+    where: Callable[[str], bool] | None = None,
+    with_maximum: bool = False,
+) -> Optimizer:
+    """Return the optimizer that applies a formula with Adam's moments to every leaf of the parameters.
+
+    ``leaf(c, g, m, v) -> (update, m, v)`` is the formula, as for ``leafwise``. With ``where``, the parameter and
+    whether it is chosen are two more arguments; with ``with_maximum``, ``v_max`` is one more argument and result.
+    """
+    check_not_negative(caller, learning_rate=learning_rate, epsilon=epsilon, weight_decay=weight_decay)
+    check_decay_rate(caller, beta1=beta1, beta2=beta2)
 
     def init(params: Params) -> AdamState:
-        chosen(place, where, params)
-        return adam_state(params, beta1, beta2)
+        if where is not None:
+            chosen(caller, where, params)
+        m, v, v_max = zero_moments(params), zero_moments(params), zero_moments(params) if with_maximum else ()
+        return AdamState(zero_step(), m, v, v_max, zero_log_power(beta1), zero_log_power(beta2))
 
     def update(grads: Params, state: AdamState, params: Params | None = None) -> tuple[Params, AdamState]:
-        hyperparameters = values_at(state.step, learning_rate, beta1, beta2, epsilon, weight_decay)
-        step, power1, power2 = next_powers(state, beta1, beta2)
+        values = values_at(state.step, learning_rate, beta1, beta2, epsilon, weight_decay)
+        step = state.step + 1
+        power1 = next_log_power(beta1, state.beta1_power, state.step)
+        power2 = next_log_power(beta2, state.beta2_power, state.step)
 
-        def leaf(g: Array, m: Array, v: Array, p: Array, decays: bool) -> tuple[Array, Array, Array]:
-            rate, b1, b2, eps, decay = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            m = b1 * m + (1 - b1) * wide
-            v = b2 * v + (1 - b2) * jnp.square(wide)
-            m_hat = m / total_weight(beta1, power1, step, m.dtype)
-            v_hat = v / total_weight(beta2, power2, step, m.dtype)
-            change = m_hat / (jnp.sqrt(v_hat) + eps)
-            if decays:
-                change = change + decay * p.astype(m.dtype)
-            return (-rate * change).astype(g.dtype), m, v
+        def coefficients(dtype: DType) -> AdamCoefficients:
+            rate, b1, b2, eps, decay = all_in_dtype(dtype, *values)
+            weight1, weight2 = total_weight(beta1, power1, step, dtype), total_weight(beta2, power2, step, dtype)
+            return AdamCoefficients(rate, b1, b2, eps, decay, weight1, weight2, step, power1)
 
-        params = params_given(place, params)
-        mask = chosen(place, where, params)
-        updates, m, v = map_leaves(place, leaf, grads, state.m, state.v, given=(params, mask))
-        return updates, AdamState(step, m, v, power1, power2)
+        moments = [state.m, state.v, state.v_max] if with_maximum else [state.m, state.v]
+        updates, *after = map_moments(caller, leaf, coefficients, grads, moments, params, where)
+        m, v, v_max = after if with_maximum else (*after, ())
+        return updates, AdamState(step, m, v, v_max, power1, power2)
 
     return Optimizer(init, update)
-
-
-class AmsgradState(NamedTuple):
-    step: Array
-    m: Params
-    v: Params
-    v_max: Params
-    beta1_power: LogPower
-    beta2_power: LogPower
-
-
-def amsgrad(
-    learning_rate: Hyperparameter = 1e-3,
-    beta1: Hyperparameter = 0.9,
-    beta2: Hyperparameter = 0.999,
-    epsilon: Hyperparameter = 1e-8,
-) -> Optimizer:
-    """Adam whose rates never grow (Reddi, Kale and Kumar 2018, algorithm 2), with Adam's bias correction.
-
-    With Adam's ``m``, ``m̂`` and ``v``:  ``s ← max(s, v)``,  ``ŝ = s / (1 − β₂ᵗ)``,  ``θ ← θ − α m̂ / (√ŝ + ε)``.
-
-    All start at 0. This is PyTorch's form. The paper corrects no bias; optax takes the maximum of the corrected ``v̂``.
-    """
-    check_adam("optimizers.amsgrad", learning_rate, beta1, beta2, epsilon)
-
-    def init(params: Params) -> AmsgradState:
-        step, m, v, power1, power2 = adam_state(params, beta1, beta2)
-        return AmsgradState(step, m, v, zero_moments(params), power1, power2)
-
-    def update(grads: Params, state: AmsgradState, params: Params | None = None) -> tuple[Params, AmsgradState]:
-        hyperparameters = values_at(state.step, learning_rate, beta1, beta2, epsilon)
-        step, power1, power2 = next_powers(state, beta1, beta2)
-
-        def leaf(g: Array, m: Array, v: Array, v_max: Array) -> tuple[Array, Array, Array, Array]:
-            rate, b1, b2, eps = all_in_dtype(m.dtype, *hyperparameters)
-            wide = g.astype(m.dtype)
-            m = b1 * m + (1 - b1) * wide
-            v = b2 * v + (1 - b2) * jnp.square(wide)
-            v_max = jnp.maximum(v_max, v)
-            m_hat = m / total_weight(beta1, power1, step, m.dtype)
-            s_hat = v_max / total_weight(beta2, power2, step, m.dtype)
-            return (-rate * m_hat / (jnp.sqrt(s_hat) + eps)).astype(g.dtype), m, v, v_max
-
-        updates, m, v, v_max = map_leaves("optimizers.amsgrad", leaf, grads, state.m, state.v, state.v_max)
-        return updates, AmsgradState(step, m, v, v_max, power1, power2)
-
-    return Optimizer(init, update)
-
-
-def check_adam(
-    place: str, learning_rate: Hyperparameter, beta1: Hyperparameter, beta2: Hyperparameter, epsilon: Hyperparameter
-) -> None:
-    check_rate(place, learning_rate)
-    check_decay(place, beta1=beta1, beta2=beta2)
-    check_not_negative(place, epsilon=epsilon)
-
-
-def adam_state(params: Params, beta1: Hyperparameter, beta2: Hyperparameter) -> AdamState:
-    """Both moments and the number of updates at 0."""
-    m, v = zero_moments(params), zero_moments(params)
-    return AdamState(zero_step(), m, v, zero_log_power(beta1), zero_log_power(beta2))
-
-
-def next_powers(
-    state: AdamState | AmsgradState, beta1: Hyperparameter, beta2: Hyperparameter
-) -> tuple[Array, LogPower, LogPower]:
-    """The number of updates with this one, and the powers of the betas after it."""
-    power1 = next_log_power(beta1, state.beta1_power, state.step)
-    power2 = next_log_power(beta2, state.beta2_power, state.step)
-    return state.step + 1, power1, power2

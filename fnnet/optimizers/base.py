@@ -1,4 +1,4 @@
-"""What an optimizer is, and how optimizers are joined."""
+"""What an optimizer is, and how optimizers are chained."""
 
 from __future__ import annotations
 
@@ -9,33 +9,44 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.types import Params
+from fnnet.types import Array, Params
 
 
 class Optimizer(NamedTuple):
     """A pair of pure functions.
 
-    ``init(params) -> state`` is a pytree of arrays, no two of which share a buffer.
-    ``update(grads, state, params=None) -> (updates, state)`` gives updates of the gradients' structure and dtypes, to
-    be added to the parameters with ``apply_updates``.
+    - ``init(params) -> state`` returns a pytree of arrays, no two of which share a buffer.
+    - ``update(grads, state, params=None) -> (updates, state)`` returns updates with the structure and the dtypes of the
+      gradients, which ``apply_updates`` adds to the parameters.
     """
 
     init: Callable[[Params], Any]
     update: Callable[..., tuple[Params, Any]]
 
 
+class StepState(NamedTuple):
+    """The state of an optimizer that keeps nothing but the number of its updates."""
+
+    step: Array
+
+
+def zero_step() -> Array:
+    return jnp.zeros((), jnp.int32)
+
+
 def apply_updates(params: Params, updates: Params) -> Params:
-    """``params + updates``, leaf by leaf, in the dtype of the parameters."""
+    """Return ``params + updates``, leaf by leaf, in the dtypes of the parameters."""
     return jax.tree.map(lambda p, u: p + jnp.asarray(u).astype(p.dtype), params, updates)
 
 
 def chain(*optimizers: Optimizer) -> Optimizer:
-    """Optimizers and transforms one after the other: the updates of each are the gradients of the next.
+    """Return an optimizer that applies several one after the other: the updates of each are the gradients of the next.
 
-    For orthogonal pieces around exactly one algorithm, such as a projection after it: an algorithm turns gradients into
-    steps downhill, and two in a chain would turn them uphill again. The state is the tuple of their states.
+    A chain joins exactly one algorithm with transforms before and after it, such as clipping or a projection. Two
+    algorithms in one chain would go uphill: each of them turns gradients into steps against the gradient. The state is
+    the tuple of the states.
     """
-    checks.require(bool(optimizers), "optimizers.chain: nothing to chain; pass at least one optimizer")
+    checks.require(bool(optimizers), "optimizers.chain: there is nothing to chain; pass at least one optimizer")
 
     def init(params: Params) -> tuple[Any, ...]:
         return tuple(optimizer.init(params) for optimizer in optimizers)

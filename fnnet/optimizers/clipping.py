@@ -1,4 +1,4 @@
-"""Transforms that bound the gradients. They stand before the algorithm in a chain."""
+"""Transforms that bound the gradients. Put them before the algorithm in a chain."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from fnnet.optimizers.base import Optimizer
-from fnnet.optimizers.groups import ScaleState
+from fnnet.norms import global_norm, norm
+from fnnet.optimizers.base import Optimizer, StepState, zero_step
+from fnnet.optimizers.groups import for_chosen
 from fnnet.optimizers.hyperparameters import check_not_negative, in_dtype, value_at
-from fnnet.optimizers.leaves import chosen, global_norm, map_leaves, moment_dtype, norm, params_given, zero_step
-from fnnet.paths import is_weight, named_leaves
+from fnnet.optimizers.leaves import multiplied
+from fnnet.paths import is_weight, map_named, named_leaves
 from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 
 def clip_by_value(limit: Hyperparameter) -> Optimizer:
-    """``g ← min(max(g, −c), c)``, entry by entry. Changes the direction."""
+    """Return the transform ``g ← min(max(g, −c), c)`` of every entry, with ``c = limit``. It changes the direction."""
     check_not_negative("optimizers.clip_by_value", limit=limit)
 
     def clip(grads: Params, limit: Scalar) -> Params:
@@ -26,23 +27,25 @@ def clip_by_value(limit: Hyperparameter) -> Optimizer:
 
 
 def clip_by_global_norm(limit: Hyperparameter) -> Optimizer:
-    """``g ← g · min(1, c / ‖g‖)``, with the norm of all gradients together (Pascanu et al. 2013, algorithm 1).
+    """Return the transform ``g ← g · min(1, c / ‖g‖)``, with the norm of all gradients together and ``c = limit``.
 
-    Keeps the direction. A NaN or an infinite entry makes all of them NaN: see ``skip_non_finite``.
+    It keeps the direction. One entry that is NaN or infinite makes all entries NaN: see ``skip_non_finite``.
+
+    Source: Pascanu et al. 2013, algorithm 1.
     """
     check_not_negative("optimizers.clip_by_global_norm", limit=limit)
 
     def clip(grads: Params, limit: Scalar) -> Params:
-        factor = shrinking(limit, global_norm(grads))
-        return jax.tree.map(lambda g: scaled(g, factor), grads)
+        factor = clip_factor(limit, global_norm(grads))
+        return jax.tree.map(lambda g: multiplied(g, factor), grads)
 
     return clipping(limit, clip)
 
 
 def clip_by_layer_norm(limit: Hyperparameter) -> Optimizer:
-    """``g ← g · min(1, c / ‖g‖)`` for every layer, with the norm of its gradients together.
+    """Return the transform ``g ← g · min(1, c / ‖g‖)``, with the norm of all gradients of a layer and ``c = limit``.
 
-    A layer is the first part of a parameter's name: ``"0.w"`` and ``"0.b"`` are of layer 0.
+    The layer of a parameter is its name up to the first dot: ``"0.w"`` and ``"0.b"`` belong to layer 0.
     """
     check_not_negative("optimizers.clip_by_layer_norm", limit=limit)
 
@@ -50,67 +53,43 @@ def clip_by_layer_norm(limit: Hyperparameter) -> Optimizer:
         layers: dict[str, list[Array]] = {}
         for name, g in named_leaves(grads):
             layers.setdefault(name.split(".")[0], []).append(g)
-        factors = {layer: shrinking(limit, global_norm(leaves)) for layer, leaves in layers.items()}
-        leaves = [scaled(g, factors[name.split(".")[0]]) for name, g in named_leaves(grads)]
-        return jax.tree.unflatten(jax.tree.structure(grads), leaves)
+        factors = {layer: clip_factor(limit, global_norm(leaves)) for layer, leaves in layers.items()}
+        return map_named(lambda name, g: multiplied(g, factors[name.split(".")[0]]), grads)
 
     return clipping(limit, clip)
-
-
-def clipping(limit: Hyperparameter, clip: Callable[[Params, Scalar], Params]) -> Optimizer:
-    def update(grads: Params, state: ScaleState, params: Params | None = None) -> tuple[Params, ScaleState]:
-        return clip(grads, value_at(limit, state.step)), ScaleState(state.step + 1)
-
-    return Optimizer(lambda params: ScaleState(zero_step()), update)
 
 
 def adaptive_clip(
     limit: Hyperparameter = 1e-2, epsilon: Hyperparameter = 1e-3, *, where: Callable[[str], bool] = is_weight
 ) -> Optimizer:
-    """Gradients bounded by the size of their weights, unit by unit (Brock et al. 2021, eq. 3).
+    """Return the transform that bounds gradients by the size of their weights, neuron by neuron.
 
-    ``g ← g · min(1, c max(‖θ‖, ε) / ‖g‖)`` for every unit: the entries of the same index on the last axis, as the
-    weights into a neuron are; an entry alone where there is one axis. ``where`` chooses by name what is clipped, by
-    default the weights (Brock et al. leave out the last layer).
+    ``g ← g · min(1, c max(‖θ‖, ε) / ‖g‖)``  with ``c = limit`` and the norms of the weights into each neuron, which are
+    the entries of the same index on the last axis. A parameter with one axis is bounded entry by entry. ``where``
+    chooses by name the parameters that are clipped: by default the weights. The paper excludes the last layer.
+
+    Source: Brock et al. 2021, eq. 3.
     """
-    place = "optimizers.adaptive_clip"
-    check_not_negative(place, limit=limit, epsilon=epsilon)
+    caller = "optimizers.adaptive_clip"
+    check_not_negative(caller, limit=limit, epsilon=epsilon)
 
-    def init(params: Params) -> ScaleState:
-        chosen(place, where, params)
-        return ScaleState(zero_step())
+    def clip(step: Array, g: Array, p: Array) -> Array:
+        neurons = tuple(range(g.ndim - 1))  # () gives the norm of every entry
+        length, weight_length = norm(g, neurons), norm(p, neurons)
+        c, smallest = (in_dtype(value_at(number, step), length.dtype) for number in (limit, epsilon))
+        return multiplied(g, clip_factor(c * jnp.maximum(weight_length, smallest), length))
 
-    def update(grads: Params, state: ScaleState, params: Params | None = None) -> tuple[Params, ScaleState]:
-        c, smallest = value_at(limit, state.step), value_at(epsilon, state.step)
-
-        def leaf(g: Array, p: Array, clipped: bool) -> tuple[Array]:
-            if not clipped:
-                return (g,)
-            length, of_weights = unit_norms(g), unit_norms(p)
-            bound = in_dtype(c, length.dtype) * jnp.maximum(of_weights, in_dtype(smallest, length.dtype))
-            return (scaled(g, shrinking(bound, length)),)
-
-        params = params_given(place, params)
-        (updates,) = map_leaves(place, leaf, grads, given=(params, chosen(place, where, params)))
-        return updates, ScaleState(state.step + 1)
-
-    return Optimizer(init, update)
+    return for_chosen(caller, where, clip)
 
 
-def unit_norms(x: Array) -> Array:
-    """The norms over all axes but the last, kept."""
-    if x.ndim < 2:
-        return jnp.abs(x.astype(moment_dtype(x)))
-    norms = jax.vmap(norm, in_axes=-1)(x.reshape(-1, x.shape[-1]))
-    return norms.reshape((1,) * (x.ndim - 1) + (-1,))
+def clipping(limit: Hyperparameter, clip: Callable[[Params, Scalar], Params]) -> Optimizer:
+    def update(grads: Params, state: StepState, params: Params | None = None) -> tuple[Params, StepState]:
+        return clip(grads, value_at(limit, state.step)), StepState(state.step + 1)
+
+    return Optimizer(lambda params: StepState(zero_step()), update)
 
 
-def shrinking(limit: Scalar, length: Array) -> Array:
-    """``min(1, limit / length)``: 1 at a length of 0, NaN at one of NaN."""
+def clip_factor(limit: Scalar, length: Array) -> Array:
+    """Return ``min(1, limit / length)``: 1 where the length is 0, and NaN where it is NaN."""
     limit = jnp.asarray(in_dtype(limit, length.dtype)).astype(length.dtype)
     return jnp.where(length <= limit, 1, limit / jnp.where(length == 0, 1, length))
-
-
-def scaled(g: Array, factor: Array) -> Array:
-    """The product in the dtype of ``factor``, the wider one, rounded to that of ``g``."""
-    return (g.astype(factor.dtype) * factor).astype(g.dtype)

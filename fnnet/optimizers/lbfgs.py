@@ -8,14 +8,24 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.optimizers.base import Optimizer
-from fnnet.optimizers.leaves import params_given, zero_step
-from fnnet.optimizers.line_search import Objective, along_direction, on_vectors, vectors, wolfe_step, zero_vector
+from fnnet.optimizers.base import Optimizer, zero_step
+from fnnet.optimizers.line_search import (
+    Objective,
+    along_direction,
+    check_wolfe,
+    on_vectors,
+    vectors,
+    wolfe_step,
+    zero_vector,
+)
 from fnnet.types import Array, Params
 
 
 class LbfgsState(NamedTuple):
-    """The last changes ``s = Δθ`` and ``y = Δg``, newest last, ``(M, n)``; ``1 / sᵀy``, 0 where there is none yet."""
+    """The last changes ``s = Δθ`` and ``y = Δg`` of shape ``(M, n)``, newest last, and ``1 / sᵀy`` of shape ``(M,)``.
+
+    Rows that hold no change yet are 0.
+    """
 
     step: Array
     theta: Array
@@ -26,22 +36,21 @@ class LbfgsState(NamedTuple):
 
 
 def lbfgs(objective: Objective, memory: int = 10, *, decrease: float = 1e-4, curvature: float = 0.9) -> Optimizer:
-    """The limited-memory method of Broyden, Fletcher, Goldfarb and Shanno, with a line search; for whole batches.
+    """Return the limited-memory optimizer of Broyden, Fletcher, Goldfarb and Shanno, with a line search.
 
-    ``θ ← θ − t B g``, where ``B ≈ (∇²f)⁻¹`` comes from the last ``memory`` changes of parameters and gradients by the
-    two-loop recursion (Nocedal and Wright 2006, algorithm 7.4) from ``B₀ = sᵀy / yᵀy · I`` (eq. 7.20), and ``t``, tried
-    from 1, meets the Wolfe conditions with ``c₁ = decrease`` and ``c₂ = curvature``; the first step is tried at the
-    length 1 along the gradient.
+    ``θ ← θ − t B g``, where ``B ≈ (∇²f)⁻¹`` is computed from the last ``memory`` changes of the parameters and the
+    gradients by the two-loop recursion, starting with ``B₀ = sᵀy / yᵀy · I`` (eq. 7.20). The step ``t``, which is tried
+    from 1 on, meets the Wolfe conditions with ``c₁ = decrease`` and ``c₂ = curvature``. The first update first tries a
+    step of length 1 along the gradient.
 
-    ``objective(params)`` is the whole cost, ``lambda params: cost(params, (x, y))``; ``update`` is given its gradients.
-    Never uphill. An update computes the objective and its slope at a few points more.
+    ``objective(params)`` is the whole cost, such as ``lambda params: cost(params, (x, y))``, and ``update`` takes its
+    gradients. The cost never grows. Every update computes the objective and its slope at a few more points.
+
+    Source: Nocedal and Wright 2006, algorithm 7.4.
     """
-    place = "optimizers.lbfgs"
-    checks.positive_integer(place, "memory", memory)
-    checks.require(
-        0 < decrease < curvature < 1,
-        f"{place}: decrease is {decrease} and curvature {curvature}; expected 0 < decrease < curvature < 1",
-    )
+    caller = "optimizers.lbfgs"
+    checks.positive_integer(caller, "memory", memory)
+    check_wolfe(caller, decrease, curvature)
 
     def init(params: Params) -> LbfgsState:
         zeros = zero_vector(params)
@@ -49,10 +58,10 @@ def lbfgs(objective: Objective, memory: int = 10, *, decrease: float = 1e-4, cur
         return LbfgsState(zero_step(), zeros, zero_vector(params), s, y, jnp.zeros(memory, zeros.dtype))
 
     def update(grads: Params, state: LbfgsState, params: Params | None = None) -> tuple[Params, LbfgsState]:
-        g, theta, back = vectors(place, grads, params_given(place, params))
+        g, theta, back = vectors(caller, grads, params)
         s, y, rho = remember(state, theta, g)
         shrink = jnp.where(state.step == 0, 1 / jnp.maximum(jnp.linalg.norm(g), jnp.finfo(g.dtype).tiny), 1)
-        direction = -shrink * approximate_inverse(s, y, rho, g)
+        direction = -shrink * two_loop_recursion(s, y, rho, g)
         function = on_vectors(objective, back)
         along, start = along_direction(function, theta, direction), jnp.ones((), g.dtype)
         t = wolfe_step(along, function(theta), g @ direction, start, decrease=decrease, curvature=curvature)
@@ -62,7 +71,7 @@ def lbfgs(objective: Objective, memory: int = 10, *, decrease: float = 1e-4, cur
 
 
 def remember(state: LbfgsState, theta: Array, g: Array) -> tuple[Array, Array, Array]:
-    """The memory with the latest change, where that has positive curvature."""
+    """Return the memory with the latest change, which is left out unless its curvature is positive."""
     s, y = theta - state.theta, g - state.gradient
     product = s @ y
     usable = (state.step > 0) & (product > jnp.finfo(g.dtype).eps * jnp.linalg.norm(s) * jnp.linalg.norm(y))
@@ -74,16 +83,16 @@ def remember(state: LbfgsState, theta: Array, g: Array) -> tuple[Array, Array, A
     return append(state.s, s), append(state.y, y), append(state.rho, rho)
 
 
-def approximate_inverse(s: Array, y: Array, rho: Array, g: Array) -> Array:
-    """``B g`` by the two-loop recursion; ``g`` itself while there is no memory."""
+def two_loop_recursion(s: Array, y: Array, rho: Array, g: Array) -> Array:
+    """Return ``B g``, or ``g`` itself while there is no memory (Nocedal and Wright 2006, algorithm 7.4)."""
 
-    def newest_first(q: Array, pair: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        s, y, rho = pair
+    def newest_first(q: Array, change: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        s, y, rho = change
         alpha = rho * (s @ q)
         return q - alpha * y, alpha
 
-    def oldest_first(r: Array, pair: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
-        s, y, rho, alpha = pair
+    def oldest_first(r: Array, change: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
+        s, y, rho, alpha = change
         return r + (alpha - rho * (y @ r)) * s, None
 
     q, alphas = jax.lax.scan(newest_first, g, (s, y, rho), reverse=True)

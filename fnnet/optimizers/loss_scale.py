@@ -1,4 +1,4 @@
-"""The scale of the gradients of float16, looked for while training."""
+"""The loss scale of float16 training, which is adapted while training."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.optimizers.base import Optimizer
-from fnnet.optimizers.leaves import zero_step
+from fnnet.optimizers.base import Optimizer, zero_step
+from fnnet.optimizers.leaves import all_finite
 from fnnet.types import Array, Params
 
 LARGEST, SMALLEST = 2.0**30, 2.0**-10
@@ -18,55 +18,59 @@ LARGEST, SMALLEST = 2.0**30, 2.0**-10
 class LossScaleState(NamedTuple):
     inner: Any
     scale: Array  # float32, for the next step
-    finite: Array  # steps since the scale last changed
-    skipped: Array  # updates skipped in all
+    finite: Array  # the number of finite steps since the scale last changed
+    skipped: Array  # the number of all skipped updates
 
 
 def dynamic_loss_scale(optimizer: Optimizer, initial: float = 2.0**15, period: int = 2000) -> Optimizer:
-    """Steps of ``optimizer`` on gradients from a scaled backward pass, in a model inside ``fnnet.LowPrecision``.
+    """Return an optimizer that makes the steps of ``optimizer`` and adapts the loss scale ``S`` of the backward pass.
 
-    Gradients in float16 below 6e-8 are 0 and above 65504 infinite. The backward pass of ``S · cost`` lifts them into
-    that range; ``train_step`` takes ``S`` from this state, and the gradients that arrive here are divided by it again.
-    Where one of them is NaN or infinite, ``S ← S / 2`` and no step is made, nor does the state of ``optimizer``
-    change; after ``period`` finite steps in a row, ``S ← 2 S``. ``initial``, best a power of two, may be too high: the
-    first steps halve it. ``state.skipped`` counts the updates that were skipped.
+    Use it for a model inside ``fnnet.LowPrecision``. Gradients in float16 are 0 below 6e-8 and infinite above 65504;
+    the backward pass of ``S · cost`` brings them into that range. ``train_step`` reads ``S`` from the state of this
+    optimizer, and the gradients that ``update`` takes are already divided by ``S``.
+
+    - Where a gradient is NaN or infinite, ``S ← S / 2``, the updates are 0, and the state of ``optimizer`` does not
+      change.
+    - After ``period`` finite steps in a row, ``S ← 2 S``.
+
+    ``initial``, preferably a power of two, may be too high: the first steps halve it. ``state.skipped`` counts the
+    skipped updates.
+
     Source: Micikevicius et al. 2018, section 3.2.
     """
-    place = "optimizers.dynamic_loss_scale"
-    checks.positive_integer(place, "period", period)
-    checks.in_range(place, "initial", initial, SMALLEST, LARGEST)
+    caller = "optimizers.dynamic_loss_scale"
+    checks.positive_integer(caller, "period", period)
+    checks.in_range(caller, "initial", initial, SMALLEST, LARGEST)
 
     def init(params: Params) -> LossScaleState:
         return LossScaleState(optimizer.init(params), jnp.asarray(initial, jnp.float32), zero_step(), zero_step())
 
     def update(grads: Params, state: LossScaleState, params: Params | None = None) -> tuple[Params, LossScaleState]:
-        finite = jnp.stack([jnp.isfinite(g).all() for g in jax.tree.leaves(grads)] or [jnp.array(True)]).all()
-
         def step() -> tuple[Params, LossScaleState]:
             updates, inner = optimizer.update(grads, state.inner, params)
-            grown = state.finite + 1 == period
-            scale = jnp.where(grown, jnp.minimum(2 * state.scale, LARGEST), state.scale)
-            return updates, LossScaleState(inner, scale, jnp.where(grown, 0, state.finite + 1), state.skipped)
+            grows = state.finite + 1 == period
+            scale = jnp.where(grows, jnp.minimum(2 * state.scale, LARGEST), state.scale)
+            return updates, LossScaleState(inner, scale, jnp.where(grows, 0, state.finite + 1), state.skipped)
 
         def skip() -> tuple[Params, LossScaleState]:
-            scale = jnp.maximum(state.scale / 2, SMALLEST)
-            return jax.tree.map(jnp.zeros_like, grads), LossScaleState(
-                state.inner, scale, jnp.zeros_like(state.finite), state.skipped + 1
-            )
+            scale, finite = jnp.maximum(state.scale / 2, SMALLEST), jnp.zeros_like(state.finite)
+            zeros = jax.tree.map(jnp.zeros_like, grads)
+            return zeros, LossScaleState(state.inner, scale, finite, state.skipped + 1)
 
-        return tuple(jax.lax.cond(finite, step, skip))
+        return tuple(jax.lax.cond(all_finite(grads), step, skip))
 
     return Optimizer(init, update)
 
 
 def loss_scale(opt_state: Any) -> Array | None:
-    """The scale in an optimizer's state, wherever in it ``dynamic_loss_scale`` stands; None without one."""
+    """Return the scale in the state of an optimizer that contains ``dynamic_loss_scale``, or None without one."""
     found = [
         leaf.scale
         for leaf in jax.tree.leaves(opt_state, is_leaf=lambda leaf: isinstance(leaf, LossScaleState))
         if isinstance(leaf, LossScaleState)
     ]
     checks.require(
-        len(found) < 2, f"train_step: the optimizer has {len(found)} dynamic_loss_scale; expected at most one"
+        len(found) < 2,
+        f"train_step: the optimizer contains dynamic_loss_scale {len(found)} times; expected it at most once",
     )
     return found[0] if found else None

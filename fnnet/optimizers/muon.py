@@ -8,93 +8,81 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
+from fnnet.norms import norm
 from fnnet.optimizers.base import Optimizer
 from fnnet.optimizers.groups import grouped
-from fnnet.optimizers.hyperparameters import all_in_dtype, check_decay, check_not_negative, check_rate, values_at
-from fnnet.optimizers.leaves import chosen, map_leaves, norm, params_given, zero_moments, zero_step
+from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative
+from fnnet.optimizers.leaves import chosen, leafwise
 from fnnet.optimizers.momentum import MomentumState
 from fnnet.paths import is_weight, named_leaves
-from fnnet.types import Array, Hyperparameter, Params
+from fnnet.types import Array, Hyperparameter, Params, Scalar
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of the quintic that Jordan fitted: fast from 0, within [0.7, 1.2] at 1
+# Jordan's coefficients of the quintic: steep at 0, and between 0.7 and 1.2 near 1.
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def muon(
     learning_rate: Hyperparameter,
     others: Optimizer,
-    beta: Hyperparameter = 0.95,
+    momentum: Hyperparameter = 0.95,
     *,
     nesterov: bool = True,
     weight_decay: Hyperparameter = 0.0,
     iterations: int = 5,
     where: Callable[[str], bool] = is_weight,
 ) -> Optimizer:
-    """Momentum orthogonalized by Newton-Schulz, for matrices (Jordan et al. 2024); ``others`` for the rest.
+    """Return the optimizer of momentum orthogonalized by Newton-Schulz iterations, which is for matrices.
 
-    ``v ← β v + g``,  ``u = g + β v`` (``v`` itself without ``nesterov``),  ``O = orthogonalized(u)``,
-    ``θ ← θ − α (√max(1, H / D) O + λ θ)`` for ``θ`` of shape ``(D, H)``, ``λ = weight_decay``.
+    ``v ← β v + g``,  ``u = g + β v`` (``u = v`` without ``nesterov``),  ``O = orthogonalized(u)``,
+    ``θ ← θ − α (√max(1, H / D) O + λ θ)``  for ``θ`` of shape ``(D, H)``, with ``β = momentum``, ``λ = weight_decay``
+    and ``v`` starting at 0.
 
-    ``where`` chooses the matrices by their names, by default the weights; Jordan leaves the first and the last layer to
-    ``others`` as well. A weight with more axes is the matrix of its last axis against all others together, as a kernel
-    is of its patches. The state is that of ``groups`` named "matrices" and "others". optax's
-    ``contrib.muon`` averages the momentum and corrects its bias: without ``nesterov`` the same steps, with it another
-    mixture of ``g`` and ``v`` in the first ones. PyTorch works in bfloat16.
+    ``where`` chooses the matrices by their names: by default the weights. The optimizer ``others`` updates the other
+    parameters; Jordan leaves the first and the last layer to it as well. A weight with more axes counts as the matrix
+    of its last axis against all other axes, as the kernel of a convolution does for its patches. The state is that of
+    ``groups`` with the groups "matrices" and "others".
+
+    ``optax.contrib.muon`` averages the momentum and corrects its bias: it takes the same steps without ``nesterov``,
+    and weighs ``g`` and ``v`` differently in the first steps with it. PyTorch orthogonalizes in bfloat16.
+
+    Source: Jordan et al. 2024.
     """
-    return grouped(
-        lambda name: "matrices" if where(name) else "others",
-        {"matrices": muon_matrices(learning_rate, beta, nesterov, weight_decay, iterations), "others": others},
-        lambda params: chosen("optimizers.muon", where, params),
-    )
+    caller = "optimizers.muon"
+    check_not_negative(caller, learning_rate=learning_rate, weight_decay=weight_decay)
+    check_decay_rate(caller, momentum=momentum)
+    checks.positive_integer(caller, "iterations", iterations)
 
+    def leaf(h: tuple[Scalar, ...], g: Array, v: Array, p: Array, is_chosen: bool) -> tuple[Array, Array]:
+        rate, beta, decay = h
+        v = beta * v + g
+        u = (g + beta * v if nesterov else v).reshape(-1, v.shape[-1])
+        factor = max(1, u.shape[1] / u.shape[0]) ** 0.5
+        return -rate * (factor * orthogonalized(u, iterations).reshape(v.shape) + decay * p), v
 
-def muon_matrices(
-    learning_rate: Hyperparameter,
-    beta: Hyperparameter,
-    nesterov: bool,
-    weight_decay: Hyperparameter,
-    iterations: int,
-) -> Optimizer:
-    """The algorithm, for trees of matrices alone."""
-    place = "optimizers.muon"
-    check_rate(place, learning_rate)
-    check_decay(place, beta=beta)
-    check_not_negative(place, weight_decay=weight_decay)
-    checks.positive_integer(place, "iterations", iterations)
-
-    def init(params: Params) -> MomentumState:
+    def check(params: Params) -> None:
+        chosen(caller, where, params)
         for name, p in named_leaves(params):
             checks.require(
-                p.ndim >= 2, f"{place}: {name!r} has shape {p.shape}; expected a matrix: let where= leave it to others="
+                p.ndim >= 2 or not where(name),
+                f"{caller}: {name!r} has shape {p.shape}; expected a matrix: leave it to others= by where=",
             )
-        return MomentumState(zero_step(), zero_moments(params))
 
-    def update(grads: Params, state: MomentumState, params: Params | None = None) -> tuple[Params, MomentumState]:
-        hyperparameters = values_at(state.step, learning_rate, beta, weight_decay)
-
-        def leaf(g: Array, v: Array, p: Array) -> tuple[Array, Array]:
-            rate, b, decay = all_in_dtype(v.dtype, *hyperparameters)
-            wide = g.astype(v.dtype)
-            v = b * v + wide
-            matrix = (wide + b * v if nesterov else v).reshape(-1, v.shape[-1])
-            longer = max(1, matrix.shape[1] / matrix.shape[0]) ** 0.5
-            change = longer * orthogonalized(matrix, iterations).reshape(v.shape) + decay * p.astype(v.dtype)
-            return (-rate * change).astype(g.dtype), v
-
-        updates, velocity = map_leaves(place, leaf, grads, state.velocity, given=(params_given(place, params),))
-        return updates, MomentumState(state.step + 1, velocity)
-
-    return Optimizer(init, update)
+    numbers = learning_rate, momentum, weight_decay
+    table = {"matrices": leafwise(caller, MomentumState, leaf, numbers, where=lambda name: True), "others": others}
+    return grouped(lambda name: "matrices" if where(name) else "others", table, check)
 
 
 def orthogonalized(matrix: Array, iterations: int = 5) -> Array:
-    """About ``U Vᵀ`` of a matrix ``U S Vᵀ``: every singular value brought near 1, without a decomposition.
+    """Return about ``U Vᵀ`` of a matrix ``U S Vᵀ``: every singular value comes near 1, without a decomposition.
 
-    ``X ← a X + (b A + c A²) X`` with ``A = X Xᵀ``, from ``X = M / ‖M‖_F``; ``a, b, c = NEWTON_SCHULZ``.
-    A matrix of zeros stays one. Jordan divides by ``‖M‖_F + 1e-7``, which shrinks the steps of small gradients.
+    ``X ← a X + (b A + c A²) X``  with ``A = X Xᵀ``, from ``X = M / ‖M‖_F``, with ``a, b, c = NEWTON_SCHULZ``.
+
+    A matrix of zeros stays a matrix of zeros. Jordan divides by ``‖M‖_F + 1e-7``, which shortens the steps of small
+    gradients.
     """
     a, b, c = NEWTON_SCHULZ
     wide = matrix.shape[0] <= matrix.shape[1]
-    x = matrix if wide else matrix.T  # the smaller of the two products
+    x = matrix if wide else matrix.T  # X Xᵀ is then the smaller of the two products
     length = norm(x)
     x = x / jnp.where(length == 0, 1, length)
 

@@ -1,22 +1,17 @@
-"""Newton's method and its approximation for sums of squares. For small problems: matrices of n × n for n parameters."""
+"""Newton's method and the Gauss-Newton method, for small problems: ``n`` parameters need matrices of ``n × n``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fnnet.optimizers.base import Optimizer
-from fnnet.optimizers.hyperparameters import all_in_dtype, check_not_negative, check_rate, values_at
-from fnnet.optimizers.leaves import full_moments, params_given, zero_step
+from fnnet.optimizers.base import Optimizer, StepState, zero_step
+from fnnet.optimizers.hyperparameters import all_in_dtype, check_not_negative, values_at
+from fnnet.optimizers.leaves import full_moments
 from fnnet.optimizers.line_search import Objective, on_vectors, vectors
 from fnnet.types import Array, Hyperparameter, Params
-
-
-class NewtonState(NamedTuple):
-    step: Array
 
 
 def newton(
@@ -26,20 +21,22 @@ def newton(
     damping: Hyperparameter = 0.0,
     saddle_free: bool = False,
 ) -> Optimizer:
-    """Newton's method (Nocedal and Wright 2006, section 3.3).
+    """Return the optimizer of Newton's method.
 
-    ``θ ← θ − α (H + λ I)⁻¹ g``,  ``H = ∇²f(θ)``, ``λ = damping``.
+    ``θ ← θ − α (H + λ I)⁻¹ g``  with ``H = ∇²f(θ)`` and ``λ = damping``.
 
-    ``objective(params)`` is the whole cost, ``lambda params: cost(params, (x, y))``; ``update`` is given its gradients.
-    A quadratic with ``H > 0`` is solved in one step. It goes to the nearest stationary point, saddles and maxima
-    included; with ``saddle_free``, ``|H|``, the matrix with the eigenvalues' absolute values, stands for ``H``, and
-    saddles are left (Dauphin et al. 2014, algorithm 1, in full). A singular matrix gives steps that are not finite: use
+    ``objective(params)`` is the whole cost, such as ``lambda params: cost(params, (x, y))``, and ``update`` takes its
+    gradients. A quadratic with ``H > 0`` is solved in one step. The method goes to the nearest stationary point, which
+    may be a saddle or a maximum. With ``saddle_free``, the matrix ``|H|``, which has the absolute values of the
+    eigenvalues, replaces ``H``, and the method leaves saddles. A singular matrix gives steps that are not finite: use
     some damping.
-    """
-    check_newton("optimizers.newton", learning_rate, damping)
 
-    def update(grads: Params, state: NewtonState, params: Params | None = None) -> tuple[Params, NewtonState]:
-        g, theta, back = vectors("optimizers.newton", grads, params_given("optimizers.newton", params))
+    Source: Nocedal and Wright 2006, section 3.3; saddle-free, Dauphin et al. 2014, algorithm 1, with the full matrix.
+    """
+    check_not_negative("optimizers.newton", learning_rate=learning_rate, damping=damping)
+
+    def update(grads: Params, state: StepState, params: Params | None = None) -> tuple[Params, StepState]:
+        g, theta, back = vectors("optimizers.newton", grads, params)
         rate, shift = all_in_dtype(g.dtype, *values_at(state.step, learning_rate, damping))
         hessian = jax.hessian(on_vectors(objective, back))(theta)
         if saddle_free:
@@ -47,47 +44,48 @@ def newton(
             direction = basis @ ((basis.T @ g) / (jnp.abs(eigenvalues) + shift))
         else:
             direction = jnp.linalg.solve(hessian + shift * jnp.eye(g.size, dtype=g.dtype), g)
-        return back(-rate * direction), NewtonState(state.step + 1)
+        return back(-rate * direction), StepState(state.step + 1)
 
-    return Optimizer(start, update)
+    return Optimizer(newton_init, update)
 
 
 def gauss_newton(
     residuals: Callable[[Params], Array], learning_rate: Hyperparameter = 1.0, *, damping: Hyperparameter = 0.0
 ) -> Optimizer:
-    """Least squares, ``f = ½ ‖r(θ)‖²``:  ``θ ← θ − α (JᵀJ + λ I)⁻¹ Jᵀ r``,  ``J = ∂r/∂θ``, ``λ = damping``.
+    """Return the optimizer of least squares, which minimizes ``f = ½ ‖r(θ)‖²``.
 
-    ``residuals(params) -> r`` of shape ``(M,)`` gives the steps; the gradients, which are ``Jᵀ r``, are not looked at.
-    A linear ``r`` is solved in one step. Computed as the least squares problem ``min ‖J d + r‖² + λ ‖d‖²``, so that the
-    condition number is not squared; of many solutions the shortest. Source: Nocedal and Wright 2006, sections 10.2 and,
-    for the damping (Levenberg 1944, Marquardt 1963), 10.3.
+    ``θ ← θ − α (JᵀJ + λ I)⁻¹ Jᵀ r``  with ``J = ∂r/∂θ`` and ``λ = damping``.
+
+    ``residuals(params)`` returns ``r`` of shape ``(M,)``. It determines the steps; the gradients, which are ``Jᵀ r``,
+    are not used. A linear ``r`` is solved in one step. The step is computed as the least squares problem
+    ``min ‖J d + r‖² + λ ‖d‖²``, because the condition number of ``JᵀJ`` is the square of that of ``J``. If there are
+    many solutions, it is the shortest.
+
+    Source: Nocedal and Wright 2006, section 10.2; with damping (Levenberg 1944, Marquardt 1963), section 10.3.
     """
-    place = "optimizers.gauss_newton"
-    check_newton(place, learning_rate, damping)
+    caller = "optimizers.gauss_newton"
+    check_not_negative(caller, learning_rate=learning_rate, damping=damping)
 
-    def update(grads: Params, state: NewtonState, params: Params | None = None) -> tuple[Params, NewtonState]:
-        g, theta, back = vectors(place, grads, params_given(place, params))
-        rate, shift = all_in_dtype(g.dtype, *values_at(state.step, learning_rate, damping))
+    def update(grads: Params, state: StepState, params: Params | None = None) -> tuple[Params, StepState]:
+        _, theta, back = vectors(caller, grads, params)
+        rate, shift = all_in_dtype(theta.dtype, *values_at(state.step, learning_rate, damping))
 
         def of_vector(vector: Array) -> tuple[Array, Array]:
             r = residuals(back(vector)).astype(vector.dtype)
             if r.ndim != 1:
-                raise ValueError(f"{place}: residuals(params) has shape {r.shape}; expected (M,): .reshape(-1) it")
+                raise ValueError(
+                    f"{caller}: residuals(params) has shape {r.shape}; expected (M,): flatten it with .reshape(-1)"
+                )
             return r, r
 
         jacobian, r = jax.jacobian(of_vector, has_aux=True)(theta)
-        roots = jnp.sqrt(shift) * jnp.eye(theta.size, dtype=theta.dtype)
-        matrix, right = jnp.concatenate([jacobian, roots]), jnp.concatenate([r, jnp.zeros_like(theta)])
-        return back(-rate * jnp.linalg.lstsq(matrix, right)[0]), NewtonState(state.step + 1)
+        damped = jnp.sqrt(shift) * jnp.eye(theta.size, dtype=theta.dtype)
+        matrix, right = jnp.concatenate([jacobian, damped]), jnp.concatenate([r, jnp.zeros_like(theta)])
+        return back(-rate * jnp.linalg.lstsq(matrix, right)[0]), StepState(state.step + 1)
 
-    return Optimizer(start, update)
-
-
-def start(params: Params) -> NewtonState:
-    full_moments(params, 0.0)  # refuses integers
-    return NewtonState(zero_step())
+    return Optimizer(newton_init, update)
 
 
-def check_newton(place: str, learning_rate: Hyperparameter, damping: Hyperparameter) -> None:
-    check_rate(place, learning_rate)
-    check_not_negative(place, damping=damping)
+def newton_init(params: Params) -> StepState:
+    full_moments(params, 0.0)  # raises an error if a parameter is an integer
+    return StepState(zero_step())

@@ -1,4 +1,4 @@
-"""Transforms of gradients and updates, to be chained before or after an algorithm."""
+"""Transforms of gradients and updates. Put them in a chain before or after an algorithm."""
 
 from __future__ import annotations
 
@@ -8,46 +8,33 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnnet.optimizers.base import Optimizer
-from fnnet.optimizers.groups import ScaleState
+from fnnet.checks import at_least_float32
+from fnnet.optimizers.base import Optimizer, StepState, zero_step
+from fnnet.optimizers.groups import for_chosen
 from fnnet.optimizers.hyperparameters import check_not_negative, in_dtype, value_at
-from fnnet.optimizers.leaves import chosen, flattened, map_leaves, moment_dtype, params_given, zero_step
+from fnnet.optimizers.leaves import chosen, flattened, multiplied
 from fnnet.paths import is_weight
 from fnnet.types import Array, Hyperparameter, Params
 
 
-def decay_weights(strength: Hyperparameter, where: Callable[[str], bool] = is_weight) -> Optimizer:
-    """``u ← u − λ θ``, after an algorithm: decoupled weight decay, independent of the learning rate.
+def scale(factor: Hyperparameter) -> Optimizer:
+    """Return the transform ``u ← c u`` with ``c = factor``."""
+    check_not_negative("optimizers.scale", factor=factor)
 
-    ``chain(momentum(0.1), decay_weights(1e-4))`` is SGDW (Loshchilov and Hutter 2019, algorithm 1); ``λ`` may be a
-    schedule of its own. ``where`` chooses by name what decays, by default the weights.
-    """
-    place = "optimizers.decay_weights"
-    check_not_negative(place, strength=strength)
+    def update(grads: Params, state: StepState, params: Params | None = None) -> tuple[Params, StepState]:
+        c = value_at(factor, state.step)
+        return jax.tree.map(lambda u: multiplied(u, c), grads), StepState(state.step + 1)
 
-    def init(params: Params) -> ScaleState:
-        chosen(place, where, params)
-        return ScaleState(zero_step())
-
-    def update(grads: Params, state: ScaleState, params: Params | None = None) -> tuple[Params, ScaleState]:
-        decay = value_at(strength, state.step)
-
-        def leaf(u: Array, p: Array, decays: bool) -> tuple[Array]:
-            wide = moment_dtype(u)
-            return ((u.astype(wide) - in_dtype(decay, wide) * p.astype(wide)).astype(u.dtype) if decays else u,)
-
-        params = params_given(place, params)
-        (updates,) = map_leaves(place, leaf, grads, given=(params, chosen(place, where, params)))
-        return updates, ScaleState(state.step + 1)
-
-    return Optimizer(init, update)
+    return Optimizer(lambda params: StepState(zero_step()), update)
 
 
 def centralize(where: Callable[[str], bool] = is_weight) -> Optimizer:
-    """``g ← g − mean(g)`` over the weights into each neuron, before an algorithm (Yong et al. 2020, eq. 1).
+    """Return the transform ``g ← g − mean(g)``, with the mean over the weights into each neuron.
 
-    The mean is over all axes but the last. ``where`` chooses by name, by default the weights; of those, gradients with
-    one axis stay as they are.
+    The mean is taken over all axes but the last. Put it before an algorithm. ``where`` chooses by name the parameters:
+    by default the weights. Gradients with fewer than two axes stay as they are.
+
+    Source: Yong et al. 2020, eq. 1.
     """
 
     def init(params: Params) -> tuple[()]:
@@ -55,10 +42,10 @@ def centralize(where: Callable[[str], bool] = is_weight) -> Optimizer:
         return ()
 
     def update(grads: Params, state: tuple[()], params: Params | None = None) -> tuple[Params, tuple[()]]:
-        def leaf(g: Array, centred: bool) -> Array:
-            if not centred or g.ndim < 2:
+        def leaf(g: Array, is_chosen: bool) -> Array:
+            if not is_chosen or g.ndim < 2:
                 return g
-            wide = g.astype(moment_dtype(g))
+            wide = g.astype(at_least_float32(g))
             return (wide - wide.mean(tuple(range(g.ndim - 1)), keepdims=True)).astype(g.dtype)
 
         return jax.tree.map(leaf, grads, chosen("optimizers.centralize", where, grads)), state
@@ -71,48 +58,42 @@ class NoiseState(NamedTuple):
     key: Array
 
 
-def add_noise(key: Array, variance: Hyperparameter = 0.01, decay: Hyperparameter = 0.55) -> Optimizer:
-    """``g ← g + N(0, σ²)``,  ``σ² = variance / (1 + t)^decay``, ``t`` from 0, before an algorithm.
+def add_noise(key: Array, variance: Hyperparameter = 0.01, power: Hyperparameter = 0.55) -> Optimizer:
+    """Return the transform ``g ← g + N(0, σ²)`` with ``σ² = variance / (1 + t)^power``, where ``t`` counts from 0.
 
-    The numbers of update ``t`` are drawn from ``key`` and ``t``. Source: Neelakantan et al. 2015, eq. 1.
+    Put it before an algorithm. The random numbers of update ``t`` depend on ``key`` and ``t``.
+
+    Source: Neelakantan et al. 2015, eq. 1.
     """
-    check_not_negative("optimizers.add_noise", variance=variance, decay=decay)
+    check_not_negative("optimizers.add_noise", variance=variance, power=power)
 
     def update(grads: Params, state: NoiseState, params: Params | None = None) -> tuple[Params, NoiseState]:
         leaves, structure = flattened(grads)
         keys = jax.random.split(jax.random.fold_in(state.key, state.step), max(len(leaves), 1))
 
         def noisy(g: Array, key: Array) -> Array:
-            wide = moment_dtype(g)
-            v, power = in_dtype(value_at(variance, state.step), wide), in_dtype(value_at(decay, state.step), wide)
-            deviation = jnp.sqrt(v / (1 + state.step.astype(wide)) ** power)
+            wide = at_least_float32(g)
+            v, exponent = (in_dtype(value_at(number, state.step), wide) for number in (variance, power))
+            deviation = jnp.sqrt(v / (1 + state.step.astype(wide)) ** exponent)
             return (g.astype(wide) + deviation * jax.random.normal(key, g.shape, wide)).astype(g.dtype)
 
-        noise = structure.unflatten([noisy(g, keys[i]) for i, g in enumerate(leaves)])
-        return noise, NoiseState(state.step + 1, state.key)
+        updates = structure.unflatten([noisy(g, keys[i]) for i, g in enumerate(leaves)])
+        return updates, NoiseState(state.step + 1, state.key)
 
     return Optimizer(lambda params: NoiseState(zero_step(), jnp.copy(key)), update)
 
 
 def project(projection: Callable[[Array], Array], where: Callable[[str], bool] = is_weight) -> Optimizer:
-    """Projected gradient descent: ``u ← P(θ + u) − θ``, so that the updated ``θ`` is in the set that P projects on.
+    """Return the transform of projected gradient descent, ``u ← P(θ + u) − θ`` with ``P = projection``.
 
-    Last in a chain: ``chain(sgd(0.1), project(projections.non_negative))``. ``where`` chooses the parameters by their
-    names, by default the weights. Adding the update to ``θ`` rounds once more, so the constraint holds to one rounding.
+    The updated parameters ``P(θ + u)`` lie in the set on which ``P`` projects. Put it last in a chain:
+    ``chain(sgd(0.1), project(projections.non_negative))``. ``where`` chooses by name the parameters: by default the
+    weights. Adding the update to ``θ`` rounds once more, so the constraint holds up to one rounding.
+
     Source: Goldstein 1964; Levitin and Polyak 1966.
     """
-    place = "optimizers.project"
 
-    def init(params: Params) -> tuple[()]:
-        chosen(place, where, params)
-        return ()
+    def transform(step: Array, u: Array, p: Array) -> Array:
+        return jnp.asarray(projection(p + u.astype(p.dtype)) - p).astype(u.dtype)
 
-    def update(grads: Params, state: tuple[()], params: Params | None = None) -> tuple[Params, tuple[()]]:
-        def leaf(u: Array, p: Array, projected: bool) -> tuple[Array]:
-            return (jnp.asarray(projection(p + u.astype(p.dtype)) - p).astype(u.dtype) if projected else u,)
-
-        params = params_given(place, params)
-        (updates,) = map_leaves(place, leaf, grads, given=(params, chosen(place, where, params)))
-        return updates, state
-
-    return Optimizer(init, update)
+    return for_chosen("optimizers.project", where, transform)

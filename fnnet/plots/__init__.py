@@ -1,7 +1,7 @@
-"""Pictures of training, with matplotlib (the extra ``experiments``).
+"""Pictures of training, drawn with matplotlib, which is in the extra ``experiments``.
 
-Each function returns a ``Figure`` to save or show. Colours are those of Okabe and Ito, told apart also by the
-colour-blind. No global state of pyplot is touched.
+Every function returns a ``Figure`` to save or to show, and leaves the global state of pyplot alone. The colours are
+those of Okabe and Ito, which colour-blind people can distinguish.
 """
 
 from fnnet.plots.comparison import line_panels, radar_charts

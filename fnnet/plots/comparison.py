@@ -1,4 +1,4 @@
-"""Many runs beside each other: lines in panels, radar charts."""
+"""Comparisons of many runs: lines in panels, and radar charts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from fnnet.plots.look import SMALL, WIDTH, legend_above, panels, style, tidy
 
-Lines: TypeAlias = Mapping[str, tuple[Any, Any]]  # by name, x and y
+Lines: TypeAlias = Mapping[str, tuple[Any, Any]]  # x and y of each line, by name
 
 
 def line_panels(
@@ -24,9 +24,9 @@ def line_panels(
     columns: int = 3,
     markers: bool = False,
 ) -> Figure:
-    """Many lines as small multiples: a panel for each group, the lines of all others in grey behind.
+    """Return lines in panels, one panel for each group, with the lines of the other groups in grey behind.
 
-    ``groups`` maps a panel's title to its lines, ``{name: (x, y)}``. All panels share their axes.
+    ``groups`` maps the title of a panel to its lines, ``{name: (x, y)}``. All panels share their axes.
     """
     figure, axes = panels(len(groups), columns, height=2.3)
     every = [line for lines in groups.values() for line in lines.values()]
@@ -44,10 +44,10 @@ def line_panels(
 
 
 def radar_charts(charts: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
-    """Positive numbers around a circle, on logarithmic radii: a chart for each title, a closed line for each name.
+    """Return radar charts of positive numbers on logarithmic radii.
 
-    ``charts`` maps a title to ``{name: {spoke: value}}`` with the same spokes for every name. The centre is a decade
-    below the smallest value of its chart.
+    ``charts`` maps the title of a chart to its closed lines, ``{name: {spoke: value}}``, with the same spokes for every
+    name. The centre of a chart is a decade below its smallest value.
     """
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots(1, len(charts), squeeze=False, subplot_kw={"projection": "polar"})[0]
@@ -66,7 +66,7 @@ def radar_charts(charts: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Fig
             label.set_horizontalalignment("center" if abs(sine) < 0.1 else "left" if sine > 0 else "right")
         ax.tick_params(axis="x", pad=2)
         ax.set_yticklabels([])
-        for decade in decades:  # between two spokes, over the lines
+        for decade in decades:  # the labels stand between two spokes, above the lines
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
             name, between = f"$10^{{{int(decade)}}}$", np.pi / len(spokes)
             ax.text(between, decade, name, fontsize=SMALL, ha="center", va="center", zorder=5, bbox=box)

@@ -1,4 +1,4 @@
-"""Ways down: paths over the contours of a function of two variables."""
+"""Paths of descents over the contours of a function of two variables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from fnnet.plots.look import SMALL, legend_above, panels, style
 
-PATH_WIDTHS = (2.4, 1.5, 0.9, 0.9)  # later ones thinner, over the earlier
+PATH_WIDTHS = (2.4, 1.5, 0.9, 0.9)  # later paths are thinner and lie above earlier ones
 
 
 def descent_paths(
@@ -26,17 +26,17 @@ def descent_paths(
     columns: int = 3,
     levels: int = 12,
 ) -> Figure:
-    """Paths over the contours of a function of two variables, a panel for each group of paths.
+    """Return paths over the contours of a function of two variables, one panel for each group of paths.
 
-    ``values`` of shape ``(len(y), len(x))`` are the function less its minimum: the levels are evenly spaced in their
-    logarithm. ``groups`` maps a panel's title to its paths, ``{name: (T, 2)}``; points that are not finite are left
-    out. A ring marks the start, a star a minimum, dots the first steps and a framed one the last; where paths coincide
-    all stay visible.
+    ``values`` of shape ``(len(y), len(x))`` are the function minus its minimum. The contours are evenly spaced in the
+    logarithm. ``groups`` maps the title of a panel to its paths, ``{name: (T, 2)}``; points that are not finite are
+    left out. A ring marks the start, stars mark the minima, dots mark the first steps, and a framed dot marks the last
+    point. Paths that coincide all stay visible.
     """
     figure, axes = panels(len(groups), columns, height=2.5)
     values = np.asarray(values)
     heights = np.geomspace(max(values[values > 0].min(), values.max() * 1e-5), values.max(), levels)
-    values = np.maximum(values, heights[0] / 2)  # a minimum on the grid has no logarithm
+    values = np.maximum(values, heights[0] / 2)  # the logarithm of a minimum on the grid would be infinite
     for ax, (group, paths) in zip(axes, groups.items(), strict=True):
         ax.contour(x, y, values, levels=heights, norm=LogNorm(heights[0], heights[-1]), cmap="Greys_r", linewidths=0.6)
         for i, (name, path) in enumerate(paths.items()):

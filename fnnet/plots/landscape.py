@@ -1,4 +1,4 @@
-"""The cost over a plane of parameters, and a descent on it."""
+"""The cost over a plane in the space of parameters, and the path of a descent on it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from fnnet.plots.look import COLORS
 
 
 class Landscape(NamedTuple):
-    """The cost over a plane: coordinates ``x (I,)`` and ``y (J,)``, ``costs (J, I)``, all above 0; names of the axes.
+    """The cost over a plane, and the path of a descent.
 
-    ``path (T, 2)`` and ``path_costs (T,)``: the points of the plane nearest to a descent's, and the costs there.
+    ``x (I,)`` and ``y (J,)`` are the coordinates and ``costs (J, I)``, all above 0, the costs. ``path (T, 2)`` holds
+    the points of the plane that are nearest to the points of the descent, and ``path_costs (T,)`` the costs there.
     """
 
     x: Any
@@ -30,7 +31,7 @@ class Landscape(NamedTuple):
 
 
 def landscape_contours(landscapes: Mapping[str, Landscape]) -> Figure:
-    """Filled contours of the cost, evenly spaced on a log scale, and the descent's path on them; a panel for each."""
+    """Return contours of the cost, evenly spaced in the logarithm, with the path; one panel for each landscape."""
     figure = Figure(figsize=(4.5 * max(len(landscapes), 1), 4.4), layout=ConstrainedLayoutEngine(w_pad=0.1))
     for ax, (title, land) in zip(
         figure.subplots(1, len(landscapes), squeeze=False)[0], landscapes.items(), strict=True
@@ -52,7 +53,7 @@ def landscape_contours(landscapes: Mapping[str, Landscape]) -> Figure:
 
 
 def landscape_surface(land: Landscape, title: str = "", elevation: float = 40, azimuth: float = -60) -> Figure:
-    """The cost as a surface, its height on a log scale, and the descent's path on it, drawn over what hides it."""
+    """Return the cost as a surface, its height on a log scale, with the path, which the surface never hides."""
     figure = Figure(figsize=(8, 6))
     ax: Any = figure.add_axes((0.0, 0.04, 0.96, 0.88), projection="3d", computed_zorder=False)
     heights = np.log10(np.asarray(land.costs, np.float64))
@@ -73,21 +74,21 @@ def landscape_surface(land: Landscape, title: str = "", elevation: float = 40, a
 
 
 def draw_path(ax: Any, *coordinates: Any) -> list[Any]:
-    """A path in two or three coordinates, outlined so that it shows on every colour; the handles of its legend."""
+    """Draw a path in two or three coordinates, outlined to be visible on every colour, and return legend handles."""
     outline = [withStroke(linewidth=4, foreground="black")]
     (line,) = ax.plot(
         *coordinates, "-", color="white", linewidth=1.8, path_effects=outline, zorder=5, label="path of the descent"
     )
     ends = []
     for index, marker, size, color, name in ((0, "o", 9, COLORS[4], "start"), (-1, "*", 15, COLORS[1], "end")):
-        place = [[values[index]] for values in coordinates]
+        point = [[values[index]] for values in coordinates]
         style = {"color": color, "markeredgecolor": "black", "zorder": 6, "label": name}
-        ends += ax.plot(*place, marker, markersize=size, **style)
+        ends += ax.plot(*point, marker, markersize=size, **style)
     return [line, *ends]
 
 
 def round_numbers(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten between two numbers above 0, or the powers alone where these are many."""
+    """Return 1, 2 and 5 times the powers of ten between two positive numbers, or many powers alone."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     numbers = [factor * 10.0**power for power in powers for factor in ((1, 2, 5) if len(powers) <= 4 else (1,))]
     return [number for number in numbers if low <= number <= high]

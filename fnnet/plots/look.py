@@ -1,4 +1,4 @@
-"""What the pictures have in common: colours that the colour-blind tell apart, line styles, panels, legends."""
+"""What the pictures have in common: colours that colour-blind people distinguish, line styles, panels, legends."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # of Okabe and Ito
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D")
-WIDTH = 8.0  # inches: at 800 pixels a letter of 9 points is 12 pixels high
+WIDTH = 8.0  # inches; 9 points are 12 pixels if the picture is 800 pixels wide
 SMALL = 9  # points
 
 
 def style(i: int, markers: bool = False) -> dict[str, Any]:
-    """The look of line ``i``: told apart by colour, by dashes and, if wanted, by markers."""
+    """Return the look of line ``i``: its colour, its dashes and, if wanted, its markers differ from other lines."""
     marker = MARKERS[i % len(MARKERS)] if markers else ""
     return {
         "color": COLORS[i % len(COLORS)],
@@ -34,19 +34,19 @@ def tidy(ax: Axes) -> None:
 
 
 def panels(count: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Axes in rows of ``columns`` that share their scales, each ``height`` inches high."""
+    """Return a figure and its axes, in rows of ``columns``, which share their scales and are ``height`` inches high."""
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(WIDTH, height * rows + 0.4), layout="constrained")
     axes = list(np.ravel(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)))
     for i, ax in enumerate(axes):
-        ax.xaxis.set_tick_params(labelbottom=i + columns >= count)  # where no panel is below
+        ax.xaxis.set_tick_params(labelbottom=i + columns >= count)  # only where there is no panel below
         if i >= count:
             ax.remove()
     return figure, axes[:count]
 
 
 def legend_above(ax: Axes, title: str) -> None:
-    """The legend between the title and the frame, where it covers nothing."""
+    """Draw the legend above the frame, under its title, where it covers nothing."""
     ax.legend(
         *ax.get_legend_handles_labels(),
         title=title,

@@ -1,4 +1,4 @@
-"""Curves of training, activations, images."""
+"""Curves of training, histograms of activations, and images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fnnet.plots.look import COLORS, tidy
 
 
 def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Cost and, where there is one, validation accuracy by epoch of one or several runs of ``fnnet.fit``.
+    """Return the cost and, if recorded, the validation accuracy by epoch of one or several runs of ``fnnet.fit``.
 
-    ``histories`` maps a run's name to its history. Runs that coincide stay visible: later ones are drawn thinner and
-    dashed over the earlier.
+    ``histories`` maps the name of a run to its history. Later runs are drawn thinner and dashed above earlier ones, so
+    that runs that coincide stay visible.
     """
     accuracy = any("validation_accuracy" in history for history in histories.values())
     figure = Figure(figsize=(9 if accuracy else 5, 3.6), layout="constrained")
@@ -34,7 +34,7 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
         if "validation_accuracy" in history:
             axes[1].plot(epochs, history["validation_accuracy"], label=name, **style)
     costs = [value for history in histories.values() for value in history["cost"]]
-    scale = "log" if min(costs, default=1) > 0 else "linear"  # negative log-likelihoods may be negative
+    scale = "log" if min(costs, default=1) > 0 else "linear"  # a negative log-likelihood may be below 0
     axes[0].set(xlabel="epoch", ylabel="cost", yscale=scale, title="Cost")
     if accuracy:
         axes[1].set(xlabel="epoch", ylabel="accuracy", title="Validation accuracy")
@@ -45,7 +45,7 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
 
 
 def activation_histograms(outputs: Mapping[str, Any], bins: int = 60) -> Figure:
-    """A histogram of each layer's output, with the share of exact zeros (for ReLU: entries that are switched off)."""
+    """Return a histogram of the output of each layer, with the fraction of exact zeros (inactive units of a ReLU)."""
     figure = Figure(figsize=(3 * len(outputs), 3), layout="constrained")
     axes = figure.subplots(1, len(outputs), squeeze=False)[0]
     for i, (ax, (name, output)) in enumerate(zip(axes, outputs.items(), strict=True)):
@@ -59,10 +59,10 @@ def activation_histograms(outputs: Mapping[str, Any], bins: int = 60) -> Figure:
 
 
 def image_grid(images: Any, titles: Sequence[str], columns: int = 8, most: int = 32) -> Figure:
-    """Grey images ``(N, height, width)`` in rows, dark on light, each under its title; the first ``most`` of them."""
+    """Return the first ``most`` grey images of ``(N, height, width)``, dark on light, each under its title."""
     count = min(len(images), most)
     rows = max(1, math.ceil(count / columns))
-    columns = max(1, math.ceil(count / rows))  # rows of equal length where they can be
+    columns = max(1, math.ceil(count / rows))  # rows of equal length, if possible
     figure = Figure(figsize=(1.25 * columns, 1.5 * rows + 0.2), layout="constrained")
     axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for ax in axes:
@@ -74,7 +74,7 @@ def image_grid(images: Any, titles: Sequence[str], columns: int = 8, most: int =
 
 
 def filter_grid(filters: Any, columns: int = 10) -> Figure:
-    """Kernels ``(F, height, width)`` in rows, all on one scale: 0 is white, negative taps orange, positive violet."""
+    """Return kernels ``(F, height, width)`` on one scale: negative entries orange, 0 white, positive violet."""
     filters = np.asarray(filters, np.float64)
     rows = max(1, math.ceil(len(filters) / columns))
     columns = max(1, math.ceil(len(filters) / rows))
@@ -85,5 +85,5 @@ def filter_grid(filters: Any, columns: int = 10) -> Figure:
         ax.set_axis_off()
     for ax, kernel in zip(axes, filters, strict=False):
         shown = ax.imshow(kernel, cmap="PuOr", vmin=-most, vmax=most, interpolation="nearest")
-    figure.colorbar(shown, ax=list(axes), label="tap", aspect=30)
+    figure.colorbar(shown, ax=list(axes), label="entry", aspect=30)
     return figure

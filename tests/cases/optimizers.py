@@ -1,4 +1,4 @@
-"""Optimizers: one table of cases, the trees they are run on, and the runs."""
+"""The table of all optimizers, the parameter trees that they are tested with, and their runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,40 +19,40 @@ STEPS = 50
 
 
 def real(step: Any) -> Any:
-    """A step as a number to calculate with: traced, or in Python."""
+    """Return a step, traced or in Python, as a floating-point number."""
     return step.astype(jnp.result_type(float)) if isinstance(step, jax.Array) else float(step)
 
 
 def decaying(step: Any) -> Any:
-    """A rate: 0.1 / (1 + step / 10)."""
+    """Return a rate, 0.1 / (1 + step / 10)."""
     return 0.1 / (1 + real(step) / 10)
 
 
 def growing(step: Any) -> Any:
-    """A moving average's weight: from 0.5 towards 0.9."""
+    """Return a decay rate that grows from 0.5 towards 0.9."""
     return 0.9 - 0.4 / (1 + real(step))
 
 
 def growing_slowly(step: Any) -> Any:
-    """Another: from 0.9 towards 0.999."""
+    """Return a decay rate that grows from 0.9 towards 0.999."""
     return 0.999 - 0.099 / (1 + real(step) / 3)
 
 
 def dozat(step: Any) -> Any:
-    """The paper's μ_t, with t = step + 1."""
+    """Return μ_t of the paper, with t = step + 1."""
     return 0.9 * (1 - 0.5 * 0.96 ** ((step + 1) / 250))
 
 
 @dataclass(frozen=True)
 class OptimizerCase:
-    """An algorithm with its options, which its reference takes as well."""
+    """An algorithm, its reference, and the options of both."""
 
     name: str
     algorithm: Callable[..., Optimizer]
     reference: Callable[..., reference.Steps]
     options: dict[str, Any] = field(default_factory=dict)
     expected_options: dict[str, Any] = field(default_factory=dict)
-    """Those that the reference is given in another form."""
+    """The options that the reference takes in another form."""
 
     def __str__(self) -> str:
         return self.name
@@ -61,7 +61,7 @@ class OptimizerCase:
         return self.algorithm(learning_rate, **self.options | changes)
 
     def expected(self, params: Any, gradients: Any, learning_rate: Any) -> Any:
-        """The parameters after every step, by the reference."""
+        """Return the parameters after every step of the reference."""
         names = iter([name for name, _ in named_leaves(params)])
         options = self.options | self.expected_options
 
@@ -77,7 +77,7 @@ def muon_with_adam(learning_rate: Any, **options: Any) -> Optimizer:
 
 
 def case(name: str, **options: Any) -> OptimizerCase:
-    """The first word of the name is the algorithm."""
+    """Return a case; the first word of its name is the algorithm."""
     algorithm = name.split(",")[0]
     module = layerwise_optimizers if hasattr(layerwise_optimizers, algorithm) else reference
     function = muon_with_adam if algorithm == "muon" else getattr(optimizers, algorithm)
@@ -87,15 +87,15 @@ def case(name: str, **options: Any) -> OptimizerCase:
 OPTIMIZERS = [
     case("sgd"),
     case("momentum"),
-    case("momentum, heavy ball", beta=0.7, averaged=False),
+    case("momentum, heavy ball", momentum=0.7, averaged=False),
     case("nesterov"),
-    case("nesterov, other options", beta=0.6),
+    case("nesterov, other options", momentum=0.6),
     case("adagrad"),
     case("adagrad, other options", epsilon=1e-2, initial_accumulator=0.1),
     case("adadelta"),
-    case("adadelta, other options", rho=0.8, epsilon=1e-2),
+    case("adadelta, other options", decay=0.8, epsilon=1e-2),
     case("rmsprop"),
-    case("rmsprop, other options", rho=0.7, epsilon=1e-2),
+    case("rmsprop, other options", decay=0.7, epsilon=1e-2),
     case("rmsprop, centered", centered=True),
     case("rmsprop, with momentum", momentum=0.8),
     case("rmsprop, centered with momentum", centered=True, momentum=0.8, epsilon=1e-3),
@@ -127,18 +127,18 @@ OPTIMIZERS = [
     case("lion"),
     case("lion, other options", beta1=0.6, beta2=0.8, weight_decay=0.3),
     case("lars"),
-    case("lars, other options", beta=0.6, trust=0.1, weight_decay=0.3),
+    case("lars, other options", momentum=0.6, trust=0.1, weight_decay=0.3),
     case("lamb"),
     case("lamb, other options", beta1=0.8, beta2=0.95, epsilon=1e-2, weight_decay=0.3),
     case("muon"),
-    case("muon, other options", beta=0.7, nesterov=False, weight_decay=0.3, iterations=3),
+    case("muon, other options", momentum=0.7, nesterov=False, weight_decay=0.3, iterations=3),
 ]
 KINDS = [case for case in OPTIMIZERS if "other options" not in case.name]  # one for every path through the code
-ALGORITHMS = [case for case in OPTIMIZERS if "," not in case.name]  # one for each, with its defaults
+ALGORITHMS = [case for case in OPTIMIZERS if "," not in case.name]  # one for every algorithm, with its defaults
 
 
 def tree(dtype: Any) -> Any:
-    """A tall matrix with one weight that is exactly 0 and its biases; a kernel, wide as a matrix, and a scalar."""
+    """Return parameters: a tall matrix with one weight that is 0, biases, a kernel that is a wide matrix, a scalar."""
     generator = np.random.default_rng(SEED)
 
     def draw(*shape: int) -> jax.Array:
@@ -148,7 +148,7 @@ def tree(dtype: Any) -> Any:
 
 
 def gradients_for(params: Any, steps: int = STEPS) -> Any:
-    """Random ones, one step after the other on the first axis; those of a tensor's first entry are always 0."""
+    """Return random gradients, with the steps on the first axis; those of the first entry of a tensor are always 0."""
     generator = np.random.default_rng(SEED + 1)
 
     def draw(p: jax.Array) -> jax.Array:
@@ -161,7 +161,7 @@ def gradients_for(params: Any, steps: int = STEPS) -> Any:
 
 
 def run(optimizer: Optimizer, params: Any, gradients: Any) -> Any:
-    """The parameters after every step."""
+    """Return the parameters after every step."""
 
     def step(carry: Any, g: Any) -> Any:
         params, state = carry
@@ -173,5 +173,5 @@ def run(optimizer: Optimizer, params: Any, gradients: Any) -> Any:
 
 
 def run_all(made: dict[str, Optimizer], params: Any, gradients: Any) -> dict[str, Any]:
-    """``run`` of many optimizers, as one compiled program."""
+    """Return ``run`` of many optimizers, as one compiled program."""
     return jax.jit(lambda p, g: {name: run(optimizer, p, g) for name, optimizer in made.items()})(params, gradients)

@@ -1,4 +1,4 @@
-"""Objectives for the optimizers of whole batches."""
+"""Objectives for the whole-batch optimizers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Problem(NamedTuple):
 
 
 def quadratic(eigenvalues: Any) -> Problem:
-    """½ θᵀ H θ with the given spectrum, from a random point."""
+    """Return ½ θᵀ H θ with the given eigenvalues, and a random start."""
     generator = np.random.default_rng(1)
     basis = np.linalg.qr(generator.standard_normal((len(eigenvalues),) * 2))[0]
     matrix = basis @ np.diag(eigenvalues) @ basis.T
@@ -38,7 +38,7 @@ def quadratic(eigenvalues: Any) -> Problem:
 
 
 def logistic() -> Problem:
-    """Logistic regression with an L2 penalty of 0.01: smooth, strictly convex, not a quadratic."""
+    """Return logistic regression with an L2 penalty of 0.01, which is strictly convex but not quadratic."""
     generator = np.random.default_rng(2)
     x = generator.standard_normal((40, 4)) * [1, 2, 0.5, 1]
     sign = np.where(x @ [1, -1, 2, 0.5] + generator.standard_normal(40) > 0, 1.0, -1.0)
@@ -60,7 +60,7 @@ def logistic() -> Problem:
 
 
 def run(optimizer: Optimizer, problem: Problem, steps: int) -> np.ndarray:
-    """The parameters at the start and after every step, ``(steps + 1, n)``."""
+    """Return the parameters at the start and after every step, ``(steps + 1, n)``."""
 
     def step(carry: Any, _: None) -> Any:
         params, state = carry

@@ -1,6 +1,6 @@
-"""Steps of every optimizer on a parameter tree that lies on four devices, run in a process that has four.
+"""Steps of every optimizer on a parameter tree that lies on four devices.
 
-``python -m tests.optimizers.sharded`` prints what is wrong, and nothing else.
+``python -m tests.optimizers.sharded``, in a process with four devices, prints what is wrong and nothing else.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ STEPS = 3
 
 @jax.jit
 def step(params: Any, states: Any, g: Any) -> Any:
-    """The parameters and states of every optimizer after an update."""
+    """Return the parameters and states of every optimizer after one update."""
     after_params, after_states = {}, {}
     for case in ALGORITHMS:
         name = case.name
@@ -39,11 +39,11 @@ def main() -> None:
     params = {"w": jnp.asarray(generator.standard_normal((8, 4))), "b": jnp.asarray(generator.standard_normal(4))}
     gradients = gradients_for(params, STEPS)
     mesh = Mesh(np.array(jax.devices()), ("devices",))
-    places = {
+    shardings = {
         "w": NamedSharding(mesh, PartitionSpec("devices", None)),
         "b": NamedSharding(mesh, PartitionSpec("devices")),
     }
-    shards = jax.device_put(params, places)
+    shards = jax.device_put(params, shardings)
     assert len(shards["w"].sharding.device_set) == 4
 
     def start(params: Any) -> Any:
@@ -52,22 +52,22 @@ def main() -> None:
 
     given, states = start(shards)
     for name, state in states.items():
-        report(name, "a moment is not placed as its parameter", moments_elsewhere(state, places))
+        report(name, "a moment does not lie where its parameter lies", moments_elsewhere(state, shardings))
     found, found_states = after_steps(given, states, gradients)
     expected, _ = after_steps(*start(params), gradients)
     for case in ALGORITHMS:
         name = case.name
         for leaf in ("w", "b"):
-            moved = not found[name][leaf].sharding.is_equivalent_to(places[leaf], params[leaf].ndim)
+            moved = not found[name][leaf].sharding.is_equivalent_to(shardings[leaf], params[leaf].ndim)
             report(name, f"{leaf} is now on {found[name][leaf].sharding}", moved)
             apart = np.abs(np.asarray(found[name][leaf]) - np.asarray(expected[name][leaf])).max()
             report(name, f"{leaf} is off by {apart}", apart > 1e-13)
-        report(name, "a moment has left its parameter", moments_elsewhere(found_states[name], places))
+        report(name, "a moment lies elsewhere after the steps", moments_elsewhere(found_states[name], shardings))
 
 
-def moments_elsewhere(state: Any, places: Any) -> bool:
-    """Moments are told from other arrays by their shapes."""
-    by_shape = {(8, 4): places["w"], (4,): places["b"]}
+def moments_elsewhere(state: Any, shardings: Any) -> bool:
+    """Return whether a moment, which has the shape of its parameter, has another sharding."""
+    by_shape = {(8, 4): shardings["w"], (4,): shardings["b"]}
     leaves = [leaf for leaf in jax.tree.leaves(state) if leaf.shape in by_shape]
     return not all(leaf.sharding.is_equivalent_to(by_shape[leaf.shape], leaf.ndim) for leaf in leaves)
 

@@ -1,4 +1,4 @@
-"""``python -m experiments.benchmarks agreement``: the steps of PyTorch's and optax's optimizers."""
+"""``python -m experiments.benchmarks agreement`` compares the steps with those of PyTorch and optax."""
 
 import json
 import sys
@@ -16,8 +16,8 @@ from experiments.benchmarks.agreement_pairs import PAIRS
 from tests.public import public_optimizers
 
 
-def test_every_peers_optimizer_takes_the_same_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two hundred steps in float64 to 1e-12; and where they are said to differ, they do."""
+def test_optimizers_of_other_libraries_take_the_same_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two hundred steps in float64 agree to 1e-12, and they differ where the table says so."""
     pytest.importorskip("torch")
     pytest.importorskip("optax")
     output = tmp_path / "agreement.json"
@@ -38,13 +38,13 @@ def test_every_algorithm_is_compared() -> None:
     assert {pair.algorithm.split(",")[0] for pair in PAIRS} == names
 
 
-def test_what_is_apart() -> None:
+def test_relative_distance() -> None:
     one, other = {"w": np.array([[1.0, 4.0]])}, {"w": np.array([[1.0, 5.0]])}
     assert agreement.apart(one, other) == pytest.approx(0.2)
     assert agreement.apart({"w": np.array([np.nan])}, {"w": np.array([1.0])}) == np.inf
 
 
-def test_status_is_1_where_a_difference_is_no_rounding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_status_is_1_if_a_difference_is_not_rounding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     wrong = agreement.Row("sgd", "torch", None, 1e-9, "")
     monkeypatch.setattr(agreement, "compare", lambda steps, seed: ([wrong], {"optax": "No module named 'optax'"}))
     assert agreement.run(agreement.Config(output=tmp_path / "x.json")) == 1

@@ -1,4 +1,4 @@
-"""Optimizers of whole batches are as fast as theory promises."""
+"""The whole-batch optimizers converge as fast as theory says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_newton_solves_a_quadratic_in_one_step() -> None:
 
 
 def test_newton_converges_quadratically() -> None:
-    """Near the solution the error is squared in every step, to a constant."""
+    """Near the solution, every step squares the error, up to a constant."""
     problem = logistic()._replace(start=np.zeros(4))
     path = run(newton(problem.objective), problem, 12)
     error = np.linalg.norm(path - path[-1], axis=1)
@@ -45,7 +45,7 @@ def test_conjugate_gradients_need_a_step_for_each_distinct_eigenvalue() -> None:
 
 
 def test_lbfgs_converges_superlinearly() -> None:
-    """The ratio of successive errors goes to 0; gradient descent's stays where it is."""
+    """The ratio of successive errors goes to 0, while that of gradient descent stays constant."""
     problem = logistic()
     gradients = lengths(problem.gradient, run(lbfgs(problem.objective), problem, 30))
     falling = gradients[gradients > 1e-14]
@@ -62,7 +62,7 @@ def test_the_valley_of_rosenbrock(make: Any) -> None:
     np.testing.assert_allclose(run(make(rosenbrock), problem, 60)[-1], [1, 1], rtol=1e-10)
 
 
-def test_a_saddle_is_left_only_saddle_free() -> None:
+def test_only_the_saddle_free_method_leaves_a_saddle() -> None:
     def saddle(params: Any) -> jax.Array:
         x, y = params["w"]
         return x**2 - y**2 + y**4 / 4
@@ -74,7 +74,7 @@ def test_a_saddle_is_left_only_saddle_free() -> None:
 
 
 @pytest.mark.parametrize("make", [lbfgs, conjugate_gradient])
-def test_never_uphill_even_from_rounding_on(make: Any) -> None:
+def test_the_objective_never_grows_even_when_rounding_decides(make: Any) -> None:
     problem = logistic()
     values = [problem.value(w) for w in run(make(problem.objective), problem, 60)]
     assert all(b <= a + 1e-15 for a, b in pairwise(values))

@@ -1,4 +1,4 @@
-"""The first steps of every algorithm, by numbers calculated by hand."""
+"""The first steps of every algorithm equal numbers computed by hand."""
 
 from typing import Any
 
@@ -95,7 +95,7 @@ def test_muon_steps_further_where_a_matrix_is_wide() -> None:
 
 @pytest.mark.parametrize("optimizer", [lars(0.1), lamb(0.1)], ids=["lars", "lamb"])
 def test_a_tensor_of_zeros_starts_to_move(optimizer: Optimizer) -> None:
-    """A ratio of 0 would keep it at 0 for ever."""
+    """A ratio of 0 would keep the tensor at 0 forever."""
     params = {"w": jnp.zeros((2, 2))}
     after = after_each(optimizer, params, [{"w": jnp.full((2, 2), 0.5)}])[0]["w"]
     assert bool((after < -0.04).all())

@@ -1,4 +1,4 @@
-"""Optimizers that are given the objective, against NumPy loops from the formulas, and what every optimizer keeps."""
+"""The whole-batch optimizers are compared with NumPy loops, and keep what every optimizer keeps."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def wolfe(problem: Problem, w: np.ndarray, d: np.ndarray, t: float, c1: float, c
     low, high = 0.0, np.inf
     value, slope = problem.value(w), problem.gradient(w) @ d
     for _ in range(30):
-        there, slope_there = problem.value(w + t * d), problem.gradient(w + t * d) @ d
-        level = there <= value + 8 * np.finfo(float).eps * abs(value) and slope_there <= (2 * c1 - 1) * slope
-        if not (there <= value + c1 * t * slope or level):
+        at_t, slope_at_t = problem.value(w + t * d), problem.gradient(w + t * d) @ d
+        level = at_t <= value + 8 * np.finfo(float).eps * abs(value) and slope_at_t <= (2 * c1 - 1) * slope
+        if not (at_t <= value + c1 * t * slope or level):
             high = t
-        elif slope_there < c2 * slope:
+        elif slope_at_t < c2 * slope:
             low = t
         else:
             return t
@@ -45,7 +45,7 @@ def reference_newton(problem: Problem, steps: int, rate: float = 1.0, damping: f
 
 
 def reference_lbfgs(problem: Problem, steps: int, memory: int) -> np.ndarray:
-    """The inverse Hessian as a matrix, from the products (I − ρ s yᵀ) B (I − ρ y sᵀ) + ρ s sᵀ of the last pairs."""
+    """The inverse Hessian is a matrix here, updated by (I − ρ s yᵀ) B (I − ρ y sᵀ) + ρ s sᵀ for the last pairs."""
     path, pairs = [problem.start], []
     for k in range(steps):
         w, g = path[-1], problem.gradient(path[-1])
@@ -75,12 +75,12 @@ def reference_conjugate_gradient(problem: Problem, steps: int) -> np.ndarray:
     return np.stack(path)
 
 
-STEPS = {"quadratic": 6, "logistic": 8}  # then rounding decides what remains
+STEPS = {"quadratic": 6, "logistic": 8}  # after that, rounding decides
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_equal_the_references(name: str) -> None:
-    """Until the gradient is down to about 1e-6 of what it was: the line search then compares rounding errors."""
+    """They are compared until the gradient has fallen to about 1e-6; then the line search compares rounding errors."""
     problem = {"quadratic": quadratic(np.linspace(1, 30, 8)), "logistic": logistic()}[name]
     steps = STEPS[name]
     assert_close(run(lbfgs(problem.objective, 3), problem, steps), reference_lbfgs(problem, steps, 3))
@@ -100,7 +100,7 @@ def test_gauss_newton_solves_linear_least_squares_in_one_step() -> None:
 
 
 def test_gauss_newton_with_damping_on_a_curve() -> None:
-    """Fit of a exp(b x): each step by the normal equations."""
+    """The reference of fitting a exp(b x) takes each step from the normal equations."""
     x = np.linspace(0, 1, 9)
     y = 2 * np.exp(-1.5 * x) + 0.01 * np.cos(20 * x)
     start, damping = np.array([1.0, 0.0]), 0.1
@@ -116,7 +116,7 @@ def test_gauss_newton_with_damping_on_a_curve() -> None:
 
 
 def distances(params: Any) -> jax.Array:
-    """Residuals whose squares sum to those of the objective below."""
+    """Return residuals whose sum of squares is the objective below."""
     return jnp.concatenate([(p - 1).reshape(-1) for p in jax.tree.leaves(params)])
 
 
@@ -156,7 +156,7 @@ def test_dtypes_donation_and_one_trace(name: str, dtype: str) -> None:
     np.testing.assert_allclose(np.asarray(params[0]["w"], float), 1, rtol=0.02)
 
 
-def test_every_optimizer_of_an_objective_is_here() -> None:
+def test_every_optimizer_of_an_objective_is_tested() -> None:
     first = {name: getattr(optimizers, name) for name in optimizers.__all__}
     given = {
         name
@@ -183,7 +183,10 @@ def test_a_network_in_fit_with_its_whole_batch() -> None:
         (lambda: newton(rosenbrock, damping=-1), "optimizers.newton: damping is -1"),
         (lambda: gauss_newton(rosenbrock, damping=-1), "optimizers.gauss_newton: damping is -1"),
         (lambda: lbfgs(rosenbrock, 0), "optimizers.lbfgs: memory is 0"),
-        (lambda: lbfgs(rosenbrock, decrease=0.9, curvature=0.5), "optimizers.lbfgs: decrease is 0.9 and curvature 0.5"),
+        (
+            lambda: lbfgs(rosenbrock, decrease=0.9, curvature=0.5),
+            "optimizers.lbfgs: decrease is 0.9 and curvature is 0.5",
+        ),
         (lambda: conjugate_gradient(rosenbrock, decrease=0), "optimizers.conjugate_gradient: decrease is 0"),
     ],
 )
@@ -192,7 +195,7 @@ def test_bad_hyperparameters_are_refused(make: Callable[[], Any], message: str) 
         make()
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_wrong_arguments_are_refused() -> None:
     params = {"w": jnp.ones(2)}
     optimizer = lbfgs(rosenbrock)
     with pytest.raises(ValueError, match=r"optimizers\.lbfgs: params is None"):

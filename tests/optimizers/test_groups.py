@@ -1,4 +1,4 @@
-"""Parameters treated differently by their names: groups, masks, frozen layers, layer-wise rates."""
+"""Parameters that are treated differently by their names: groups, frozen layers, layer-wise rates."""
 
 from functools import partial
 from typing import Any
@@ -16,15 +16,14 @@ from fnnet.optimizers import (
     decay_weights,
     depth_decay,
     freeze,
-    frozen,
     groups,
+    identity,
     layerwise,
-    masked,
     momentum,
     muon,
+    restrict,
     scale,
     sgd,
-    unchanged,
 )
 from fnnet.paths import is_weight
 from tests.cases.optimizers import decaying, gradients_for, run, tree
@@ -55,8 +54,8 @@ def path(optimizer: Any, params: Any, gradients: Any) -> Any:
 
 
 @pytest.mark.usefixtures("x64")
-def test_each_group_goes_its_own_way(problem: Any) -> None:
-    """Two groups across the layers: each tensor as if its optimizer were alone with it."""
+def test_each_group_has_its_own_optimizer(problem: Any) -> None:
+    """Each tensor takes the steps of the optimizer of its group, as if it were alone."""
     params, gradients = problem
     weights, others = adamw(decaying, weight_decay=0.1), momentum(0.2)
     found = path(groups(kind_of, {"weights": weights, "others": others}), params, gradients)
@@ -71,16 +70,16 @@ def test_each_group_goes_its_own_way(problem: Any) -> None:
 @pytest.mark.usefixtures("x64")
 def test_a_group_has_a_state_of_its_own_parameters_alone(problem: Any) -> None:
     params, _ = problem
-    state = groups(layer_of, {"0": adam(0.1), "1": frozen()}).init(params)
+    state = groups(layer_of, {"0": adam(0.1), "1": freeze()}).init(params)
     assert [m.shape for m in jax.tree.leaves(state["0"].m)] == [(2,), (3, 2)]
     assert jax.tree.leaves(state["1"]) == []
 
 
 @pytest.mark.usefixtures("x64")
-def test_norms_of_a_group_are_of_that_group(problem: Any) -> None:
-    """A mask, a group and a whole tree: the transform sees only its own."""
+def test_restrict(problem: Any) -> None:
+    """A restricted transform sees only the parameters that are chosen."""
     params, gradients = problem
-    found = path(chain(masked(clip_by_value(0.1), first_layer), sgd(1.0)), params, gradients)
+    found = path(chain(restrict(clip_by_value(0.1), first_layer), sgd(1.0)), params, gradients)
     clipped = path(chain(clip_by_value(0.1), sgd(1.0)), params, gradients)
     plain = path(sgd(1.0), params, gradients)
     assert_close(found, (clipped[0], plain[1]), 1e-15)
@@ -91,7 +90,7 @@ def test_frozen_layers_stay_bit_for_bit(problem: Any) -> None:
     params, gradients = problem
     for optimizer in (
         chain(adam(0.1), decay_weights(0.1), freeze(first_layer)),
-        groups(layer_of, {"0": frozen(), "1": chain(adam(0.1), decay_weights(0.1))}),
+        groups(layer_of, {"0": freeze(), "1": chain(adam(0.1), decay_weights(0.1))}),
     ):
         found = path(optimizer, params, gradients)
         assert_identical(jax.tree.map(lambda p: p[-1], found[0]), params[0])
@@ -103,7 +102,7 @@ def test_frozen_layers_stay_bit_for_bit(problem: Any) -> None:
 def test_a_nan_gradient_of_a_frozen_layer_is_not_added() -> None:
     params = {"a": jnp.ones(2), "w": jnp.ones(2)}
     grads = {"a": jnp.full(2, jnp.nan), "w": jnp.ones(2)}
-    for optimizer in (chain(sgd(1.0), freeze("a".__eq__)), groups(str, {"a": frozen(), "w": sgd(1.0)})):
+    for optimizer in (chain(sgd(1.0), freeze("a".__eq__)), groups(str, {"a": freeze(), "w": sgd(1.0)})):
         updates, _ = optimizer.update(grads, optimizer.init(params), params)
         assert [u.tolist() for u in jax.tree.leaves(updates)] == [[0, 0], [-1, -1]]
 
@@ -111,7 +110,7 @@ def test_a_nan_gradient_of_a_frozen_layer_is_not_added() -> None:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("traced", [False, True])
 def test_layerwise_rates_are_rates(problem: Any, traced: bool) -> None:
-    """Of an algorithm whose step is proportional to its rate; also with traced multipliers."""
+    """The step of momentum is proportional to its rate, also for traced multipliers."""
     params, gradients = problem
 
     def with_multipliers(low: Any, high: Any) -> Any:
@@ -135,17 +134,17 @@ def test_depth_decay_counts_layers_with_parameters_from_the_last() -> None:
 
 
 def test_depth_decay_of_dicts_and_many_layers_in_the_order_of_the_tree() -> None:
-    params = [{"w": jnp.ones(1)} for _ in range(12)]  # by name, "10" would stand before "2"
+    params = [{"w": jnp.ones(1)} for _ in range(12)]  # sorted by name, "10" would come before "2"
     multiplier = depth_decay(params, 0.5)
     assert [multiplier(f"{i}.w") for i in (0, 2, 10, 11)] == [0.5**11, 0.5**9, 0.5, 1.0]
     rates = jax.vmap(lambda decay: jnp.asarray(depth_decay(params, decay)("9.w")))(jnp.array([0.5, 0.8]))
     np.testing.assert_allclose(rates, [0.25, 0.64], rtol=1e-6)
 
 
-def test_parameters_of_one_name_keep_their_places() -> None:
+def test_parameters_of_the_same_name_are_not_confused() -> None:
     """``{"a.b": ...}`` and ``{"a": {"b": ...}}`` have the same name."""
     params = {"a": {"b": jnp.zeros(2)}, "a.b": jnp.zeros(3), "c": jnp.zeros(1)}
-    optimizer = groups(lambda name: "one" if name == "a.b" else "two", {"one": sgd(1.0), "two": frozen()})
+    optimizer = groups(lambda name: "one" if name == "a.b" else "two", {"one": sgd(1.0), "two": freeze()})
     updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, params), optimizer.init(params), params)
     assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
     assert [float(u.sum()) for u in jax.tree.leaves(updates)] == [-2, -3, 0]
@@ -163,7 +162,7 @@ def test_muon_is_a_group_of_matrices(problem: Any) -> None:
 
 
 def test_a_single_array_is_a_tree_of_the_empty_name() -> None:
-    for optimizer in (freeze("".__eq__), masked(scale(0.0), "".__eq__), groups(lambda name: "g", {"g": frozen()})):
+    for optimizer in (freeze("".__eq__), restrict(scale(0.0), "".__eq__), groups(lambda name: "g", {"g": freeze()})):
         updates, _ = optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)), jnp.ones(2))
         assert updates.tolist() == [0, 0]
-    assert unchanged().update(jnp.ones(2), (), None)[0].tolist() == [1, 1]
+    assert identity().update(jnp.ones(2), (), None)[0].tolist() == [1, 1]

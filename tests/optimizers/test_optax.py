@@ -1,4 +1,4 @@
-"""The same protocol as optax: either library's optimizers in the other's loop, and in its chains."""
+"""The protocol is that of optax: the optimizers of either library work in the loops and chains of the other."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 
 import fnnet
 from fnnet import optimizers
-from tests.cases.optimizers import KINDS, gradients_for, tree
+from tests.cases.optimizers import ALGORITHMS, gradients_for, tree
 from tests.compare import assert_close
 
 optax = pytest.importorskip("optax")
@@ -24,11 +24,11 @@ def standard_promotion() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("x64")
-def test_every_optimizer_in_optaxs_chain_and_loop() -> None:
-    """``optax.chain``, ``optax.apply_updates`` and a wrapper of optax's around ours give our own steps."""
+def test_every_optimizer_in_a_chain_and_loop_of_optax() -> None:
+    """``optax.chain``, ``optax.apply_updates`` and a wrapper of optax do not change the steps."""
     params = tree(jnp.float64)
     gradients = gradients_for(params, 3)
-    made = {case.name: optax.chain(optax.clip(0.5), optax.apply_if_finite(case.make(0.1), 5)) for case in KINDS}
+    made = {case.name: optax.chain(optax.clip(0.5), optax.apply_if_finite(case.make(0.1), 5)) for case in ALGORITHMS}
 
     def step(carry: Any, g: Any) -> Any:
         after = {}
@@ -40,7 +40,7 @@ def test_every_optimizer_in_optaxs_chain_and_loop() -> None:
     start = {name: (params, optimizer.init(params)) for name, optimizer in made.items()}
     found = jax.jit(lambda start, gradients: jax.lax.scan(step, start, gradients)[0])(start, gradients)
     clipped = jax.tree.map(lambda g: jnp.clip(g, -0.5, 0.5), gradients)
-    for case in KINDS:
+    for case in ALGORITHMS:
         path = case.expected(params, clipped, 0.1)
         assert_close(found[case.name][0], jax.tree.map(lambda p: p[-1], path))
 
@@ -57,7 +57,7 @@ def test_every_optimizer_in_optaxs_chain_and_loop() -> None:
     ],
     ids=["skip", "accumulate", "lookahead", "average", "chain", "groups"],
 )
-def test_optaxs_in_our_wrappers(wrapped: Any) -> None:
+def test_optimizers_of_optax_in_wrappers(wrapped: Any) -> None:
     params = tree(jnp.float32)
     state = jax.eval_shape(wrapped.init, params)
     updates, after = jax.eval_shape(wrapped.update, params, state, params)
@@ -66,8 +66,8 @@ def test_optaxs_in_our_wrappers(wrapped: Any) -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_optaxs_adam_in_fit_is_ours() -> None:
-    """The whole of training, unchanged."""
+def test_adam_of_optax_in_fit() -> None:
+    """Training with it gives the same parameters."""
     generator = np.random.default_rng(0)
     x = generator.standard_normal((24, 3))
     data = (x, x @ np.array([[1.0], [-2.0], [0.5]]))

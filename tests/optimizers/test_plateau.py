@@ -1,4 +1,4 @@
-"""``reduce_on_plateau`` against PyTorch's."""
+"""``reduce_on_plateau`` is compared with PyTorch."""
 
 import math
 from typing import Any
@@ -24,8 +24,8 @@ PLATEAUS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("options", PLATEAUS, ids=str)
 @pytest.mark.usefixtures("x64")
-def test_reduce_on_plateau_is_pytorchs(options: dict[str, Any]) -> None:
-    """With costs that are better by less than the tolerance, ties, NaN and infinity: in a loop and in a scan."""
+def test_reduce_on_plateau_equals_pytorch(options: dict[str, Any]) -> None:
+    """The costs contain gains below the tolerance, ties, NaN and infinity; the state runs in a loop and in a scan."""
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     renamed = {"tolerance": "threshold", "lowest": "min_lr"}
@@ -55,7 +55,7 @@ def test_reduce_on_plateau_is_pytorchs(options: dict[str, Any]) -> None:
 
 
 def test_reduce_on_plateau_of_negative_values() -> None:
-    """−1.05 is better than −1 by 5 %: not enough for 10 %, and −1.2 is."""
+    """−1.05 is better than −1 by 5 %, less than the tolerance of 10 %; −1.2 is better by more."""
     plateau = schedules.reduce_on_plateau(0.5, patience=0, tolerance=0.1)
     state, scales = plateau.init(), []
     for value in (-1.0, -1.05, -1.2, -1.2):
@@ -64,7 +64,7 @@ def test_reduce_on_plateau_of_negative_values() -> None:
     assert scales == [1, 0.5, 0.5, 0.25]
 
 
-def test_the_plateaus_scale_in_an_optimizer_built_inside() -> None:
+def test_the_scale_in_an_optimizer_that_is_built_inside() -> None:
     plateau = schedules.reduce_on_plateau(0.5, patience=0)
 
     @jax.jit

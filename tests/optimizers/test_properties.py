@@ -1,4 +1,4 @@
-"""What every optimizer keeps: dtypes, one trace, its own buffers, numbers under vmap, saved states."""
+"""The properties of every optimizer: dtypes, one trace, separate buffers, vmap, saved states."""
 
 import inspect
 import io
@@ -10,20 +10,17 @@ import numpy as np
 import pytest
 
 from fnnet import apply_updates, optimizers
-from tests.cases.optimizers import ALGORITHMS, KINDS, OPTIMIZERS, OptimizerCase, decaying, gradients_for, run_all, tree
+from tests.cases.optimizers import ALGORITHMS, KINDS, OptimizerCase, decaying, gradients_for, run_all, tree
 from tests.compare import CountingTraces, assert_close, assert_identical
 
-every_optimizer = pytest.mark.parametrize("case", OPTIMIZERS, ids=str)
-WITH_MOMENTS = [case for case in OPTIMIZERS if case.name != "sgd"]
-
-
-NUMPY_RATES = (np.float64(0.1), np.float32(0.1), jnp.float32(0.1))  # rates often come out of np.logspace
+every_algorithm = pytest.mark.parametrize("case", ALGORITHMS, ids=str)
+NUMPY_RATES = (np.float64(0.1), np.float32(0.1), jnp.float32(0.1))  # rates often come from np.logspace
 
 
 @pytest.mark.parametrize("case", KINDS, ids=str)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_dtypes(case: OptimizerCase, dtype: str) -> None:
-    """Updates have the gradients' dtype, moments at least float32, and the state's dtypes stay."""
+    """Updates have the dtype of the gradients, moments at least float32, and the state keeps its dtypes."""
     with jax.enable_x64(dtype == "float64"):
         params = jax.eval_shape(lambda: tree(dtype))
         moment = dtype if dtype == "float64" else "float32"
@@ -39,7 +36,7 @@ def test_dtypes(case: OptimizerCase, dtype: str) -> None:
 
 @pytest.fixture(scope="module")
 def in_two_precisions() -> Any:
-    """Three updates of every optimizer from bfloat16 numbers, calculated from bfloat16 and from float32 arrays."""
+    """Return three updates of every optimizer from the same numbers as bfloat16 and as float32 arrays."""
     params = tree(jnp.bfloat16)
     gradients = gradients_for(params, 3)
     wide = jax.tree.map(lambda x: x.astype(jnp.float32), (params, gradients))
@@ -56,9 +53,9 @@ def in_two_precisions() -> Any:
     return three(params, gradients), three(*wide)
 
 
-@pytest.mark.parametrize("case", ALGORITHMS, ids=str)
-def test_bfloat16_is_calculated_in_float32_and_rounded_once(case: OptimizerCase, in_two_precisions: Any) -> None:
-    """Of 0.999 in bfloat16 nothing would be left: it is 1 there."""
+@every_algorithm
+def test_bfloat16_is_computed_in_float32_and_rounded_once(case: OptimizerCase, in_two_precisions: Any) -> None:
+    """In bfloat16, a decay rate of 0.999 would be 1."""
     (state, updates), (wide_state, wide_updates) = ((s[case.name], u[case.name]) for s, u in in_two_precisions)
     assert_close(state, wide_state, 3e-7)
     rounded = jax.tree.map(lambda u: u.astype(jnp.bfloat16), wide_updates)
@@ -66,12 +63,12 @@ def test_bfloat16_is_calculated_in_float32_and_rounded_once(case: OptimizerCase,
         apart = np.abs(np.asarray(u, np.float32) - np.asarray(r, np.float32))
         ulp = np.abs(np.asarray(r, np.float32)) * 2.0**-7
         assert (apart <= ulp).all()
-        assert (apart == 0).mean() >= 0.8, "one rounding; the few others are ties that float32's rounding decides"
+        assert (apart == 0).mean() >= 0.8, "one rounding, except for ties that the rounding of float32 decides"
 
 
 @pytest.fixture(scope="module")
 def steps() -> Any:
-    """One step of all optimizers as one function of their parameters, states and gradients, compiled and donating."""
+    """Return one step of all optimizers as a function that counts its traces, and compiled with donated buffers."""
 
     def step(params: Any, states: Any, gradients: Any) -> Any:
         after_params, after_states = {}, {}
@@ -92,7 +89,7 @@ def start() -> Any:
 
 @pytest.mark.usefixtures("x64")
 def test_one_trace_with_donated_buffers_in_a_loop(steps: Any) -> None:
-    """Every call but the first is compiled already; parameters and states are given up and nothing is shared."""
+    """Only the first call compiles; parameters and states are donated, and no buffer is shared."""
     counting, step = steps
     params, states = start()
     for name, state in states.items():
@@ -126,7 +123,7 @@ def test_saved_states_continue_bit_for_bit(steps: Any) -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_a_nan_stays_where_it_is(steps: Any) -> None:
-    """In its entry; where a step depends on a whole tensor, in that tensor."""
+    """NaN stays in its entry, or in its tensor if the step depends on the whole tensor."""
     _, step = steps
     first, *others = gradients_for(tree(jnp.float64), 1)
     w = first["w"].at[0, 1, 1].set(jnp.nan)
@@ -142,10 +139,9 @@ def test_a_nan_stays_where_it_is(steps: Any) -> None:
 
 NUMBERS = {
     "learning_rate": (0.01, 0.1),
-    "beta": (0.5, 0.8),
     "beta1": (0.0, 0.8),
     "beta2": (0.999, 0.7),
-    "rho": (0.7, 0.9),
+    "decay": (0.7, 0.9),
     "momentum": (0.0, 0.8),
     "epsilon": (1e-3, 1e-2),
     "trust": (0.01, 0.1),
@@ -154,7 +150,7 @@ NUMBERS = {
 
 
 def traceable(case: OptimizerCase) -> list[str]:
-    """The hyper-parameters that may be traced, read from the annotations."""
+    """Return the hyper-parameters that may be traced, according to the annotations."""
     signature = inspect.signature(getattr(optimizers, case.name.split(",")[0]))
     return [name for name, parameter in signature.parameters.items() if parameter.annotation == "Hyperparameter"]
 
@@ -164,7 +160,7 @@ MAPPED = [case for case in KINDS if not any(map(callable, case.options.values())
 
 @pytest.fixture(scope="module")
 def mapped() -> Any:
-    """Ten steps with two values of every hyper-parameter, side by side under ``vmap``."""
+    """Return ten steps with two values of every hyper-parameter, under ``vmap``."""
     with jax.enable_x64(True):
         params = tree(jnp.float64)
         gradients = gradients_for(params, 10)
@@ -190,18 +186,17 @@ def test_every_hyperparameter_under_vmap(case: OptimizerCase, mapped: Any) -> No
         assert_close(alone, expected.expected(params, gradients, rate))
 
 
-@every_optimizer
-@pytest.mark.parametrize("empty", [{}, (), ({}, {"inner": ()})], ids=repr)
-def test_an_empty_tree(case: OptimizerCase, empty: Any) -> None:
-    """As the parameters of a model of pooling layers are."""
+@pytest.mark.parametrize("case", KINDS, ids=str)
+def test_an_empty_tree(case: OptimizerCase) -> None:
+    """The parameters of a model of pooling layers are empty."""
     optimizer = case.make(0.1)
-    updates, state = optimizer.update(empty, optimizer.init(empty), empty)
-    assert updates == empty
-    assert jax.tree.structure(state) == jax.tree.structure(optimizer.init(empty))
+    for empty in ({}, (), ({}, {"inner": ()})):
+        state = jax.eval_shape(optimizer.init, empty)
+        assert jax.eval_shape(optimizer.update, empty, state, empty) == (empty, state)
 
 
-@pytest.mark.parametrize("case", WITH_MOMENTS, ids=str)
-def test_a_tree_that_is_not_the_states_is_refused(case: OptimizerCase) -> None:
+@pytest.mark.parametrize("case", [case for case in KINDS if case.name != "sgd"], ids=str)
+def test_a_tree_that_differs_from_the_state_is_refused(case: OptimizerCase) -> None:
     optimizer = case.make(0.1)
     params = jax.eval_shape(lambda: tree("float32"))
     state = jax.eval_shape(optimizer.init, params)
@@ -217,19 +212,19 @@ def test_a_tree_that_is_not_the_states_is_refused(case: OptimizerCase) -> None:
         jax.eval_shape(optimizer.update, listed, state, params)
 
 
-@pytest.mark.parametrize("case", WITH_MOMENTS, ids=str)
+@pytest.mark.parametrize("case", [case for case in ALGORITHMS if case.name != "sgd"], ids=str)
 def test_integer_parameters_are_refused(case: OptimizerCase) -> None:
     params = {"w": jnp.ones((2, 2)), "table": jnp.ones((2, 2), int)}
     with pytest.raises(TypeError, match=r"'table' has dtype int32.*\.astype"):
         case.make(0.1).init(params)
 
 
-@every_optimizer
+@every_algorithm
 def test_numpy_arrays(case: OptimizerCase) -> None:
-    """Parameters as they come from a file; float64 is float32 to jax."""
+    """Parameters from a file are NumPy arrays; jax takes float64 for float32."""
     params = {"w": np.ones((2, 2)), "b": np.ones(2)}
     optimizer = case.make(0.1)
-    updates, _ = jax.eval_shape(optimizer.update, params, optimizer.init(params), params)
+    updates, _ = jax.eval_shape(optimizer.update, params, jax.eval_shape(optimizer.init, params), params)
     assert {u.dtype for u in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
 
 

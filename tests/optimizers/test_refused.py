@@ -1,4 +1,4 @@
-"""What is refused, and the messages."""
+"""Wrong arguments raise errors that say what was expected."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,20 +27,19 @@ from fnnet.optimizers import (
     decay_weights,
     depth_decay,
     freeze,
-    frozen,
     groups,
     lamb,
     lars,
     layerwise,
     lion,
     lookahead,
-    masked,
     momentum,
     muon,
     nadam,
     nesterov,
     project,
     radam,
+    restrict,
     rmsprop,
     scale,
     sgd,
@@ -54,15 +53,15 @@ NUMBERS: list[tuple[Callable[[], Any], str]] = [
     (lambda: sgd(np.float32(-1)), "learning_rate is -1"),
     (lambda: sgd(jnp.array(-0.5)), "learning_rate is -0.5"),
     (lambda: sgd(np.array([0.1, 0.2])), r"learning_rate has shape \(2,\); expected one number: use jax.vmap"),
-    (lambda: momentum(0.1, 1.0), r"optimizers.momentum: beta is 1.0; expected a number in \[0, 1\)"),
-    (lambda: momentum(0.1, -0.1), "beta is -0.1"),
-    (lambda: momentum(0.1, np.zeros(2)), r"beta has shape \(2,\)"),
-    (lambda: nesterov(0.1, 1.5), "optimizers.nesterov: beta is 1.5"),
+    (lambda: momentum(0.1, 1.0), r"optimizers.momentum: momentum is 1.0; expected a number in \[0, 1\)"),
+    (lambda: momentum(0.1, -0.1), "momentum is -0.1"),
+    (lambda: momentum(0.1, np.zeros(2)), r"momentum has shape \(2,\)"),
+    (lambda: nesterov(0.1, 1.5), "optimizers.nesterov: momentum is 1.5"),
     (lambda: adagrad(epsilon=-1), "optimizers.adagrad: epsilon is -1"),
     (lambda: adagrad(initial_accumulator=-1), "initial_accumulator is -1"),
-    (lambda: adadelta(rho=1), "optimizers.adadelta: rho is 1"),
+    (lambda: adadelta(decay=1), "optimizers.adadelta: decay is 1"),
     (lambda: adadelta(epsilon=-1e-6), "epsilon is -1e-06"),
-    (lambda: rmsprop(rho=1.0), "optimizers.rmsprop: rho is 1.0"),
+    (lambda: rmsprop(decay=1.0), "optimizers.rmsprop: decay is 1.0"),
     (lambda: rmsprop(momentum=1.0), "momentum is 1.0"),
     (lambda: rmsprop(epsilon=float("nan")), "epsilon is nan"),
     (lambda: adam(beta1=1), "optimizers.adam: beta1 is 1"),
@@ -79,7 +78,7 @@ NUMBERS: list[tuple[Callable[[], Any], str]] = [
     (lambda: lars(1.0, trust=-1), "optimizers.lars: trust is -1"),
     (lambda: lars(1.0, weight_decay=float("inf")), "optimizers.lars: weight_decay is inf"),
     (lambda: lamb(weight_decay=-1), "optimizers.lamb: weight_decay is -1"),
-    (lambda: muon(0.1, sgd(0.1), 1.0), "optimizers.muon: beta is 1.0"),
+    (lambda: muon(0.1, sgd(0.1), 1.0), "optimizers.muon: momentum is 1.0"),
     (lambda: muon(0.1, sgd(0.1), iterations=0), "optimizers.muon: iterations is 0; expected an integer of at least 1"),
     (lambda: muon(0.1, sgd(0.1), weight_decay=-1), "optimizers.muon: weight_decay is -1"),
     (lambda: clip_by_value(-1), "optimizers.clip_by_value: limit is -1"),
@@ -87,23 +86,23 @@ NUMBERS: list[tuple[Callable[[], Any], str]] = [
     (lambda: clip_by_layer_norm(float("nan")), "optimizers.clip_by_layer_norm: limit is nan"),
     (lambda: adaptive_clip(-0.1), "optimizers.adaptive_clip: limit is -0.1"),
     (lambda: adaptive_clip(epsilon=-0.1), "epsilon is -0.1"),
-    (lambda: decay_weights(-0.1), "optimizers.decay_weights: strength is -0.1"),
+    (lambda: decay_weights(-0.1), "optimizers.decay_weights: weight_decay is -0.1"),
     (lambda: add_noise(jax.random.key(0), -1), "optimizers.add_noise: variance is -1"),
-    (lambda: add_noise(jax.random.key(0), decay=-1), "decay is -1"),
+    (lambda: add_noise(jax.random.key(0), power=-1), "power is -1"),
     (lambda: scale(float("nan")), "optimizers.scale: factor is nan"),
-    (lambda: depth_decay({"w": jnp.ones(1)}, -0.5), "optimizers.depth_decay: decay is -0.5"),
+    (lambda: depth_decay({"w": jnp.ones(1)}, -0.5), "optimizers.depth_decay: factor is -0.5"),
     (lambda: accumulate(sgd(0.1), 0), "optimizers.accumulate: every is 0; expected an integer of at least 1"),
     (lambda: accumulate(sgd(0.1), 2.5), "every is 2.5"),
     (lambda: lookahead(sgd(0.1), 0), "optimizers.lookahead: every is 0"),
     (lambda: lookahead(sgd(0.1), rate=-1), "rate is -1"),
     (lambda: average_parameters(sgd(0.1), 1.0), "optimizers.average_parameters: decay is 1.0"),
     (lambda: chain(), "nothing to chain"),
-    (lambda: groups(str, {}), "optimizers.groups: no optimizers"),
+    (lambda: groups(str, {}), "optimizers.groups: there are no optimizers"),
     (lambda: schedules.step_decay(0.1, 0.5, 0), "schedules.step_decay: every is 0"),
     (lambda: schedules.step_decay(0.1, 0.0, 10), "factor is 0.0; expected a number above 0"),
     (lambda: schedules.piecewise([10], [0.1]), "1 boundaries and 1 values; expected one value more"),
-    (lambda: schedules.piecewise([10, 5], [0.1, 0.2, 0.3]), r"boundaries are \[10, 5\]; expected them to increase"),
-    (lambda: schedules.piecewise([0], [0.1, 0.2]), "from above 0"),
+    (lambda: schedules.piecewise([10, 5], [0.1, 0.2, 0.3]), r"boundaries are \[10, 5\]; expected increasing numbers"),
+    (lambda: schedules.piecewise([0], [0.1, 0.2]), "expected increasing numbers above 0"),
     (lambda: schedules.exponential(0.1, -0.5), "schedules.exponential: factor is -0.5"),
     (lambda: schedules.exponential(0.1, 0.5, 0), "every is 0"),
     (lambda: schedules.inverse_time(0.1, -1), "schedules.inverse_time: rate is -1"),
@@ -121,7 +120,7 @@ NUMBERS: list[tuple[Callable[[], Any], str]] = [
     (lambda: schedules.cosine_restarts(0.1, 10, 0), "factor is 0"),
     (lambda: schedules.warmup(0.1, 0), "schedules.warmup: steps is 0"),
     (lambda: schedules.one_cycle(0.1, 0), "schedules.one_cycle: steps is 0"),
-    (lambda: schedules.one_cycle(0.1, 10, rise=1.0), r"rise is 1.0; expected a share of the steps in \(0, 1\)"),
+    (lambda: schedules.one_cycle(0.1, 10, rise=1.0), r"rise is 1.0; expected a fraction of the steps in \(0, 1\)"),
     (lambda: schedules.one_cycle(0.1, 10, start_factor=0), "start_factor is 0"),
     (lambda: schedules.reduce_on_plateau(1.0), r"schedules.reduce_on_plateau: factor is 1.0"),
     (lambda: schedules.reduce_on_plateau(patience=-1), "patience is -1"),
@@ -164,10 +163,10 @@ ON_PARAMETERS: list[tuple[Any, str]] = [
     (centralize(where=never), "optimizers.centralize: where= " + NAMES),
     (project(projections.non_negative, where=never), "optimizers.project: where= " + NAMES),
     (freeze(never), "optimizers.freeze: where= " + NAMES),
-    (masked(clip_by_value(1.0), never), "optimizers.masked: where= " + NAMES),
+    (restrict(clip_by_value(1.0), never), "optimizers.restrict: where= " + NAMES),
     (groups(lambda name: name, {"w": sgd(0.1)}), r"label gives \{'b': 'b'\}, but the optimizers are for \['w'\]"),
     (
-        groups(lambda name: "w", {"w": sgd(0.1), "head": frozen()}),
+        groups(lambda name: "w", {"w": sgd(0.1), "head": freeze()}),
         r"no parameter is in \['head'\]; the parameters are \['b', 'w'\]",
     ),
     (layerwise(lambda name: -1.0), r"optimizers.layerwise: parameter 'b': multiplier is -1.0"),
@@ -175,7 +174,7 @@ ON_PARAMETERS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("optimizer", "message"), ON_PARAMETERS, ids=[message for _, message in ON_PARAMETERS])
-def test_what_does_not_fit_the_parameters_is_refused(optimizer: Any, message: str) -> None:
+def test_options_that_do_not_fit_the_parameters_are_refused(optimizer: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         optimizer.init(PARAMS)
 
@@ -185,17 +184,17 @@ def test_what_does_not_fit_the_parameters_is_refused(optimizer: Any, message: st
     [adamw(), lion(), lars(0.1), lamb(), muon(0.1, sgd(0.1)), adaptive_clip(), decay_weights(0.1),
      project(projections.non_negative), average_parameters(sgd(0.1)), lookahead(sgd(0.1))],
 )  # fmt: skip
-def test_parameters_that_are_needed_and_not_given(optimizer: Any) -> None:
+def test_missing_parameters_are_refused(optimizer: Any) -> None:
     with pytest.raises(ValueError, match=r"optimizers.\w+: params is None; pass update\(grads, state, params\)"):
         optimizer.update(PARAMS, optimizer.init(PARAMS))
 
 
-def test_a_state_of_another_chain() -> None:
+def test_the_state_of_another_chain_is_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
         chain(sgd(1.0), sgd(1.0)).update(PARAMS, (sgd(1.0).init({}),))
 
 
-def test_a_schedule_of_many_values_at_once() -> None:
+def test_a_schedule_that_returns_an_array_is_refused() -> None:
     optimizer = sgd(lambda step: jnp.array([0.1, 0.2]))
     with pytest.raises(ValueError, match=r"schedule.*shape \(2,\)"):
         optimizer.update(PARAMS, optimizer.init(PARAMS))

@@ -7,8 +7,8 @@ from pathlib import Path
 from tests.haste import environment
 
 
-def test_four_devices_give_the_same_numbers_and_keep_their_parts() -> None:
-    """In a process of its own: the number of devices is settled before jax starts."""
+def test_four_devices_give_the_same_numbers_and_the_shardings_stay() -> None:
+    """It runs in its own process, because the number of devices is fixed when jax starts."""
     result = subprocess.run(
         [sys.executable, "-m", "tests.optimizers.sharded"],
         cwd=Path(__file__).parents[2],

@@ -1,4 +1,4 @@
-"""What theory says of single algorithms: equivalences, rates of convergence, digits that float32 must keep."""
+"""Single algorithms follow theory: equivalences, rates of convergence, and precision in float32."""
 
 from fractions import Fraction
 from functools import partial
@@ -14,12 +14,12 @@ from fnnet.optimizers import adam, adamw, chain, decay_weights, momentum, nester
 from tests.cases.optimizers import gradients_for, run, tree
 from tests.compare import assert_close
 
-CURVATURES = np.array([1.0, 7.0, 100.0])  # of a quadratic ½ Σ λ θ²: κ = 100
+CURVATURES = np.array([1.0, 7.0, 100.0])  # the eigenvalues of a quadratic ½ Σ λ θ² with κ = 100
 KAPPA = 100.0
 
 
 def descent(optimizer: Any, steps: int) -> Any:
-    """The iterates on the quadratic, from ones."""
+    """Return the iterates on the quadratic, starting from ones."""
 
     def step(carry: Any, _: None) -> Any:
         theta, state = carry
@@ -32,22 +32,23 @@ def descent(optimizer: Any, steps: int) -> Any:
 
 
 @pytest.mark.usefixtures("x64")
-def test_gradient_descent_contracts_by_its_best_factor() -> None:
-    """(κ − 1) / (κ + 1) a step with α = 2 / (λ_min + λ_max), in the coordinates of both ends."""
+def test_gradient_descent_contracts_by_the_known_factor() -> None:
+    """The factor is (κ − 1) / (κ + 1) in each step with α = 2 / (λ_min + λ_max), for the extreme eigenvalues."""
     path = descent(sgd(2 / (1 + KAPPA)), 50)
     ratios = np.abs(path[1:, [0, 2]] / path[:-1, [0, 2]])
     np.testing.assert_allclose(ratios, (KAPPA - 1) / (KAPPA + 1), rtol=1e-10)
 
 
 @pytest.mark.usefixtures("x64")
-def test_the_heavy_ball_contracts_by_the_root() -> None:
-    """(√κ − 1) / (√κ + 1) a step, with Polyak's α = 4 / (√λ_min + √λ_max)² and β = that factor squared.
+def test_the_heavy_ball_contracts_by_the_known_factor() -> None:
+    """The factor is (√κ − 1) / (√κ + 1) with Polyak's α = 4 / (√λ_min + √λ_max)² and β = that factor squared.
 
-    The roots are double at both ends, so the error is a line in t times the power: measured between t and 2t.
+    The characteristic equation of the extreme eigenvalues has one double solution, so the error is a linear function of
+    t times the power of the factor.
     """
-    root = np.sqrt(KAPPA)
-    factor = (root - 1) / (root + 1)
-    path = np.abs(descent(momentum(4 / (1 + root) ** 2, factor**2, averaged=False), 120))
+    condition = np.sqrt(KAPPA)
+    factor = (condition - 1) / (condition + 1)
+    path = np.abs(descent(momentum(4 / (1 + condition) ** 2, factor**2, averaged=False), 120))
     steps = np.arange(1, 121)
     scaled = path[:, 0] / factor**steps
     np.testing.assert_allclose(np.diff(scaled[40:], 2) / scaled[40:-2], 0, atol=1e-6)
@@ -56,8 +57,8 @@ def test_the_heavy_ball_contracts_by_the_root() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_nesterov_is_his_sequence_at_the_point_ahead() -> None:
-    """φ₊ = θ − α ∇f(θ),  θ₊ = φ₊ + β (φ₊ − φ): the parameters are θ."""
+def test_nesterov_follows_his_sequence() -> None:
+    """The parameters are θ in φ₊ = θ − α ∇f(θ),  θ₊ = φ₊ + β (φ₊ − φ)."""
     alpha, beta = 0.009, 0.8
     phi = theta = np.ones(3)
     expected = []
@@ -69,7 +70,7 @@ def test_nesterov_is_his_sequence_at_the_point_ahead() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_heavy_ball_is_the_average_with_another_rate() -> None:
+def test_the_heavy_ball_is_the_averaged_form_with_another_rate() -> None:
     params = tree(jnp.float64)
     gradients = gradients_for(params, 10)
     heavy = jax.jit(partial(run, momentum(0.1 * (1 - 0.9), averaged=False)))(params, gradients)
@@ -77,8 +78,8 @@ def test_heavy_ball_is_the_average_with_another_rate() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_adamw_is_adam_whose_decay_stands_after_it() -> None:
-    """Before it, the decay would pass through the moments, as an L2 penalty does."""
+def test_adamw_is_adam_with_the_decay_after_it() -> None:
+    """A decay before Adam would pass through the moments, as an L2 penalty does."""
     params = tree(jnp.float64)
     gradients = gradients_for(params, 10)
     decoupled = jax.jit(partial(run, adamw(0.1, weight_decay=0.3)))(params, gradients)
@@ -87,7 +88,7 @@ def test_adamw_is_adam_whose_decay_stands_after_it() -> None:
 
 
 def test_bias_correction_keeps_its_digits_in_float32() -> None:
-    """1 − 0.999 rounded to float32 is wrong in the fifth digit; the first Adam step is then not quite α."""
+    """In float32, 1 − 0.999 is wrong in the fifth digit, and the first step of Adam would not be α."""
     for optimizer in (adam(1.0, epsilon=0.0), adam(1.0, beta2=lambda step: 0.999, epsilon=0.0)):
         updates, _ = optimizer.update({"w": jnp.ones(1)}, optimizer.init({"w": jnp.ones(1)}))
         assert float(updates["w"][0]) == pytest.approx(-1, abs=3e-7)
@@ -95,7 +96,7 @@ def test_bias_correction_keeps_its_digits_in_float32() -> None:
 
 @pytest.mark.parametrize("beta2", [0.99, 0.999, 0.9999, 0.99999])
 def test_radam_rectifies_from_the_right_step_on_in_float32(beta2: float) -> None:
-    """ρ_t is a small difference of two lengths of about 2 / (1 − β₂). With equal gradients the step is α r."""
+    """ρ_t is a small difference of two numbers of about 2 / (1 − β₂). With equal gradients, the step is α r."""
     optimizer = radam(1.0, beta2=beta2, epsilon=0.0)
     params = {"w": jnp.ones(1)}
     state, found = optimizer.init(params), []
@@ -114,7 +115,7 @@ def test_radam_rectifies_from_the_right_step_on_in_float32(beta2: float) -> None
 
 
 def test_centered_rmsprop_with_equal_gradients_is_finite() -> None:
-    """v − m² is then 0 but for its rounding, which is negative for some of them."""
+    """v − m² is then 0 up to rounding, which makes it negative for some entries."""
     gradient = {"w": jnp.asarray(np.random.default_rng(5).standard_normal(500), jnp.float32)}
     gradients = jax.tree.map(lambda g: jnp.tile(g, (200, 1)), gradient)
     path = jax.jit(partial(run, rmsprop(0.1, centered=True, epsilon=1e-3)))({"w": jnp.zeros(500)}, gradients)
@@ -124,7 +125,7 @@ def test_centered_rmsprop_with_equal_gradients_is_finite() -> None:
 @pytest.mark.parametrize("scale", [1e-25, 1e-8, 1.0, 1e25])
 @pytest.mark.parametrize("shape", [(4, 4), (3, 8), (8, 3)], ids=str)
 def test_orthogonalized_brings_singular_values_near_one(shape: tuple[int, int], scale: float) -> None:
-    """Whatever the size of the matrix; its singular vectors stay."""
+    """The scale of the matrix does not matter, and the singular vectors stay."""
     matrix = np.random.default_rng(3).standard_normal(shape)
     found = np.asarray(orthogonalized(jnp.asarray(scale * matrix, jnp.float32)))
     values = np.linalg.svd(found, compute_uv=False)

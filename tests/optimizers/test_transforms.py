@@ -1,4 +1,4 @@
-"""Transforms of gradients and updates against NumPy, in every dtype, and under jit, vmap and scan."""
+"""Transforms of gradients and updates are compared with NumPy, in every dtype, under jit, vmap and scan."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ from tests.cases.optimizers import decaying, gradients_for, tree
 from tests.compare import assert_close
 
 Tree = dict[str, np.ndarray]
-Expected = Callable[[Tree, Tree, int], Tree]  # (gradients, parameters, step) by name
+Expected = Callable[[Tree, Tree, int], Tree]  # (gradients, parameters, step) -> updates; the trees are dicts by name
 
 
 def every(f: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> Expected:
@@ -48,12 +48,12 @@ def by_length(limit: float, group: Callable[[str], str]) -> Expected:
     return expected
 
 
-def unit_by_unit(limit: float, epsilon: float) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
+def neuron_by_neuron(limit: float, epsilon: float) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
     def clipped(g: np.ndarray, p: np.ndarray, step: int) -> np.ndarray:
         g = g.copy()
-        for unit in range(g.shape[-1]):
-            bound = limit * max(np.sqrt(np.sum(p[..., unit] ** 2)), epsilon)
-            g[..., unit] *= min(1, bound / np.sqrt(np.sum(g[..., unit] ** 2)))
+        for j in range(g.shape[-1]):
+            bound = limit * max(np.sqrt(np.sum(p[..., j] ** 2)), epsilon)
+            g[..., j] *= min(1, bound / np.sqrt(np.sum(g[..., j] ** 2)))
         return g
 
     return clipped
@@ -65,8 +65,8 @@ TRANSFORMS: dict[str, tuple[Optimizer, Expected]] = {
     "clip_by_global_norm": (clip_by_global_norm(1.5), by_length(1.5, lambda name: "")),
     "clip_by_global_norm, none": (clip_by_global_norm(1e3), by_length(1e3, lambda name: "")),
     "clip_by_layer_norm": (clip_by_layer_norm(2.5), by_length(2.5, lambda name: name[0])),
-    "adaptive_clip": (adaptive_clip(0.5), weights(unit_by_unit(0.5, 1e-3))),
-    "adaptive_clip, epsilon": (adaptive_clip(0.5, 2.0), weights(unit_by_unit(0.5, 2.0))),
+    "adaptive_clip": (adaptive_clip(0.5), weights(neuron_by_neuron(0.5, 1e-3))),
+    "adaptive_clip, epsilon": (adaptive_clip(0.5, 2.0), weights(neuron_by_neuron(0.5, 2.0))),
     "decay_weights": (decay_weights(0.25), weights(lambda g, p, t: g - 0.25 * p)),
     "decay_weights, schedule": (decay_weights(decaying), weights(lambda g, p, t: g - decaying(t) * p)),
     "centralize": (centralize(), weights(lambda g, p, t: g - g.mean(tuple(range(g.ndim - 1)), keepdims=True))),
@@ -78,7 +78,7 @@ STEPS = 3
 
 
 def run_all(params: Any, gradients: Any) -> Any:
-    """The updates of every transform, in one scan over the gradients."""
+    """Return the updates of every transform, from one scan over the gradients."""
 
     def step(states: Any, g: Any) -> Any:
         results = {name: transform.update(g, states[name], params) for name, (transform, _) in TRANSFORMS.items()}
@@ -90,7 +90,7 @@ def run_all(params: Any, gradients: Any) -> Any:
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16", "float64"])
 def found(request: pytest.FixtureRequest) -> Any:
-    """Every transform in a scan of a few steps, of two trees side by side under ``vmap``."""
+    """Return a few steps of every transform in a scan, for two trees under ``vmap``."""
     with jax.enable_x64(request.param == "float64"):
         params = tree(request.param)
         gradients = gradients_for(params, STEPS)
@@ -110,7 +110,7 @@ def test_transforms_equal_numpy(name: str, found: Any) -> None:
             actual = {n: x[i, step] for n, x in named_leaves(updates)}
             assert {x.dtype for x in actual.values()} == {jnp.dtype(dtype)}
             expected = TRANSFORMS[name][1](g, p, step)
-            if name == "project":  # θ itself is one of its terms
+            if name == "project":  # the parameter is one of its terms
                 actual, expected = ({n: x + p[n] for n, x in side.items()} for side in (upcast(actual), expected))
                 assert_close(actual, expected, 4 * tolerance)
             else:
@@ -122,7 +122,7 @@ def upcast(side: Any) -> Tree:
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_a_transform_is_traced_once_and_gives_its_state_back_in_the_same_form(name: str) -> None:
+def test_a_transform_keeps_the_form_of_its_state(name: str) -> None:
     transform = TRANSFORMS[name][0]
     params = jax.eval_shape(lambda: tree("bfloat16"))
     state = jax.eval_shape(transform.init, params)
@@ -142,7 +142,7 @@ def test_a_transform_is_traced_once_and_gives_its_state_back_in_the_same_form(na
 )
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_norms_neither_vanish_nor_overflow(transform: Optimizer, bound: float, size: float) -> None:
-    """1e30 squared is infinite in float32, 1e-30 squared is 0."""
+    """In float32, the square of 1e30 is infinite and the square of 1e-30 is 0."""
     params = {"w": jnp.ones((2, 2))}
     updates, _ = transform.update({"w": jnp.full((2, 2), size)}, transform.init(params), params)
     found = float(updates["w"][0, 0])
@@ -166,8 +166,8 @@ def test_global_norm() -> None:
 
 @pytest.fixture(scope="module")
 def noise() -> Any:
-    """Four updates of zeros."""
-    transform = add_noise(jax.random.key(3), variance=0.04, decay=0.5)
+    """Return the transform, zeros, and a program of four updates."""
+    transform = add_noise(jax.random.key(3), variance=0.04, power=0.5)
     params = {"w": jnp.zeros((200, 300)), "b": jnp.zeros(60_000, "bfloat16")}
 
     def step(state: Any, _: None) -> Any:
@@ -178,7 +178,7 @@ def noise() -> Any:
 
 
 def test_noise_has_its_mean_and_variance(noise: Any) -> None:
-    """σ² = 0.04 / √(1 + t); within five standard errors of 60,000 numbers."""
+    """The variance is 0.04 / √(1 + t), within five standard errors of 60,000 numbers."""
     transform, params, run = noise
     for leaf in jax.tree.leaves(run(transform.init(params))[1]):
         for t in range(4):
@@ -186,7 +186,7 @@ def test_noise_has_its_mean_and_variance(noise: Any) -> None:
             assert abs(x.mean()) < 5 * np.sqrt(variance / x.size)
             assert abs(x.var() / variance - 1) < 5 * np.sqrt(2 / x.size) + 1e-4
             tails = np.mean(np.abs(x) > 2 * np.sqrt(variance))
-            assert tails == pytest.approx(0.0455, abs=0.005)  # of a normal distribution
+            assert tails == pytest.approx(0.0455, abs=0.005)  # the tails of a normal distribution
 
 
 def test_noise_is_that_of_the_key_and_the_step(noise: Any) -> None:

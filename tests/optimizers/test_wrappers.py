@@ -32,7 +32,7 @@ WRAPPERS: dict[str, Optimizer] = {
 
 
 def with_states(optimizer: Optimizer, params: Any, gradients: Any) -> Any:
-    """Parameters and states after every step."""
+    """Return parameters and states after every step."""
 
     def step(carry: Any, g: Any) -> Any:
         params, state = carry
@@ -66,7 +66,7 @@ def test_dtypes_and_the_form_of_the_state_stay(name: str, dtype: str) -> None:
 
 
 def test_donation_and_vmap_of_every_wrapper() -> None:
-    """No two leaves share a buffer, the parameters' included; two runs side by side are each the run alone."""
+    """No two leaves share a buffer, and a run under ``vmap`` equals the run alone."""
     params = tree(jnp.float32)
     gradients = gradients_for(params, 4)
     start = {name: (jax.tree.map(jnp.copy, params), wrapper.init(params)) for name, wrapper in WRAPPERS.items()}
@@ -93,8 +93,8 @@ def test_donation_and_vmap_of_every_wrapper() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-def test_accumulated_gradients_are_the_large_batchs(problem: Any) -> None:
-    """Every third step is that of the mean; parameters stand still between, and the schedule waits."""
+def test_accumulated_gradients_are_those_of_the_large_batch(problem: Any) -> None:
+    """Every third step is that of the mean; the parameters and the schedule wait in between."""
     params, gradients = problem
     inner = adam(decaying)
     found = path(accumulate(inner, 3), params, gradients)
@@ -111,7 +111,7 @@ def test_accumulating_one_changes_nothing(problem: Any) -> None:
 
 
 def test_accumulated_means_of_bfloat16_gradients_are_float32() -> None:
-    """1 + 1/256 + ... : in bfloat16 the small ones would vanish."""
+    """In bfloat16, the small numbers would be lost in 1 + 1/256 + ..."""
     optimizer = accumulate(sgd(1.0), 8)
     params = {"w": jnp.zeros(1, "bfloat16")}
     state = optimizer.init(params)
@@ -122,7 +122,7 @@ def test_accumulated_means_of_bfloat16_gradients_are_float32() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_non_finite_gradients_are_skipped_and_counted(problem: Any) -> None:
-    """As if those steps had not been: parameters, moments and the schedule's step stay bit for bit."""
+    """The parameters, the moments and the step of the schedule do not change in these steps, bit for bit."""
     params, gradients = problem
     spoiled = [2, 3, 7]
     bad = jnp.array([np.nan, np.inf, -np.inf])
@@ -138,7 +138,7 @@ def test_non_finite_gradients_are_skipped_and_counted(problem: Any) -> None:
     assert_close(jax.tree.map(lambda p: p[jnp.array(good)], found), wanted)
 
 
-def test_a_skipped_step_saves_those_after_a_norm() -> None:
+def test_skipping_protects_from_a_norm_of_nan() -> None:
     """``clip_by_global_norm`` alone would make every parameter NaN."""
     params = {"w": jnp.ones(2), "b": jnp.ones(2)}
     grads = {"w": jnp.array([1.0, jnp.nan]), "b": jnp.ones(2)}
@@ -172,7 +172,7 @@ def test_averages_of_the_parameters(decay: Any, problem: Any) -> None:
     assert_close(states.average, jax.tree.map(expected, params, steps))
 
 
-def test_an_average_of_bfloat16_parameters_is_float32_and_that_of_what_was_stepped_to() -> None:
+def test_the_average_of_bfloat16_parameters_is_float32_and_of_the_rounded_parameters() -> None:
     optimizer = average_parameters(sgd(1.0), 0.999)
     params = {"w": jnp.ones(1, "bfloat16")}
     state = optimizer.init(params)
@@ -185,7 +185,7 @@ def test_an_average_of_bfloat16_parameters_is_float32_and_that_of_what_was_stepp
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("rate", [0.3, decaying], ids=["number", "schedule"])
 def test_lookahead_equals_a_loop(rate: Any, problem: Any) -> None:
-    """Zhang's algorithm 1 with gradient descent inside; a schedule is of all the steps made."""
+    """The inner optimizer is gradient descent; a schedule counts all steps."""
     params, gradients = problem
     found, states = jax.jit(partial(with_states, lookahead(sgd(0.1), 5, rate)))(params, gradients)
 

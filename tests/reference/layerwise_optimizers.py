@@ -1,4 +1,4 @@
-"""Algorithms whose steps depend on a whole tensor, or only on a sign, in the manner of ``optimizers``."""
+"""References of the algorithms whose steps depend on a whole tensor or on a sign; see ``optimizers``."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def lars(
     rate: Number,
     *,
     weight: bool,
-    beta: Number = 0.9,
+    momentum: Number = 0.9,
     trust: Number = 0.001,
     weight_decay: Number = 0.0,
 ) -> Steps:
@@ -41,13 +41,13 @@ def lars(
         if weight:
             decay = at(weight_decay, step)
             local = at(trust, step) * length(theta) / (length(g) + decay * length(theta))
-        v = at(beta, step) * v + at(rate, step) * local * (g + decay * theta)
+        v = at(momentum, step) * v + at(rate, step) * local * (g + decay * theta)
         theta = theta - v
         yield theta
 
 
 def orthogonalized(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """The quintic iteration with Jordan's coefficients, on either side: ``(X Xᵀ) X = X (Xᵀ X)``."""
+    """Return the quintic iteration with Jordan's coefficients, from the right: ``(X Xᵀ) X = X (Xᵀ X)``."""
     x = matrix / length(matrix)
     for _ in range(iterations):
         gram = x.T @ x
@@ -61,19 +61,19 @@ def muon(
     rate: Number,
     *,
     weight: bool,
-    beta: Number = 0.95,
+    momentum: Number = 0.95,
     nesterov: bool = True,
     weight_decay: Number = 0.0,
     iterations: int = 5,
 ) -> Steps:
-    """Tensors that are no weights are stepped by Adam of its default options."""
+    """Tensors that are not weights take the steps of Adam with its default options."""
     if not weight:
         yield from adam_steps(theta, gradients, rate, weight=weight)
         return
     inputs, outputs = int(np.prod(theta.shape[:-1])), theta.shape[-1]
     v = np.zeros_like(theta)
     for step, g in enumerate(gradients):
-        b = at(beta, step)
+        b = at(momentum, step)
         v = b * v + g
         u = g + b * v if nesterov else v
         direction = orthogonalized(u.reshape(inputs, outputs), iterations).reshape(theta.shape)

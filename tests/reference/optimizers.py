@@ -1,10 +1,10 @@
-"""The optimizers as loops in NumPy float64, straight from the papers' formulas.
+"""The optimizers as loops in NumPy float64, written from the formulas of the papers.
 
-Each is a generator for one tensor: it is given the parameters ``theta``, the gradients ``g₁, g₂, ...`` and the rate,
-and yields the parameters after each update. Every hyper-parameter is a number or a function of the step, which counts
-from 0. ``weight`` tells whether the tensor is a weight matrix and not a bias.
+Each of them is a generator for one tensor: it takes the parameters ``theta``, the gradients ``g₁, g₂, ...`` and the
+rate, and yields the parameters after each update. Every hyper-parameter is a number or a function of the step, which
+counts from 0. ``weight`` says whether the tensor is a weight and not a bias.
 
-Sums that cancel (``1 − βᵗ`` and radam's ``ρ_t``) are taken over exact fractions and rounded once.
+Differences that cancel (``1 − βᵗ``, and ``ρ_t`` of radam) are computed with exact fractions and rounded once.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,20 +36,20 @@ def sgd(theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool) -> Step
 
 
 def momentum(
-    theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, beta: Number = 0.9, averaged: bool = True
+    theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, momentum: Number = 0.9, averaged: bool = True
 ) -> Steps:
     v = np.zeros_like(theta)
     for step, g in enumerate(gradients):
-        b = at(beta, step)
+        b = at(momentum, step)
         v = b * v + ((1 - b) * g if averaged else g)
         theta = theta - at(rate, step) * v
         yield theta
 
 
-def nesterov(theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, beta: Number = 0.9) -> Steps:
+def nesterov(theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, momentum: Number = 0.9) -> Steps:
     v = np.zeros_like(theta)
     for step, g in enumerate(gradients):
-        b = at(beta, step)
+        b = at(momentum, step)
         v = b * v + g
         theta = theta - at(rate, step) * (g + b * v)
         yield theta
@@ -72,11 +72,11 @@ def adagrad(
 
 
 def adadelta(
-    theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, rho: Number = 0.9, epsilon: Number = 1e-6
+    theta: Tensor, gradients: Tensor, rate: Number, *, weight: bool, decay: Number = 0.9, epsilon: Number = 1e-6
 ) -> Steps:
     v, u = np.zeros_like(theta), np.zeros_like(theta)
     for step, g in enumerate(gradients):
-        r, e = at(rho, step), at(epsilon, step)
+        r, e = at(decay, step), at(epsilon, step)
         v = r * v + (1 - r) * g**2
         delta = np.sqrt(u + e) / np.sqrt(v + e) * g
         u = r * u + (1 - r) * delta**2
@@ -90,14 +90,14 @@ def rmsprop(
     rate: Number,
     *,
     weight: bool,
-    rho: Number = 0.9,
+    decay: Number = 0.9,
     epsilon: Number = 1e-8,
     momentum: Number = 0.0,
     centered: bool = False,
 ) -> Steps:
     v, m, velocity = np.zeros_like(theta), np.zeros_like(theta), np.zeros_like(theta)
     for step, g in enumerate(gradients):
-        r = at(rho, step)
+        r = at(decay, step)
         v = r * v + (1 - r) * g**2
         m = r * m + (1 - r) * g
         variance = v - m**2 if centered else v
@@ -109,7 +109,7 @@ def rmsprop(
 def adam_directions(
     theta: Tensor, gradients: Tensor, beta1: Number, beta2: Number, epsilon: Number, bias_correction: bool = True
 ) -> Iterator[tuple[int, Tensor]]:
-    """The step and ``m̂ / (√v̂ + ε)`` there."""
+    """Yield each step with its ``m̂ / (√v̂ + ε)``."""
     m, v = np.zeros_like(theta), np.zeros_like(theta)
     product1, product2 = Fraction(1), Fraction(1)
     for step, g in enumerate(gradients):
@@ -193,8 +193,8 @@ def amsgrad(
         v = b2 * v + (1 - b2) * g**2
         largest = np.maximum(largest, v)
         product1, product2 = product1 * exact(beta1, step), product2 * exact(beta2, step)
-        root = np.sqrt(largest / float(1 - product2))
-        theta = theta - at(rate, step) * (m / float(1 - product1)) / (root + at(epsilon, step))
+        denominator = np.sqrt(largest / float(1 - product2))
+        theta = theta - at(rate, step) * (m / float(1 - product1)) / (denominator + at(epsilon, step))
         yield theta
 
 
