@@ -230,7 +230,7 @@ class Saver:
             except CheckpointError:
                 continue
             return (
-                f"The one before it, {step}, is complete: fnnet.go_back(directory, {step}) removes what comes after it, "
+                f"The one before it, {step}, is complete: fnnet.go_back(directory, {step}) removes the later ones, "
                 f"then run again"
             )
         return "There is none before it to go on from: choose an empty directory, or the settings of the saved run"

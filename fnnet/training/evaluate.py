@@ -74,7 +74,7 @@ def host_chunks(place: str, placement: Placement, stream: Stream) -> Iterator[Ch
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of a function's numbers over the counted examples, as a ``Metric``: their sum, and how many there are."""
+    """The mean of a function's numbers over the counted examples, as a ``Metric``: their sum and their count."""
 
     place: str
     name: str

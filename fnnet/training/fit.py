@@ -75,11 +75,11 @@ def fit(
     """Train until ``epochs`` epochs have been made, and return the final state and the history.
 
     ``params`` are initial parameters, with a ``key`` for the order of the examples and the model's random numbers; or
-    the ``TrainState`` of an earlier run, which is continued: ``epochs`` is always the total. ``data`` is ``(x, y)`` with
-    examples on the first axis, checked once; ``batch_size`` is 32 if not given, ``len(x)`` is whole-batch and ``1``
-    stochastic gradient descent. Or ``data`` is a ``fnnet.data.Stream``, which has a batch size of its own and need not
-    fit into memory. ``augment`` changes the batches at random on the device, and ``value_and_grad`` chooses the engine
-    of the gradients, as in ``train_step``. Arguments are left as they are.
+    the ``TrainState`` of an earlier run, which is continued: ``epochs`` is always the total. ``data`` is ``(x, y)``
+    with examples on the first axis, checked once; ``batch_size`` is 32 if not given, ``len(x)`` is whole-batch and
+    ``1`` stochastic gradient descent. Or ``data`` is a ``fnnet.data.Stream``, which has a batch size of its own and
+    need not fit into memory. ``augment`` changes the batches at random on the device, and ``value_and_grad`` chooses
+    the engine of the gradients, as in ``train_step``. Arguments are left as they are.
 
     With ``validation`` data the history has ``validation_cost`` and, for each of ``metrics`` (such as
     ``{"accuracy": fnnet.accuracy}``), ``validation_NAME``; ``validate_on(state)`` chooses the parameters that are
@@ -87,17 +87,17 @@ def fit(
 
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch, see ``train_epoch``), ``seconds`` (of
     training, without compiling), ``compile_seconds``, and the numbers of ``measure``, means over the epoch's updates;
-    for a stream also ``data_seconds``, how many of the seconds were spent waiting for data, and ``reading_seconds``, how
-    long its thread was at work.
+    for a stream also ``data_seconds``, how many of the seconds were spent waiting for data, and ``reading_seconds``,
+    how long its thread was at work.
 
-    ``callbacks`` are functions ``(state, record) -> stop`` or objects of ``fnnet.callbacks``, called after every epoch in
-    their order: to stop early, to write the records to a file, to show progress. Training stops at NaN and infinity with
-    a RuntimeWarning that names the first bad step and layer (``callbacks.StopAtNonFinite``).
+    ``callbacks`` are functions ``(state, record) -> stop`` or objects of ``fnnet.callbacks``, called after every epoch
+    in their order: to stop early, to write the records to a file, to show progress. Training stops at NaN and infinity
+    with a RuntimeWarning that names the first bad step and layer (``callbacks.StopAtNonFinite``).
 
-    ``checkpoint`` is a directory, or a ``Checkpoint`` with options: the run is saved there as it goes, and the same call,
-    made again after an interruption, goes on from the last checkpoint. On the same kind of machine the bits are those of
-    the uninterrupted run, all ``seconds`` excepted. ``mesh`` spreads the run over devices, also of several processes
-    (see ``fnnet.training.placement.Placement``).
+    ``checkpoint`` is a directory, or a ``Checkpoint`` with options: the run is saved there as it goes, and the same
+    call, made again after an interruption, goes on from the last checkpoint. On the same kind of machine the bits are
+    those of the uninterrupted run, all ``seconds`` excepted. ``mesh`` spreads the run over devices, also of several
+    processes (see ``fnnet.training.placement.Placement``).
     """
     checks.positive_integer("fit", "epochs", epochs)
     for name, needs in (("metrics", metrics or None), ("validate_on", validate_on)):

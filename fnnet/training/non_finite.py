@@ -94,7 +94,7 @@ class NonFinite(NamedTuple):
 
 
 def first_non_finite(run: Run) -> NonFinite | None:
-    """Make the updates since ``run.before`` again, one by one, up to the first that is not finite; None if they all are.
+    """Make the updates since ``run.before`` again, one by one, and return the first that is not finite, if any.
 
     The numbers are those of the compiled run up to rounding, for they are a function of the state and the batches.
     """
@@ -131,7 +131,7 @@ class Passed(NamedTuple):
 
 
 def passes(layer: Layer, params: Params, x: Array, key: Array | None, name: str = "") -> Generator[Passed, None, Array]:
-    """Yield the layers in the order of the forward pass, those inside a ``Sequential`` one by one; return the output."""
+    """Yield the layers in the order of the forward pass, also those of a ``Sequential``; return the output."""
     if isinstance(layer, LowPrecision):
         y = yield from passes(layer.layer, layer.low(params), layer.low(x), key, name)
         return y.astype(layer.wide(x))

@@ -31,12 +31,13 @@ EXAMPLE = 'jax.make_mesh((8,), ("data",)), or jax.make_mesh((4, 2), ("data", "mo
 class Placement:
     """Examples split over ``data`` (and ``model``), parameters and the optimizer's state over ``model``.
 
-    **Examples.** Each device has ``N / (d m)`` of a batch if that is an integer, else ``N / d``; every device has all of
-    the few that are left over at the end of an epoch. A set lies in the same way.
+    **Examples.** Each device has ``N / (d m)`` of a batch if that is an integer, else ``N / d``; every device has all
+    of the few that are left over at the end of an epoch. A set lies in the same way.
 
-    **Parameters.** Without an axis ``model`` every device has all of them. With one, an array is split along its longest
-    axis that ``m`` divides, and gathered where it is used (fully sharded data parallelism: Rajbhandari et al. 2020, ZeRO
-    stage 3); every device has all of an array that ``m`` does not divide. Moments lie as their parameters do.
+    **Parameters.** Without an axis ``model`` every device has all of them. With one, an array is split along its
+    longest axis that ``m`` divides, and gathered where it is used (fully sharded data parallelism: Rajbhandari et al.
+    2020, ZeRO stage 3); every device has all of an array that ``m`` does not divide. Moments lie as their parameters
+    do.
 
     The order of the examples and all random numbers are those of a single device: results differ by rounding alone.
 
@@ -44,8 +45,8 @@ class Placement:
     the set consists of the parts in the order of the processes. State and key must be the same in each. A stream gives
     the process's part of every batch: batch ``k`` of the run consists of the batches ``k`` of the streams of process 0,
     process 1 and so on, ``P B`` examples in all, which the devices must be able to share evenly. The streams must agree
-    in the number of their batches; the last batch may be smaller by different amounts, and is filled up in every process
-    with examples of weight 0.
+    in the number of their batches; the last batch may be smaller by different amounts, and is filled up in every
+    process with examples of weight 0.
     """
 
     mesh: Mesh
@@ -90,7 +91,7 @@ class Placement:
         return jax.tree.map(lambda part: self.joined(part, 1), batch)
 
     def engine(self, value_and_grad: Callable[[Any], Callable[..., Any]]) -> Callable[[Any], Callable[..., Any]]:
-        """Return the engine of the gradients, with its batch split over the mesh and its gradients as the parameters."""
+        """Return the engine of the gradients, its batch split over the mesh and its gradients as the parameters are."""
         if self.mesh.size == 1:
             return value_and_grad
 

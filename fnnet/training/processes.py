@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,13 +47,12 @@ def together(place: str, processes: int, chunks: Iterator[T]) -> Iterator[T]:
         yield from chunks
         return
     while True:
-        chunk: T | None = None
-        status, failure = "ended", None
+        chunk, failure = None, None
         try:
-            for chunk in islice(chunks, 1):
-                status = "more"
+            chunk = next(chunks, None)
         except Exception as error:
-            status, failure = "failed", error
+            failure = error
+        status = "failed" if failure is not None else "ended" if chunk is None else "more"
         statuses = [message["status"] for message in gathered({"status": status})]
         if failure is not None:
             raise failure

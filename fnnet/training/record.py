@@ -40,9 +40,7 @@ def whole_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
         if not line.endswith(b"\n"):
             break  # cut short by a kill
         if not isinstance(numbers, dict):
-            raise ValueError(
-                f"record: line {number} of {path} is not a JSON object; the file was not written by callbacks.JsonLines, choose another"
-            )
+            raise ValueError(f"record: line {number} of {path} is not a JSON object; choose a file of JsonLines'")
         lines.append(numbers)
         ends.append(end)
     return lines, ends

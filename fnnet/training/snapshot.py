@@ -60,7 +60,7 @@ class Snapshot(NamedTuple):
 
 
 def run_of(cost: Cost, data: Mapping[str, Any], memories: Mapping[str, Any], state: TrainState) -> dict[str, Any]:
-    """Return what a checkpoint must have in common with a run that goes on from it, besides the shapes of its arrays."""
+    """Return what a checkpoint must have in common with the run that goes on, besides the shapes of its arrays."""
     return {
         "cost": re.sub(r" at 0x[0-9a-f]+", "", repr(cost)),
         "key": np.asarray(raw(state.key)).tolist(),

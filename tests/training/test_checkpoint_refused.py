@@ -63,7 +63,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_offered(copied_run: 
     with pytest.raises(CheckpointError, match=r"fit: checkpoint .*/12 .*damaged") as caught:
         train(copied_run, 5)
     assert str(caught.value).endswith(
-        "The one before it, 9, is complete: fnnet.go_back(directory, 9) removes what comes after it, then run again"
+        "The one before it, 9, is complete: fnnet.go_back(directory, 9) removes the later ones, then run again"
     )
     assert steps_in(copied_run) == [6, 9, 12]
     if damage is flip_bits:
