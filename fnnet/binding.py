@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -49,18 +49,6 @@ def unbind(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, 
     if isinstance(function, Bound):
         return function.function, dict(function.options)
     return function, {}
-
-
-def brief(configuration: Any) -> str:
-    """A dataclass as it would be written: fields at their defaults left out, functions by name."""
-    values = {f.name: getattr(configuration, f.name) for f in fields(configuration) if not at_default(configuration, f)}
-    shown = [f"{name}={name_of(v) if inspect.isfunction(v) else repr(v)}" for name, v in values.items()]
-    return f"{type(configuration).__name__}({', '.join(shown)})"
-
-
-def at_default(configuration: Any, field: Field[Any]) -> bool:
-    """By identity: a value may be traced, and then not be compared."""
-    return getattr(configuration, field.name) is field.default
 
 
 def name_of(function: Any) -> str:

@@ -72,7 +72,7 @@ def test_autodiff_is_found(source: str) -> None:
 
 FLOORS = [
     ["types"],
-    ["binding", "paths", "shards"],
+    ["binding", "configuration", "paths", "shards"],
     ["checks"],
     ["spectrum"],
     ["activations", "initializers", "penalties", "projections", "data"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,10 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from fnnet.backprop.rule import RULES, Rule, rule_of
+from fnnet.configuration import configuration
 from fnnet.types import Array, Layer, Params, Shaped
 
 
-@dataclass(frozen=True)
+@configuration
 class CustomVJP:
     """``layer`` with the same ``init`` and ``apply``, differentiated by its rule. Build it with ``as_custom_vjp``."""
 

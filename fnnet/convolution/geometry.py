@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from fnnet import checks
+from fnnet.configuration import configuration
 from fnnet.types import Shape, Shaped
 
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
@@ -22,7 +22,7 @@ Sizes: TypeAlias = int | Sequence[int]  # one number for every spatial axis, or 
 Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
 
 
-@dataclass(frozen=True)
+@configuration
 class Geometry:
     """Which image position meets which tap: tap ``a`` of output ``p`` reads ``i = p · stride + a · dilation − low``.
 

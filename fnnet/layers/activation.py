@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from fnnet import checks
 from fnnet.binding import name_of
+from fnnet.configuration import configuration
 from fnnet.types import ActivationFunction, Array, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Activation:
     """``a = f(z)`` for a function of an array, such as ``fnnet.relu``. No parameters.
 

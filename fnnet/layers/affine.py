@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.initializers import ones, zeros
 from fnnet.types import Array, Initializer, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Affine:
     """Each feature scaled and shifted, ``y = x ⊙ scale + shift``.
 
@@ -21,7 +20,6 @@ class Affine:
 
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
-    __repr__ = brief
 
     def init(self, key: Array, x: Shaped) -> Params:
         return scale_and_shift(repr(self), self, key, x)

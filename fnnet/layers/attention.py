@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,14 +9,14 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.attention import Blocks, attention
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.initializers import glorot_uniform, zeros
 from fnnet.layers.positions import rotate
 from fnnet.layers.recurrent import check_mask, check_sequence
 from fnnet.types import Array, Initializer, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class MultiHeadAttention:
     """Every step of a sequence as a mean over the steps, weighted by how well its query fits their keys.
 
@@ -44,7 +43,6 @@ class MultiHeadAttention:
     block: int | None = None
     w_init: Initializer = glorot_uniform
     b_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("MultiHeadAttention", "heads", self.heads)

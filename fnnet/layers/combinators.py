@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 
 from fnnet import checks
 from fnnet.activations import identity
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.layers.activation import Activation
 from fnnet.types import Array, Layer, Params, Shaped
 
 
-@dataclass(frozen=True)
+@configuration
 class Sequential:
     """The composition of layers, ``y = f_L(... f_2(f_1(x)))``.
 
@@ -71,7 +70,7 @@ class Sequential:
 IDENTITY = Activation(identity)
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Residual:
     """A layer beside a shortcut, added up: ``y = f(x) + s(x)``, or ``y = f(x) + x`` without a ``shortcut``.
 
@@ -83,7 +82,6 @@ class Residual:
 
     layer: Layer
     shortcut: Layer | None = None
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         require_layer("Residual", "layer", self.layer)

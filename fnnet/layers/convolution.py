@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.convolution import operators
 from fnnet.convolution.convolve import check_method
 from fnnet.convolution.geometry import (
@@ -29,7 +28,7 @@ from fnnet.initializers import he_normal, zeros
 from fnnet.types import Array, DType, Initializer, Params, Shape, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Conv:
     """Convolution, ``y[n, p, o] = b[o] + Σ_ac x[n, p · stride + a · dilation − low, c] w[a, c, o]``.
 
@@ -61,7 +60,6 @@ class Conv:
     method: Method = "auto"
     w_init: Initializer = he_normal
     b_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_configuration(self)
@@ -94,7 +92,7 @@ class Conv:
         return f"Conv(features={self.features}, kernel_size={self.kernel_size})"
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class ConvTranspose:
     """Transposed convolution, ``y[n, i, o] = b[o] + Σ_ac x[n, p, c] w[a, c, o]`` over ``p · stride = i + low − a ·
     dilation``: every entry of ``x`` lays the kernel, times itself, onto the output.
@@ -119,7 +117,6 @@ class ConvTranspose:
     method: Method = "auto"
     w_init: Initializer = he_normal
     b_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_configuration(self)

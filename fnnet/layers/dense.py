@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.initializers import he_normal, zeros
 from fnnet.types import Array, Initializer, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Dense:
     """Affine map of the last axis, ``y = x w + b``; one neuron per column of ``w``.
 
@@ -26,7 +25,6 @@ class Dense:
     use_bias: bool = True
     w_init: Initializer = he_normal
     b_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("Dense", "features", self.features)

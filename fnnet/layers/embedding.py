@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
-from fnnet.binding import bind, brief
+from fnnet.binding import bind
+from fnnet.configuration import configuration
 from fnnet.initializers import normal
 from fnnet.types import Array, DType, Initializer, Params, Shaped
 
@@ -17,7 +17,7 @@ FLOAT32 = np.dtype(np.float32)
 STANDARD_NORMAL = bind(normal, stddev=1.0)
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Embedding:
     """A row of a table for each token, ``y = table[x]``.
 
@@ -32,7 +32,6 @@ class Embedding:
     features: int
     dtype: DType = FLOAT32
     table_init: Initializer = STANDARD_NORMAL
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("Embedding", "entries", self.entries)

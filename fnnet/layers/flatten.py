@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 
 from fnnet import checks
+from fnnet.configuration import configuration
 from fnnet.types import Array, Params, Shaped
 
 
-@dataclass(frozen=True)
+@configuration
 class Flatten:
     """All axes after the first as one: ``(N, d₁, d₂, ...) -> (N, d₁ d₂ ...)``. No parameters."""
 

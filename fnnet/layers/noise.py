@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnnet import checks
+from fnnet.configuration import configuration
 from fnnet.types import Array, Params, Shaped
 
 
-@dataclass(frozen=True)
+@configuration
 class Dropout:
     """Inverted dropout: in training ``y = m ⊙ x / (1 − rate)`` with ``m ~ Bernoulli(1 − rate)``, else ``y = x``.
 
@@ -42,7 +42,7 @@ class Dropout:
         return jax.random.bernoulli(checks.key_given(repr(self), key), 1 - self.rate, x.shape)
 
 
-@dataclass(frozen=True)
+@configuration
 class GaussianNoise:
     """In training ``y = x + stddev · n`` with ``n`` standard normal, else ``y = x``; ``stddev ≥ 0``. No parameters.
 

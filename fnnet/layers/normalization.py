@@ -15,7 +15,6 @@ variance and is refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.initializers import ones, zeros
 from fnnet.layers.affine import check_features, scale_and_shift
 from fnnet.types import Array, Initializer, Params, Shape, Shaped
@@ -31,7 +30,7 @@ from fnnet.types import Array, Initializer, Params, Shape, Shaped
 EPSILON = 1e-5
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class LayerNorm:
     """Normalizes the features of each position alone; the moments are over the last axis.
 
@@ -41,7 +40,6 @@ class LayerNorm:
     epsilon: float = EPSILON
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_epsilon("LayerNorm", self)
@@ -58,7 +56,7 @@ class LayerNorm:
         return groups
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class GroupNorm:
     """Normalizes ``groups`` equal groups of neighbouring features, each over all positions of its example.
 
@@ -70,7 +68,6 @@ class GroupNorm:
     epsilon: float = EPSILON
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("GroupNorm", "groups", self.groups)
@@ -93,7 +90,7 @@ class GroupNorm:
         return groups
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class BatchNorm:
     """Normalizes each feature over the batch: all examples and positions.
 
@@ -109,7 +106,6 @@ class BatchNorm:
     epsilon: float = EPSILON
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_epsilon("BatchNorm", self)

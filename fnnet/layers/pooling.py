@@ -13,7 +13,6 @@ several times faster than ``jax.lax.reduce_window``, above all backward.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -22,12 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.layers.windows import Extent, Padding, Windows, check_extent, check_padding, spatial_windows
 from fnnet.types import Array, DType, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class MaxPool:
     """The largest entry of each window, ``y_o = max_k x_{stride · o + k}``. No parameters.
 
@@ -38,7 +37,6 @@ class MaxPool:
     window: Extent
     stride: Extent | None = None
     padding: Padding = "VALID"
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_configuration("MaxPool", self)
@@ -58,7 +56,7 @@ class MaxPool:
         return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class AvgPool:
     """The mean of each window, ``y_o = 1/n_o Σ_k x_{stride · o + k}``. No parameters.
 
@@ -71,7 +69,6 @@ class AvgPool:
     stride: Extent | None = None
     padding: Padding = "VALID"
     count_padding: bool = False
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_configuration("AvgPool", self)
@@ -97,7 +94,7 @@ class AvgPool:
         return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
 
 
-@dataclass(frozen=True)
+@configuration
 class GlobalAvgPool:
     """The mean over all spatial axes: ``(N, H, W, C) -> (N, C)``. No parameters.
 
@@ -112,7 +109,7 @@ class GlobalAvgPool:
         return jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
 
 
-@dataclass(frozen=True)
+@configuration
 class GlobalMaxPool:
     """The largest entry over all spatial axes: ``(N, H, W, C) -> (N, C)``; the first among equals. No parameters."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -10,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
-from fnnet.binding import bind, brief
+from fnnet.binding import bind
+from fnnet.configuration import configuration
 from fnnet.initializers import normal
 from fnnet.layers.recurrent import check_sequence
 from fnnet.types import Array, Initializer, Params, Shaped
@@ -19,7 +19,7 @@ LONGEST = 10_000  # the slowest wave has about this wavelength over 2π, in step
 SMALL = bind(normal, stddev=0.02)
 
 
-@dataclass(frozen=True)
+@configuration
 class SinusoidalPositions:
     """``y_t = x_t + p_t`` with waves of many lengths, ``p_t,2i = sin(ω_i t)`` and ``p_t,2i+1 = cos(ω_i t)``.
 
@@ -41,7 +41,7 @@ class SinusoidalPositions:
         return x + jnp.asarray(np.stack([sine, cosine], -1).reshape(steps, -1)[:, :features], x.dtype)
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class LearnedPositions:
     """``y_t = x_t + table_t``, a vector of its own for each of at most ``length`` positions.
 
@@ -51,7 +51,6 @@ class LearnedPositions:
 
     length: int
     table_init: Initializer = SMALL
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("LearnedPositions", "length", self.length)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.layers.combinators import naming, require_layer
 from fnnet.types import Array, DType, Layer, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class LowPrecision:
     """Mixed precision: ``layer`` computed in ``dtype``, forward and backward, between inputs and outputs of their own.
 
@@ -31,7 +30,6 @@ class LowPrecision:
     layer: Layer
     dtype: DType = "bfloat16"
     scale: Any = None
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         require_layer("LowPrecision", "layer", self.layer)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.binding import brief
 from fnnet.cells import Carry, Cell, check_carry
+from fnnet.configuration import configuration
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Recurrent:
     """A cell over a sequence: ``carry_t, y_t = cell(carry_{t−1}, x_t)``, one ``lax.scan``.
 
@@ -29,7 +28,6 @@ class Recurrent:
     cell: Cell
     return_sequences: bool = True
     reverse: bool = False
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_cell("Recurrent", self.cell)
@@ -95,7 +93,7 @@ def masked_step(exists: Array | None, before: Carry, after: Carry, y: Array, las
     return carry, jnp.where(here, y, 0), jnp.where(here, y, last)
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Bidirectional:
     """Two recurrences over the same sequence, one forwards and one backwards in time, their outputs side by side.
 
@@ -108,7 +106,6 @@ class Bidirectional:
     cell: Cell
     return_sequences: bool = True
     other: Cell | None = None
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_cell("Bidirectional", self.cell)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.binding import brief
 from fnnet.cells import Carry
+from fnnet.configuration import configuration
 from fnnet.layers.recurrent import Recurrent
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Checkpointed:
     """A recurrent layer whose gradient needs the memory of few steps: the same values, the same gradient.
 
@@ -35,7 +35,6 @@ class Checkpointed:
 
     layer: Recurrent
     segment: int | None = None
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         require_recurrent("Checkpointed", self.layer)

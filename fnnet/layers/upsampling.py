@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.layers.windows import Extent, check_extent, each_axis
 from fnnet.types import Array, Params, Shape, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Upsample:
     """Every spatial axis ``factor`` times as long: ``(N, H, W, C) -> (N, factor H, factor W, C)``. No parameters.
 
@@ -26,7 +25,6 @@ class Upsample:
 
     factor: Extent
     method: Literal["nearest", "linear"] = "nearest"
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_extent("Upsample", "factor", self.factor)
