@@ -25,7 +25,8 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.activations import relu, tanh
 from fnnet.cells import GRUCell, LSTMCell, RNNCell
-from fnnet.layers import Bidirectional, Checkpointed, Dropout, Recurrent, Sequential, Truncated
+from fnnet.layers import Bidirectional, Dropout, Recurrent, Sequential, children
+from fnnet.layers.nesting import child_params
 from fnnet.types import Array, Layer, Params
 
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -62,7 +63,7 @@ def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
         }
         return each if isinstance(layer, Bidirectional) else each["forward"]
 
-    return arranged(model, iter([of_layer(k, layer) for k, layer in enumerate(layers)]))
+    return model_params(model, iter([of_layer(k, layer) for k, layer in enumerate(layers)]))
 
 
 def to_torch(model: Layer, params: Params) -> dict[str, Array]:
@@ -72,7 +73,7 @@ def to_torch(model: Layer, params: Params) -> dict[str, Array]:
     """
     weights: dict[str, Array] = {}
     layers = recurrent_layers("exchange.to_torch", model)
-    for k, (layer, p) in enumerate(zip(layers, gathered(model, params), strict=True)):
+    for k, (layer, p) in enumerate(zip(layers, layer_params(model, params), strict=True)):
         for name, (direction, cell) in directions(layer).items():
             own = p[name] if isinstance(layer, Bidirectional) else p
             kinds = dict(zip(KINDS, cell_to_torch(cell, own), strict=True))
@@ -110,8 +111,8 @@ def cell_to_torch(cell: Any, params: Params) -> tuple[Array, ...]:
     return params["w_x"].T, params["w_h"].T, b, b_hh
 
 
-def recurrent_layers(place: str, model: Any) -> list[Any]:
-    """The layers of a model that have weights in PyTorch's module, from the first to the last."""
+def recurrent_layers(place: str, model: Layer) -> list[Any]:
+    """Return the layers of a model that have weights in PyTorch's module, from the first to the last."""
     layers = layers_in(place, model)
     different = dict.fromkeys(
         (len(directions(layer)), type(cell), cell.features, getattr(cell, "activation", tanh))
@@ -121,18 +122,16 @@ def recurrent_layers(place: str, model: Any) -> list[Any]:
     if len(different) > 1:
         raise TypeError(
             f"{place}: PyTorch has no {model!r}, whose layers or directions differ; expected cells of one type, width "
-            f"and activation, and as many directions in every layer: convert such layers one by one"
+            f"and activation, and the same number of directions in every layer: convert such layers one by one"
         )
     return layers
 
 
 def layers_in(place: str, model: Any) -> list[Any]:
-    if isinstance(model, Sequential):
-        return [layer for inner in model.layers for layer in layers_in(place, inner)]
+    if is_container(model):
+        return [layer for _, child in children(model) for layer in layers_in(place, child)]
     if isinstance(model, Dropout):
         return []
-    if isinstance(model, Checkpointed | Truncated):
-        return layers_in(place, model.layer)
     if not isinstance(model, Recurrent | Bidirectional):
         raise TypeError(
             f"{place}: the model has {model!r}; expected Recurrent, Bidirectional or a Sequential of them and Dropout: "
@@ -140,8 +139,8 @@ def layers_in(place: str, model: Any) -> list[Any]:
         )
     if isinstance(model, Recurrent) and model.reverse:
         raise TypeError(
-            f"{place}: PyTorch has no {model!r}, which only runs backwards in time; expected it in a Bidirectional, or "
-            f"without reverse=True"
+            f"{place}: PyTorch has no {model!r}, which runs only backwards in time; use Bidirectional, or leave out "
+            f"reverse=True"
         )
     for _, cell in directions(model).values():
         if isinstance(cell, RNNCell) and cell.activation not in (tanh, relu):
@@ -153,23 +152,33 @@ def layers_in(place: str, model: Any) -> list[Any]:
     return [model]
 
 
+def is_container(model: Layer) -> bool:
+    """Return whether a layer only passes its input through its children, as ``Sequential`` or a wrapper of one does."""
+    return isinstance(model, Sequential) or [name for name, _ in children(model)] == [""]
+
+
 def directions(layer: Any) -> dict[str, tuple[str, Any]]:
-    """By fnnet's name of a direction, PyTorch's suffix and the cell."""
+    """Return PyTorch's suffix and the cell for each direction, by its name in fnnet."""
     if isinstance(layer, Bidirectional):
         return {"forward": ("", layer.cell), "backward": ("_reverse", layer.other or layer.cell)}
     return {"forward": ("", layer.cell)}
 
 
-def arranged(model: Any, of_layers: Iterator[Params]) -> Params:
-    """The parameters of a model from those of its recurrent layers."""
+def model_params(model: Any, of_layers: Iterator[Params]) -> Params:
+    """Return the parameters of a model from those of its recurrent layers, in their order."""
     if isinstance(model, Sequential):
-        return tuple(arranged(layer, of_layers) for layer in model.layers)
+        return tuple(model_params(layer, of_layers) for layer in model.layers)
+    if is_container(model):
+        ((_, child),) = children(model)
+        return model_params(child, of_layers)
     return {} if isinstance(model, Dropout) else next(of_layers)
 
 
-def gathered(model: Any, params: Params) -> list[Params]:
-    """The inverse of ``arranged``."""
+def layer_params(model: Any, params: Params) -> list[Params]:
+    """Return the parameters of the recurrent layers of a model: the inverse of ``model_params``."""
     if isinstance(model, Sequential):
         model.check(params)
-        return [own for layer, p in zip(model.layers, params, strict=True) for own in gathered(layer, p)]
+    if is_container(model):
+        inner = [(child, child_params(params, name)) for name, child in children(model)]
+        return [own for child, p in inner for own in layer_params(child, p)]
     return [] if isinstance(model, Dropout) else [params]

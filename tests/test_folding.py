@@ -24,7 +24,7 @@ from fnnet import (
     tanh,
 )
 from fnnet.backprop import as_custom_vjp
-from fnnet.layers.folding import holds_batch_norm
+from fnnet.layers.nesting import holds
 from tests.cases import SEED, random_params
 from tests.compare import assert_close
 
@@ -57,7 +57,7 @@ def test_on_the_population_nothing_changes(model: Any, shape: tuple[int, ...], b
     x = draw(*shape)
     params = random_params(model, x)
     folded, constants = fold_batch_norm(model, params, x, batch_size=batch_size)
-    assert not holds_batch_norm(folded)
+    assert not holds(folded, BatchNorm)
     assert_close(folded.apply(constants, x), model.apply(params, x), 1e-11)
     assert jax.tree.structure(constants) == jax.tree.structure(jax.eval_shape(folded.init, jax.random.key(0), x))
 
@@ -138,6 +138,9 @@ class Twice:
     """A layer that holds another one."""
 
     layer: Any
+
+    def children(self) -> Any:
+        return (("", self.layer),)
 
     def init(self, key: jax.Array, x: Any) -> Any:
         return self.layer.init(key, x)

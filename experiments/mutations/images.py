@@ -154,7 +154,7 @@ def without_shortcut(layer: Residual, params: Params, residuals: Any, dy: Array)
     """Both branches' parameters, and ``dx`` of the first alone."""
     (dp, dx), (ds, _) = (
         fnnet.backprop.rule.rule_of(inner).backward(inner, params[name], r, dy)
-        for (name, inner), r in zip(layer.branches, residuals, strict=True)
+        for (name, inner), r in zip(layer.children(), residuals, strict=True)
     )
     return {"layer": dp, "shortcut": ds}, dx
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from fnnet.backprop.rule import RULES, Rule, rule_of
 from fnnet.configuration import configuration
+from fnnet.layers.nesting import Children
 from fnnet.types import Array, Layer, Params, Shaped
 
 
@@ -18,6 +19,9 @@ class CustomVJP:
     """``layer`` with the same ``init`` and ``apply``, differentiated by its rule. Build it with ``as_custom_vjp``."""
 
     layer: Layer
+
+    def children(self) -> Children:
+        return (("", self.layer),)
 
     def init(self, key: Array, x: Shaped) -> Params:
         return self.layer.init(key, x)

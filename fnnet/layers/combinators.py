@@ -11,6 +11,7 @@ from fnnet import checks
 from fnnet.activations import identity
 from fnnet.configuration import configuration
 from fnnet.layers.activation import Activation
+from fnnet.layers.nesting import Children
 from fnnet.types import Array, Layer, Params, Shaped
 
 
@@ -32,6 +33,9 @@ class Sequential:
             )
         for i, layer in enumerate(self.layers):
             require_layer("Sequential", f"layer {i}", layer)
+
+    def children(self) -> Children:
+        return tuple((str(i), layer) for i, layer in enumerate(self.layers))
 
     def init(self, key: Array, x: Shaped) -> Params:
         x = jax.ShapeDtypeStruct(x.shape, x.dtype)
@@ -89,14 +93,14 @@ class Residual:
 
     def init(self, key: Array, x: Shaped) -> Params:
         params = {}
-        for i, (name, layer) in enumerate(self.branches):
+        for i, (name, layer) in enumerate(self.children()):
             with naming(f"the {name} of Residual", layer):
                 params[name] = layer.init(jax.random.fold_in(key, i), x)
         return params
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         outputs = []
-        for i, (name, layer) in enumerate(self.branches):
+        for i, (name, layer) in enumerate(self.children()):
             with naming(f"the {name} of Residual", layer):
                 outputs.append(layer.apply(params[name], x, key=Sequential.key(key, i), train=train))
         return self.sum(*outputs)
@@ -105,9 +109,7 @@ class Residual:
     def beside(self) -> Layer:
         return IDENTITY if self.shortcut is None else self.shortcut
 
-    @property
-    def branches(self) -> tuple[tuple[str, Layer], ...]:
-        """Both layers, each with the name of its parameters, in the order of their keys."""
+    def children(self) -> Children:
         return ("layer", self.layer), ("shortcut", self.beside)
 
     @staticmethod

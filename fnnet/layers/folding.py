@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from fnnet.layers.affine import Affine
 from fnnet.layers.combinators import Residual, Sequential
 from fnnet.layers.convolution import Conv
 from fnnet.layers.dense import Dense
+from fnnet.layers.nesting import holds
 from fnnet.layers.normalization import BatchNorm, Moments, moments
 from fnnet.types import Array, Layer, Params
 
@@ -96,7 +97,7 @@ def folded(layer: Layer, params: Params, population: Population, before: Before)
         beside, beside_params = folded(layer.beside, params["shortcut"], population, before)
         shortcut = None if layer.shortcut is None else beside
         return Residual(inner, shortcut), {"layer": inner_params, "shortcut": beside_params}
-    if holds_batch_norm(layer):
+    if holds(layer, BatchNorm):
         raise TypeError(
             f"fold_batch_norm: {layer!r} holds a BatchNorm that is not looked for there; fold the model of Sequential "
             f"and Residual first, then build {type(layer).__name__} around it"
@@ -134,12 +135,3 @@ def absorbed(layer: Any, params: Params, affine: Params) -> Folded:
     scale, shift = affine["scale"], affine["shift"]
     b = params["b"] * scale + shift if layer.use_bias else shift
     return replace(layer, use_bias=True), params | {"w": params["w"] * scale, "b": b}
-
-
-def holds_batch_norm(value: Any) -> bool:
-    """Whether a layer, or a layer among its fields, is a ``BatchNorm``."""
-    if isinstance(value, tuple):
-        return any(map(holds_batch_norm, value))
-    if not is_dataclass(value) or isinstance(value, type):
-        return False
-    return isinstance(value, BatchNorm) or any(holds_batch_norm(getattr(value, field.name)) for field in fields(value))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.configuration import configuration
 from fnnet.layers.combinators import naming, require_layer
+from fnnet.layers.nesting import Children
 from fnnet.types import Array, DType, Layer, Params, Shaped
 
 
@@ -38,6 +39,9 @@ class LowPrecision:
             jnp.issubdtype(self.dtype, jnp.floating),
             f"LowPrecision: dtype is {self.dtype}; expected 'bfloat16' or 'float16'",
         )
+
+    def children(self) -> Children:
+        return (("", self.layer),)
 
     def init(self, key: Array, x: Shaped) -> Params:
         return self.layer.init(key, x)

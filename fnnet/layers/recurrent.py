@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.cells import Carry, Cell, check_carry
 from fnnet.configuration import configuration
+from fnnet.layers.nesting import Children
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
@@ -118,6 +119,9 @@ class Bidirectional:
             "forward": Recurrent(self.cell, self.return_sequences),
             "backward": Recurrent(self.other or self.cell, self.return_sequences, reverse=True),
         }
+
+    def children(self) -> Children:
+        return tuple(self.directions.items())
 
     def init(self, key: Array, x: Shaped) -> Params:
         keys = jax.random.split(key)

@@ -14,13 +14,14 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.cells import Carry
 from fnnet.configuration import configuration
+from fnnet.layers.nesting import Children
 from fnnet.layers.recurrent import Recurrent
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
 
 @configuration
-class Checkpointed:
+class Rematerialized:
     """A recurrent layer whose gradient needs the memory of few steps: the same values, the same gradient.
 
     Of ``C = T / segment`` segments of a sequence only the carries at their starts are kept; on the way back each
@@ -37,9 +38,12 @@ class Checkpointed:
     segment: int | None = None
 
     def __post_init__(self) -> None:
-        require_recurrent("Checkpointed", self.layer)
+        require_recurrent("Rematerialized", self.layer)
         if self.segment is not None:
-            checks.positive_integer("Checkpointed", "segment", self.segment)
+            checks.positive_integer("Rematerialized", "segment", self.segment)
+
+    def children(self) -> Children:
+        return (("", self.layer),)
 
     def init(self, key: Array, x: Shaped) -> Params:
         return self.layer.init(key, x)

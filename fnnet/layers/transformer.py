@@ -7,7 +7,7 @@ from fnnet.activations import gelu
 from fnnet.layers.attention import MultiHeadAttention
 from fnnet.layers.combinators import Residual, Sequential, sequential
 from fnnet.layers.dense import Dense
-from fnnet.layers.noise import Dropout
+from fnnet.layers.dropout import Dropout
 from fnnet.layers.normalization import LayerNorm
 from fnnet.types import ActivationFunction, Layer
 

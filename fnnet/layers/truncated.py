@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.cells import Carry
 from fnnet.configuration import configuration
+from fnnet.layers.nesting import Children
 from fnnet.layers.recurrent import Recurrent
 from fnnet.layers.segments import any_step, forwards, in_order, require_recurrent, scan_segments
 from fnnet.types import Array, Params, Shaped
@@ -53,6 +54,9 @@ class Truncated:
                 f"Truncated: k1 is {self.k1} but k2 {self.k2}; expected k1 <= k2: a pass that goes back fewer steps "
                 f"than there are between two passes would leave outputs out",
             )
+
+    def children(self) -> Children:
+        return (("", self.layer),)
 
     def init(self, key: Array, x: Shaped) -> Params:
         return self.layer.init(key, x)

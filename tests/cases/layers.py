@@ -14,7 +14,6 @@ from fnnet import (
     AvgPool,
     BatchNorm,
     Bidirectional,
-    Checkpointed,
     Conv,
     ConvTranspose,
     Dense,
@@ -33,6 +32,7 @@ from fnnet import (
     MaxPool,
     MultiHeadAttention,
     Recurrent,
+    Rematerialized,
     Residual,
     RNNCell,
     SinusoidalPositions,
@@ -230,7 +230,7 @@ RECURRENT = [
     LayerCase("Recurrent of LSTMCell, reversed", lambda: Recurrent(LSTMCell(3), reverse=True), (2, 4, 2)),
     LayerCase("Bidirectional", lambda: Bidirectional(GRUCell(2), other=LSTMCell(2)), (2, 3, 2)),
     LayerCase("Truncated", lambda: Truncated(Recurrent(GRUCell(3)), 2, 3), (2, 5, 2)),
-    LayerCase("Checkpointed", lambda: Checkpointed(Recurrent(LSTMCell(3)), 2), (2, 5, 2)),
+    LayerCase("Rematerialized", lambda: Rematerialized(Recurrent(LSTMCell(3)), 2), (2, 5, 2)),
 ]
 
 ACTIVATIONS = [*ELEMENTWISE, *ALONG_AXIS]

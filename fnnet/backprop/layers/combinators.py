@@ -37,7 +37,7 @@ def residual_forward(
     outputs, residuals = zip(
         *(
             rule_of(inner).forward(inner, params[name], x, key=Sequential.key(key, i), train=train)
-            for i, (name, inner) in enumerate(layer.branches)
+            for i, (name, inner) in enumerate(layer.children())
         ),
         strict=True,
     )
@@ -47,7 +47,7 @@ def residual_forward(
 def residual_backward(layer: Residual, params: Params, residuals: tuple[Any, ...], dy: Array) -> tuple[Params, Array]:
     """y = f(x) + s(x)  ⇒  both receive dy, and dx is the sum of what they hand back."""
     dparams, dx = {}, []
-    for (name, inner), r in zip(layer.branches, residuals, strict=True):
+    for (name, inner), r in zip(layer.children(), residuals, strict=True):
         dparams[name], dx_inner = rule_of(inner).backward(inner, params[name], r, dy)
         dx.append(dx_inner)
     return dparams, dx[0] + dx[1]
