@@ -222,7 +222,7 @@ PARAMS = PLAIN.init(jax.random.key(0), X)
         (lambda: Rematerialized(PLAIN).scan(PARAMS, X, mask=jnp.ones((2, 4))), "dtype float32; expected"),
         (lambda: Rematerialized(PLAIN).scan(PARAMS, X, jnp.zeros((3, 3))), r"carry has .*\(3, 3\)"),
         (lambda: scan_vjp(Rematerialized(PLAIN), PARAMS, X, jnp.zeros((3, 3))), r"carry has .*\(3, 3\)"),
-        (lambda: scan_vjp(Dense(3), PARAMS, X), "backprop.scan_vjp: layer is Dense.*expected one of Recurrent"),
+        (lambda: scan_vjp(Dense(3), PARAMS, X), "backprop: the scan of Dense.* has no hand-written rule"),
     ],
 )
 def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:

@@ -20,7 +20,6 @@ from experiments.mutations.layers import after, dx
 from experiments.mutations.mutant import Broken, Fault, Mutant, Subject, normal
 from fnnet import Bidirectional, GRUCell, LSTMCell, Recurrent, Rematerialized, RNNCell, Truncated, sigmoid, tanh
 from fnnet.backprop import RULES, Rule, scan_vjp
-from fnnet.backprop.rule import rule_of
 from fnnet.types import Array, Params, Shaped
 
 STEPS = 5
@@ -54,13 +53,13 @@ def run(compiled: Compiled, params: Params, x: Array) -> Array:
 
 def compiled_forward(compiled: Compiled, params: Params, x: Array, **options: Any) -> tuple[Array, Any]:
     if compiled.lengths is None:
-        return rule_of(compiled.layer).forward(compiled.layer, params, x, **options)
+        return RULES.look_up(compiled.layer).forward(compiled.layer, params, x, **options)
     return compiled.apply(params, x), x
 
 
 def compiled_backward(compiled: Compiled, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
     if compiled.lengths is None:
-        return rule_of(compiled.layer).backward(compiled.layer, params, residuals, dy)
+        return RULES.look_up(compiled.layer).backward(compiled.layer, params, residuals, dy)
     (_, carry), pullback = scan_vjp(compiled.layer, params, residuals, mask=compiled.mask(residuals))
     dparams, dx, _ = pullback(dy, jax.tree.map(jnp.zeros_like, carry))
     return dparams, dx

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fnnet.backprop.rule import RULES, Rule, rule_of
+from fnnet.backprop.rule import RULES, Rule
 from fnnet.configuration import configuration
 from fnnet.layers.nesting import Children
 from fnnet.types import Array, Layer, Params, Shaped
@@ -36,7 +36,7 @@ def as_custom_vjp(layer: Layer) -> CustomVJP:
     Of a ``Sequential`` it takes the whole backward pass. ``jax.hessian`` works, by forward over reverse mode; forward
     mode alone (``jax.jvp`` of the layer) does not, as with every ``jax.custom_vjp``.
     """
-    rule_of(layer)  # a layer without a rule is refused here, not at the first gradient
+    RULES.look_up(layer)  # a layer without a rule is refused here, not at the first gradient
     return layer if isinstance(layer, CustomVJP) else CustomVJP(layer)
 
 
@@ -46,24 +46,24 @@ def apply(layer: Layer, train: bool, params: Params, x: Array, key: Array | None
 
 
 def apply_forward(layer: Layer, train: bool, params: Params, x: Array, key: Array | None) -> tuple[Array, Any]:
-    y, residuals = rule_of(layer).forward(layer, params, x, key=key, train=train)
+    y, residuals = RULES.look_up(layer).forward(layer, params, x, key=key, train=train)
     return y, (params, residuals)
 
 
 def apply_backward(layer: Layer, train: bool, saved: Any, dy: Array) -> tuple[Params, Array, None]:
     params, residuals = saved
-    return *rule_of(layer).backward(layer, params, residuals, dy), None  # a key has no derivative
+    return *RULES.look_up(layer).backward(layer, params, residuals, dy), None  # a key has no derivative
 
 
 apply.defvjp(apply_forward, apply_backward)
 
 
 def custom_vjp_forward(layer: CustomVJP, params: Params, x: Array, *, key: Array | None, train: bool) -> Any:
-    return rule_of(layer.layer).forward(layer.layer, params, x, key=key, train=train)
+    return RULES.look_up(layer.layer).forward(layer.layer, params, x, key=key, train=train)
 
 
 def custom_vjp_backward(layer: CustomVJP, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
-    return rule_of(layer.layer).backward(layer.layer, params, residuals, dy)
+    return RULES.look_up(layer.layer).backward(layer.layer, params, residuals, dy)
 
 
 RULES[CustomVJP] = Rule(custom_vjp_forward, custom_vjp_backward)
