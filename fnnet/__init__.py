@@ -6,7 +6,6 @@ Parameters are pytrees, a model is a pure function ``apply(params, x)``, an opti
 
 from fnnet import (
     activations,
-    attention,
     backprop,
     cells,
     convolution,
@@ -66,6 +65,7 @@ from fnnet.layers import (
     SinusoidalPositions,
     Truncated,
     Upsample,
+    dot_product_attention,
     fold_batch_norm,
     sequential,
     transformer_block,
@@ -139,7 +139,6 @@ __all__ = [
     "accuracy",
     "activations",
     "apply_updates",
-    "attention",
     "averaged_params",
     "backprop",
     "bind",
@@ -148,6 +147,7 @@ __all__ = [
     "check_gradients",
     "convolution",
     "data",
+    "dot_product_attention",
     "elu",
     "evaluate",
     "evaluate_stream",

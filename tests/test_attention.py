@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from fnnet import MultiHeadAttention, backprop, check_gradients
-from fnnet.attention import Blocks, dot_product_attention
 from fnnet.backprop import attend_vjp
+from fnnet.backprop.layers.attention import attention_backward, attention_forward
+from fnnet.layers.attention import AttentionBlocks, dot_product_attention
 from tests.cases import random_params
 from tests.compare import assert_close
 from tests.reference import attention as reference
@@ -151,9 +152,9 @@ def test_extreme_scores_are_finite_and_right(dtype: str) -> None:
     np.testing.assert_array_equal(dv, jnp.zeros_like(v).at[0, 1].set(5))
     assert not np.asarray(dq, "float32").any()
     assert not np.asarray(dk, "float32").any()
-    rule = backprop.attention.attention_forward(q, k, v, None, Blocks.of(q.shape, 2, False))
+    rule = attention_forward(q, k, v, None, AttentionBlocks.of(q.shape, 2, False))
     for by_hand, expected in zip(
-        backprop.attention.attention_backward(rule[1], jnp.ones_like(o), Blocks.of(q.shape, 2, False)),
+        attention_backward(rule[1], jnp.ones_like(o), AttentionBlocks.of(q.shape, 2, False)),
         (dq, dk, dv),
         strict=True,
     ):
@@ -216,10 +217,8 @@ def test_equals_pytorch(causal: bool) -> None:
     theirs = [torch.tensor(a.swapaxes(1, 2), requires_grad=True) for a in (q, k, v)]
     o = torch.nn.functional.scaled_dot_product_attention(*theirs, is_causal=causal)
     o.backward(torch.tensor(do.swapaxes(1, 2)))
-    ours, residuals = backprop.attention.attention_forward(
-        *map(jnp.asarray, (q, k, v)), None, Blocks.of(q.shape, 3, causal)
-    )
-    gradients = backprop.attention.attention_backward(residuals, jnp.asarray(do), Blocks.of(q.shape, 3, causal))
+    ours, residuals = attention_forward(*map(jnp.asarray, (q, k, v)), None, AttentionBlocks.of(q.shape, 3, causal))
+    gradients = attention_backward(residuals, jnp.asarray(do), AttentionBlocks.of(q.shape, 3, causal))
     np.testing.assert_allclose(ours, o.detach().numpy().swapaxes(1, 2), atol=2e-6)
     for mine, theirs_ in zip(gradients, theirs, strict=True):
         np.testing.assert_allclose(mine, theirs_.grad.numpy().swapaxes(1, 2), atol=5e-6)

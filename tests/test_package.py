@@ -76,7 +76,7 @@ FLOORS = [
     ["checks"],
     ["spectrum"],
     ["activations", "initializers", "penalties", "projections", "data"],
-    ["losses", "convolution", "cells", "attention"],
+    ["losses", "convolution", "cells"],
     ["layers"],
     ["cost", "exchange"],
     ["backprop"],

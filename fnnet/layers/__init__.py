@@ -2,7 +2,7 @@
 
 from fnnet.layers.activation import Activation
 from fnnet.layers.affine import Affine
-from fnnet.layers.attention import MultiHeadAttention
+from fnnet.layers.attention import MultiHeadAttention, dot_product_attention
 from fnnet.layers.combinators import Residual, Sequential, sequential
 from fnnet.layers.convolution import Conv, ConvTranspose
 from fnnet.layers.dense import Dense
@@ -51,6 +51,7 @@ __all__ = [
     "Truncated",
     "Upsample",
     "children",
+    "dot_product_attention",
     "fold_batch_norm",
     "nested",
     "sequential",
