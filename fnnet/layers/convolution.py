@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import numpy as np
 
 from fnnet import checks
 from fnnet.configuration import configuration
@@ -15,11 +14,12 @@ from fnnet.convolution.geometry import (
     Geometry,
     Padding,
     Sizes,
+    as_tuple,
     check_channels,
     check_operands,
-    explicit_padding,
     geometry_of,
     per_axis,
+    set_sizes,
     transposed_geometry,
 )
 from fnnet.convolution.kernel import exchanged
@@ -156,18 +156,9 @@ def check_configuration(layer: Conv | ConvTranspose) -> None:
     place = type(layer).__name__
     for name in ("features", "groups"):
         checks.positive_integer(place, name, getattr(layer, name))
-    for name in ("kernel_size", "stride", "dilation", "padding", "output_padding"):
-        value = getattr(layer, name, None)
-        if isinstance(value, list):
-            value = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
-        if isinstance(value, np.integer):
-            value = int(value)
-        if value is not None:
-            object.__setattr__(layer, name, value)
-        if name in ("kernel_size", "stride", "dilation"):
-            per_axis(place, name, value)
-    if layer.padding != "SAME":
-        explicit_padding(place, layer.padding)
+    set_sizes(layer, "kernel_size", "stride", "dilation", "padding")
+    if isinstance(layer, ConvTranspose):
+        object.__setattr__(layer, "output_padding", as_tuple(layer.output_padding))
     checks.require(
         layer.features % layer.groups == 0,
         f"{place}: groups is {layer.groups}, which must divide the {layer.features} features",

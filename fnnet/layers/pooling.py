@@ -22,7 +22,8 @@ import numpy as np
 
 from fnnet import checks
 from fnnet.configuration import configuration
-from fnnet.layers.windows import Extent, Padding, Windows, check_extent, check_padding, spatial_windows
+from fnnet.convolution.geometry import Padding, Sizes, set_sizes
+from fnnet.layers.windows import AxisWindows, spatial_windows
 from fnnet.types import Array, DType, Params, Shaped
 
 
@@ -34,12 +35,12 @@ class MaxPool:
     Padding never wins, not even against −∞; NaN always does. ``MaxPool(2)`` halves every spatial axis.
     """
 
-    window: Extent
-    stride: Extent | None = None
+    window: Sizes
+    stride: Sizes | None = None
     padding: Padding = "VALID"
 
     def __post_init__(self) -> None:
-        check_configuration("MaxPool", self)
+        set_sizes(self, "window", "stride", "padding")
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}
@@ -52,7 +53,7 @@ class MaxPool:
         checks.floating(repr(self), "x", x)
         return maxima(jnp.asarray(x), self.windows(x))
 
-    def windows(self, x: Shaped) -> tuple[Windows, ...]:
+    def windows(self, x: Shaped) -> tuple[AxisWindows, ...]:
         return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
 
 
@@ -65,13 +66,13 @@ class AvgPool:
     flax). Without padding both are the same.
     """
 
-    window: Extent
-    stride: Extent | None = None
+    window: Sizes
+    stride: Sizes | None = None
     padding: Padding = "VALID"
     count_padding: bool = False
 
     def __post_init__(self) -> None:
-        check_configuration("AvgPool", self)
+        set_sizes(self, "window", "stride", "padding")
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}
@@ -84,13 +85,13 @@ class AvgPool:
             total = reduce(jnp.add, along.slices(total, 0))
         return (total / self.counts(windows).astype(total.dtype)).astype(x.dtype)
 
-    def counts(self, windows: tuple[Windows, ...]) -> np.ndarray[Any, Any]:
+    def counts(self, windows: tuple[AxisWindows, ...]) -> np.ndarray[Any, Any]:
         """``n_o``, in a shape that divides ``y``."""
         if self.count_padding:
             return np.array(math.prod(along.size for along in windows))
         return reduce(np.multiply.outer, [along.covered for along in windows])[..., None]
 
-    def windows(self, x: Shaped) -> tuple[Windows, ...]:
+    def windows(self, x: Shaped) -> tuple[AxisWindows, ...]:
         return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
 
 
@@ -127,7 +128,7 @@ class GlobalMaxPool:
         return jnp.take_along_axis(positions, index[:, None], axis=1)[:, 0], index
 
 
-def maxima(x: Array, windows: tuple[Windows, ...]) -> tuple[Array, Array]:
+def maxima(x: Array, windows: tuple[AxisWindows, ...]) -> tuple[Array, Array]:
     """The maximum of each window and its place within the window.
 
     By comparisons alone, whose derivative is that of the entry taken, where ``jnp.maximum`` would share it among
@@ -156,16 +157,9 @@ def place_of_maximum(x: Array) -> Array:
     return jnp.where((x == x.max(1, keepdims=True)) | (x != x), places, x.shape[1]).min(1)
 
 
-def index_dtype(windows: tuple[Windows, ...]) -> DType:
+def index_dtype(windows: tuple[AxisWindows, ...]) -> DType:
     """The smallest that counts the entries of a window and has one number more, for those beyond it."""
     return np.min_scalar_type(math.prod(along.size for along in windows))
-
-
-def check_configuration(name: str, layer: MaxPool | AvgPool) -> None:
-    check_extent(name, "window", layer.window)
-    if layer.stride is not None:
-        check_extent(name, "stride", layer.stride)
-    check_padding(name, layer.padding)
 
 
 def check_spatial(place: str, x: Any) -> None:

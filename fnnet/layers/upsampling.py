@@ -9,7 +9,7 @@ import numpy as np
 
 from fnnet import checks
 from fnnet.configuration import configuration
-from fnnet.layers.windows import Extent, check_extent, each_axis
+from fnnet.convolution.geometry import Sizes, per_axis, set_sizes
 from fnnet.types import Array, Params, Shape, Shaped
 
 
@@ -23,11 +23,11 @@ class Upsample:
     ``align_corners=False``).
     """
 
-    factor: Extent
+    factor: Sizes
     method: Literal["nearest", "linear"] = "nearest"
 
     def __post_init__(self) -> None:
-        check_extent("Upsample", "factor", self.factor)
+        set_sizes(self, "factor")
         checks.require(
             self.method in ("nearest", "linear"),
             f"Upsample: method is {self.method!r}; expected 'nearest' or 'linear'",
@@ -49,7 +49,7 @@ class Upsample:
             len(shape) >= 3 and 0 not in shape[1:-1],
             f"{self!r}: x has shape {shape}; expected (N, L, C) or (N, H, W, C) with at least one position",
         )
-        return each_axis(repr(self), "factor", self.factor, shape)
+        return per_axis(repr(self), "factor", self.factor, len(shape) - 2)
 
 
 def repeated(x: Array, axis: int, factor: int) -> Array:

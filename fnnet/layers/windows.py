@@ -8,21 +8,18 @@ outputs. Everything here is known while tracing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
-from fnnet.convolution.geometry import explicit_padding, same_padding
-from fnnet.types import Array, Shape, Shaped
-
-Extent: TypeAlias = int | tuple[int, ...]  # one number for every spatial axis, or one for each
-Padding: TypeAlias = str | int | tuple[int | tuple[int, int], ...]  # as of convolutions
+from fnnet.convolution.geometry import Padding, Sizes, explicit_padding, per_axis, same_padding
+from fnnet.types import Array, Shaped
 
 
-class Windows(NamedTuple):
+class AxisWindows(NamedTuple):
     """The windows along one axis of an array."""
 
     axis: int
@@ -72,8 +69,8 @@ class Windows(NamedTuple):
 
 
 def spatial_windows(
-    place: str, x: Shaped, window: Extent, stride: Extent | None, padding: Padding
-) -> tuple[Windows, ...]:
+    place: str, x: Shaped, window: Sizes, stride: Sizes | None, padding: Padding
+) -> tuple[AxisWindows, ...]:
     """The windows along every axis of ``x`` between the first and the last; a ``stride`` of None is the window's size.
 
     "VALID" pads nothing; "SAME" pads so that there are ``⌈length / stride⌉`` windows, an odd entry at the end.
@@ -81,8 +78,8 @@ def spatial_windows(
     """
     rank = len(x.shape) - 2
     checks.require(rank >= 1, f"{place}: x has shape {x.shape}; expected (N, L, C) or (N, H, W, C)")
-    sizes = each_axis(place, "window", window, x.shape)
-    strides = sizes if stride is None else each_axis(place, "stride", stride, x.shape)
+    sizes = per_axis(place, "window", window, rank)
+    strides = sizes if stride is None else per_axis(place, "stride", stride, rank)
     same = padding == "SAME"
     pairs = same_padding(x.shape[1:-1], sizes, strides) if same else explicit_padding(place, padding, rank)
     windows = []
@@ -97,32 +94,5 @@ def spatial_windows(
             f"{place}: padding {(low, high)} on axis {i + 1} is not less than the window of {size}: a window would see "
             f"nothing but padding; use less",
         )
-        windows.append(Windows(i + 1, length, size, step, low, high))
+        windows.append(AxisWindows(i + 1, length, size, step, low, high))
     return tuple(windows)
-
-
-def each_axis(place: str, name: str, value: Extent, shape: Shape) -> tuple[int, ...]:
-    if not isinstance(value, tuple):
-        return (int(value),) * (len(shape) - 2)
-    checks.require(
-        len(value) == len(shape) - 2,
-        f"{place}: {name} {value} is for {len(value)} spatial axes but x has shape {shape}; expected one number for "
-        f"each of its {len(shape) - 2}, or one for all",
-    )
-    return tuple(int(v) for v in value)
-
-
-def check_extent(place: str, name: str, value: Any) -> None:
-    """A positive integer, or a tuple of them."""
-    for v in value if isinstance(value, tuple) and value else (value,):
-        checks.positive_integer(place, name if v is value else f"an entry of {name}", v)
-
-
-def check_padding(place: str, padding: Any) -> None:
-    """ "VALID", "SAME", or a natural number for every spatial axis, or for each such a number or a pair of them."""
-    checks.require(
-        not isinstance(padding, list) and padding != (),
-        f"{place}: padding is {padding!r}; expected 'VALID', 'SAME', an integer, or a tuple, which can be hashed",
-    )
-    if padding != "SAME":
-        explicit_padding(place, padding)
