@@ -20,10 +20,9 @@ def dtype_of(x: Any) -> DType:
     return jax.dtypes.canonicalize_dtype(x.dtype) if hasattr(x, "dtype") else jnp.result_type(x)
 
 
-def at_least_float32(x: Any) -> DType:
-    """The dtype for sums of ``x``: low-precision numbers are summed in float32, to be rounded once."""
-    dtype = dtype_of(x)
-    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+def at_least_float32(*arrays: Any) -> DType:
+    """Return the dtype for sums over these arrays: the widest of theirs, but at least float32, to be rounded once."""
+    return max((jnp.dtype(jnp.float32), *map(dtype_of, arrays)), key=lambda dtype: jnp.finfo(dtype).bits)
 
 
 def is_float(x: Any) -> bool:

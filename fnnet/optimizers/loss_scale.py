@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.optimizers.base import Optimizer
 from fnnet.optimizers.leaves import zero_step
+from fnnet.trees import all_finite
 from fnnet.types import Array, Params
 
 LARGEST, SMALLEST = 2.0**30, 2.0**-10
@@ -40,7 +41,7 @@ def dynamic_loss_scale(optimizer: Optimizer, initial: float = 2.0**15, period: i
         return LossScaleState(optimizer.init(params), jnp.asarray(initial, jnp.float32), zero_step(), zero_step())
 
     def update(grads: Params, state: LossScaleState, params: Params | None = None) -> tuple[Params, LossScaleState]:
-        finite = jnp.stack([jnp.isfinite(g).all() for g in jax.tree.leaves(grads)] or [jnp.array(True)]).all()
+        finite = all_finite(grads)
 
         def step() -> tuple[Params, LossScaleState]:
             updates, inner = optimizer.update(grads, state.inner, params)

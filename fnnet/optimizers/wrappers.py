@@ -11,6 +11,7 @@ from fnnet import checks
 from fnnet.optimizers.base import Optimizer, apply_updates
 from fnnet.optimizers.hyperparameters import check_decay, check_not_negative, in_dtype, value_at
 from fnnet.optimizers.leaves import map_leaves, moment_dtype, params_given, zero_moments, zero_step
+from fnnet.trees import all_finite
 from fnnet.types import Array, Hyperparameter, Params
 
 
@@ -68,7 +69,7 @@ def skip_non_finite(optimizer: Optimizer) -> Optimizer:
         return SkipState(optimizer.init(params), zero_step(), zero_step())
 
     def update(grads: Params, state: SkipState, params: Params | None = None) -> tuple[Params, SkipState]:
-        finite = jnp.stack([jnp.isfinite(g).all() for g in jax.tree.leaves(grads)] or [jnp.array(True)]).all()
+        finite = all_finite(grads)
 
         def step() -> tuple[Params, SkipState]:
             updates, inner = optimizer.update(grads, state.inner, params)
