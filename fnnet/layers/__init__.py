@@ -1,4 +1,4 @@
-"""Layers: frozen, hashable descriptions with two pure methods, ``init`` and ``apply``. They never hold an array."""
+"""Layers: frozen, hashable configurations with two pure methods, ``init`` and ``apply``. A layer holds no array."""
 
 from fnnet.layers.activation import Activation
 from fnnet.layers.affine import Affine

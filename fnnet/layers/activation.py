@@ -1,4 +1,4 @@
-"""An activation function as a layer."""
+"""Activation functions as layers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fnnet.types import ActivationFunction, Array, Params, Shaped
 
 @configuration
 class Activation:
-    """``a = f(z)`` for a function of an array, such as ``fnnet.relu``. No parameters.
+    """An activation function as a layer, ``a = f(z)``, such as ``Activation(fnnet.relu)``. It has no parameters.
 
-    Options of the function are fixed with ``fnnet.bind``: ``Activation(bind(softmax, axis=1))``.
+    Options of the function are fixed with ``fnnet.bind``, as in ``Activation(bind(softmax, axis=1))``.
     """
 
     function: ActivationFunction

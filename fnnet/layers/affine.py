@@ -12,10 +12,10 @@ from fnnet.types import Array, Initializer, Params, Shaped
 
 @configuration
 class Affine:
-    """Each feature scaled and shifted, ``y = x ⊙ scale + shift``.
+    """A scale and a shift for each feature, ``y = x ⊙ scale + shift``.
 
-    Shapes: ``x (..., C)``, ``scale (C,)``, ``shift (C,)``, ``y (..., C)``. Starts as the identity. It is also what
-    becomes of ``BatchNorm`` for inference: ``fnnet.fold_batch_norm``.
+    Shapes: ``x (..., C)``, ``scale (C,)``, ``shift (C,)``, ``y (..., C)``. It starts as the identity. For inference
+    ``fnnet.fold_batch_norm`` replaces ``BatchNorm`` with it.
     """
 
     scale_init: Initializer = ones
@@ -30,7 +30,7 @@ class Affine:
 
 
 def scale_and_shift(place: str, layer: Any, key: Array, x: Shaped) -> Params:
-    """The parameters of a layer with ``scale_init`` and ``shift_init``, for the features of ``x``."""
+    """Return the parameters of a layer with ``scale_init`` and ``shift_init``, for the features of ``x``."""
     checks.floating(place, "x", x)
     checks.require(
         len(x.shape) > 0 and x.shape[-1] > 0,

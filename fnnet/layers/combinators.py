@@ -19,8 +19,9 @@ from fnnet.types import Array, Layer, Params, Shaped
 class Sequential:
     """The composition of layers, ``y = f_L(... f_2(f_1(x)))``.
 
-    The parameters are a tuple, one entry per layer. Layer ``i`` (from 0) gets the key ``jax.random.fold_in(key, i)``,
-    in ``init`` as in ``apply``. ``fnnet.sequential(*layers)`` builds one and takes bare activation functions.
+    The parameters are a tuple with one entry per layer. Layer ``i`` (from 0) gets the key
+    ``jax.random.fold_in(key, i)``, in ``init`` as in ``apply``. ``fnnet.sequential(*layers)`` builds one, also from
+    bare activation functions.
     """
 
     layers: tuple[Layer, ...]
@@ -67,7 +68,7 @@ class Sequential:
 
     @staticmethod
     def key(key: Array | None, i: int) -> Array | None:
-        """The key of layer ``i``."""
+        """Return the key of layer ``i``."""
         return None if key is None else jax.random.fold_in(key, i)
 
 
@@ -76,12 +77,12 @@ IDENTITY = Activation(identity)
 
 @configuration
 class Residual:
-    """A layer beside a shortcut, added up: ``y = f(x) + s(x)``, or ``y = f(x) + x`` without a ``shortcut``.
+    """The sum of a layer and a shortcut: ``y = f(x) + s(x)``, or ``y = f(x) + x`` without a ``shortcut``.
 
-    Where ``f`` changes the shape, ``shortcut`` is a layer that changes it alike, such as a convolution 1×1 of the same
-    stride ("projection shortcut"). The parameters are ``{"layer": ..., "shortcut": ...}``, the latter ``{}`` if there
-    is none. ``layer`` gets the key ``jax.random.fold_in(key, 0)``, ``shortcut`` that of 1. Source: He et al. 2016,
-    "Deep residual learning for image recognition", eq. 1 and 2.
+    If ``f`` changes the shape, ``shortcut`` is a layer that changes it in the same way, such as a 1×1 convolution of
+    the same stride ("projection shortcut"). The parameters are ``{"layer": ..., "shortcut": ...}``, where the latter
+    is ``{}`` without a shortcut. ``layer`` gets the key ``jax.random.fold_in(key, 0)``, ``shortcut``
+    ``jax.random.fold_in(key, 1)``. Source: He et al. 2016, "Deep residual learning for image recognition", eq. 1, 2.
     """
 
     layer: Layer
@@ -124,18 +125,18 @@ class Residual:
 
 
 def sequential(*layers: Layer | Callable[[Array], Array]) -> Sequential:
-    """``Sequential`` of the given layers; a bare function such as ``fnnet.relu`` becomes ``Activation(relu)``."""
+    """Return a ``Sequential`` of the layers; a bare function such as ``fnnet.relu`` becomes ``Activation(relu)``."""
     return Sequential(tuple(as_layer(layer) for layer in layers))
 
 
 def as_layer(layer: Any) -> Any:
     if isinstance(layer, (Layer, type)) or not callable(layer):
-        return layer  # what is no layer is refused by Sequential, by name
+        return layer  # Sequential raises for what is no layer
     return Activation(layer)
 
 
 class naming:
-    """Adds the layer's place in the layer that holds it to an error that comes out of it."""
+    """Adds to an error in a layer which layer it is, and in which layer it stands."""
 
     def __init__(self, place: str, layer: Layer) -> None:
         self.place, self.layer = place, layer

@@ -14,11 +14,12 @@ from fnnet.types import Array, Initializer, Params, Shaped
 
 @configuration
 class Dense:
-    """Affine map of the last axis, ``y = x w + b``; one neuron per column of ``w``.
+    """The fully connected layer, an affine map of the last axis: ``y = x w + b``, one neuron per column of ``w``.
 
     Shapes: ``x (..., D)``, ``w (D, H)``, ``b (H,)``, ``y (..., H)``. Rows are examples; the textbook's column form
     ``Z = W X + b`` has ``W = wᵀ`` and ``X = xᵀ``. ``w`` starts He-normal with variance ``2 / D`` (He et al. 2015,
-    eq. 10), ``b`` at zero; ``use_bias=False`` leaves ``b`` out. Cost: ``2 N D H`` operations forward, twice that back.
+    eq. 10) and ``b`` at zero; ``use_bias=False`` leaves ``b`` out. Cost: ``2 N D H`` operations forward, twice that
+    backward.
     """
 
     features: int

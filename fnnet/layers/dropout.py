@@ -16,8 +16,8 @@ from fnnet.types import Array, Params, Shaped
 class Dropout:
     """Inverted dropout: in training ``y = m ⊙ x / (1 − rate)`` with ``m ~ Bernoulli(1 − rate)``, else ``y = x``.
 
-    ``rate`` is the probability to *drop* an entry, in [0, 1). The division keeps the mean, ``E[y] = x``, so that the
-    network for inference is the same one with ``train=False``. No parameters. In training a key is needed.
+    ``rate`` is the probability that an entry is *dropped*, in [0, 1). The division keeps the mean, ``E[y] = x``, so
+    that the same network serves for inference, with ``train=False``. There are no parameters. Training needs a key.
 
     Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", section 10.
     """
@@ -37,6 +37,6 @@ class Dropout:
         return jnp.where(self.mask(key, x), x / (1 - self.rate), 0)
 
     def mask(self, key: Array | None, x: Any) -> Array:
-        """The entries that are kept, as booleans of the shape of ``x``."""
+        """Draw the mask ``m``: True at the entries that are kept, in the shape of ``x``."""
         checks.floating(repr(self), "x", x)
         return jax.random.bernoulli(checks.key_given(repr(self), key), 1 - self.rate, x.shape)

@@ -1,4 +1,4 @@
-"""Vectors for tokens."""
+"""Embeddings: a vector for each token."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ STANDARD_NORMAL = bind(normal, stddev=1.0)
 
 @configuration
 class Embedding:
-    """A row of a table for each token, ``y = table[x]``.
+    """A table with a row for each token, ``y = table[x]``.
 
-    Shapes: integers ``x (...)`` from 0 to ``entries − 1``, ``table (entries, features)``, ``y (..., features)``. It
-    starts standard normal, in ``dtype``: there is no floating-point input to take it from.
+    Shapes: integers ``x (...)`` from 0 to ``entries − 1``, ``table (entries, features)``, ``y (..., features)``. The
+    table starts standard normal, in ``dtype``, because the input is of no floating-point dtype.
 
-    Tokens out of range, negative ones too, are refused where their values are known, by ``fit`` and outside ``jit``;
-    inside ``jit`` their rows are NaN, and no gradient flows from them.
+    Tokens out of range, negative ones included, raise where their values are known: in ``fit`` and outside ``jit``.
+    Inside ``jit`` their rows are NaN, and no gradient flows from them.
     """
 
     entries: int
@@ -40,7 +40,7 @@ class Embedding:
             bool(jnp.issubdtype(self.dtype, jnp.floating)),
             f"Embedding: dtype is {self.dtype}; expected floating point, such as 'float32'",
         )
-        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))  # "float32" and jnp.float32 are the same layer
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))  # "float32" and jnp.float32 give equal layers
 
     def init(self, key: Array, x: Shaped) -> Params:
         self.check_kind(x)
@@ -55,10 +55,10 @@ class Embedding:
         return table.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
     def tokens(self, x: Any) -> Array:
-        """``x`` in a dtype that holds every entry; refused where it is known to be out of range."""
+        """Return ``x`` in a dtype that holds every entry. Raise if a token is known to be out of range."""
         self.check_kind(x)
         if checks.is_concrete(x) and np.size(x) > 0:
-            values = np.asarray(x)  # with NumPy: within a trace jax's own functions would stage even what is known
+            values = np.asarray(x)  # NumPy, because inside a trace jax's own functions would trace even known values
             low, high = int(values.min()), int(values.max())
             bad = low if low < 0 else high
             checks.require(

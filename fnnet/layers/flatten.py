@@ -1,4 +1,4 @@
-"""Reshaping."""
+"""Flattening."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fnnet.types import Array, Params, Shaped
 
 @configuration
 class Flatten:
-    """All axes after the first as one: ``(N, d₁, d₂, ...) -> (N, d₁ d₂ ...)``. No parameters."""
+    """Joins all axes after the first, ``(N, d₁, d₂, ...) -> (N, d₁ d₂ ...)``. It has no parameters."""
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}

@@ -14,11 +14,11 @@ from fnnet.types import Array, Params, Shaped
 
 @configuration
 class GaussianNoise:
-    """In training ``y = x + stddev · n`` with ``n`` standard normal, else ``y = x``; ``stddev ≥ 0``. No parameters.
+    """Gaussian noise: in training ``y = x + stddev · n`` with ``n`` standard normal, else ``y = x``.
 
-    A penalty in disguise: to second order in ``stddev`` the cost gains half the variance times the trace of its Hessian
-    with respect to ``x`` (Bishop 1995, "Training with noise is equivalent to Tikhonov regularization"). In training a
-    key is needed.
+    It acts as a penalty: to second order in ``stddev ≥ 0``, half its square times the trace of the Hessian of the cost
+    with respect to ``x`` is added to the cost (Bishop 1995, "Training with noise is equivalent to Tikhonov
+    regularization"). There are no parameters. Training needs a key.
     """
 
     stddev: float

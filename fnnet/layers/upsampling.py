@@ -1,4 +1,4 @@
-"""Making images larger."""
+"""Upsampling: larger images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fnnet.types import Array, Params, Shape, Shaped
 
 @configuration
 class Upsample:
-    """Every spatial axis ``factor`` times as long: ``(N, H, W, C) -> (N, factor H, factor W, C)``. No parameters.
+    """Makes every spatial axis ``factor`` times as long, ``(N, H, W, C) -> (N, factor H, factor W, C)``.
 
-    ``factor`` is one number or a tuple with one for each spatial axis. "nearest" repeats every entry, ``y_i =
-    x_{⌊i / factor⌋}``; "linear" interpolates between the centres of the entries, axis by axis (bilinear on images):
-    ``y_i`` is taken at ``(i + ½) / factor − ½``, and beyond the outermost centres stays constant (PyTorch's
-    ``align_corners=False``).
+    ``factor`` is one number for all spatial axes, or a sequence with one for each. "nearest" repeats every entry,
+    ``y_i = x_{⌊i / factor⌋}``. "linear" interpolates between the centres of the entries, axis by axis (bilinear on
+    images): ``y_i`` is the value at ``(i + ½) / factor − ½``, constant beyond the outermost centres (PyTorch's
+    ``align_corners=False``). There are no parameters.
     """
 
     factor: Sizes
@@ -44,7 +44,7 @@ class Upsample:
         return x
 
     def factors(self, shape: Shape) -> tuple[int, ...]:
-        """One for each spatial axis of an ``x`` of this shape."""
+        """Return the factor of each spatial axis, for an ``x`` of this shape."""
         checks.require(
             len(shape) >= 3 and 0 not in shape[1:-1],
             f"{self!r}: x has shape {shape}; expected (N, L, C) or (N, H, W, C) with at least one position",
@@ -64,6 +64,6 @@ def interpolated(x: Array, axis: int, factor: int) -> Array:
 
 
 def interpolation(length: int, factor: int) -> np.ndarray[Any, Any]:
-    """The matrix ``A`` of linear interpolation along one axis, ``y = A x``, of shape ``(factor · length, length)``."""
+    """Return the matrix ``A (factor · length, length)`` of linear interpolation along one axis, ``y = A x``."""
     position = np.clip((np.arange(factor * length) + 0.5) / factor - 0.5, 0, length - 1)
     return np.maximum(1 - np.abs(position[:, None] - np.arange(length)), 0)
