@@ -173,7 +173,7 @@ REFUSED = [
     (
         lambda: fold_batch_norm(Twice(sequential(BatchNorm())), ({},), X),
         TypeError,
-        r"Twice\(.*\) holds a BatchNorm that is not looked for there; .* then build Twice around it",
+        r"Twice\(.*\) holds a BatchNorm where it is not looked for; .* then build Twice around it",
     ),
     (lambda: fold_batch_norm(as_custom_vjp(BatchNorm()), {}, X), TypeError, "CustomVJP"),
 ]
