@@ -1,18 +1,18 @@
-"""Weights of recurrent networks from PyTorch, and back.
+"""Weights of recurrent networks from PyTorch and to PyTorch.
 
-A module's weights are a mapping of arrays by PyTorch's names, ``{name: tensor.numpy() for name, tensor in
-module.state_dict().items()}``; PyTorch itself is not needed. Of layer ``k`` they are, with ``_reverse`` at the end for
-the second direction,
+The weights of a module are a mapping from PyTorch's names to arrays, ``{name: tensor.numpy() for name, tensor in
+module.state_dict().items()}``; PyTorch itself is not needed. Layer ``k`` has
 
     weight_ih_lk (G H, D)    weight_hh_lk (G H, H)    bias_ih_lk (G H,)    bias_hh_lk (G H,)
 
-with the gates one below the other, in fnnet's order: ``r, z, n`` of a GRU (``z`` is the update gate ``u``) and
-``i, f, g, o`` of an LSTM. So ``w_x`` and ``w_h`` are the transposed matrices and ``b = bias_ih + bias_hh``, but for the
-candidate of a GRU, whose recurrent bias stands inside of the reset gate: ``b_h`` is that part of ``bias_hh``.
+and for the second direction the same names with ``_reverse`` at the end. The ``G`` gates stand one below the other, in
+the order of fnnet: ``r, z, n`` of a GRU (``z`` is the update gate ``u``) and ``i, f, g, o`` of an LSTM. So ``w_x`` and
+``w_h`` are the transposed matrices, and ``b = bias_ih + bias_hh``. The candidate of a GRU is an exception, because its
+recurrent bias stands inside the reset gate: ``b_h`` is the candidate's entries of ``bias_hh``.
 
-The model must be PyTorch's: ``Recurrent(RNNCell(H))`` for ``nn.RNN(D, H, batch_first=True)``, with ``activation=relu``
-for ``nonlinearity="relu"``; ``GRUCell(H)``; ``LSTMCell(H)``; ``Bidirectional(cell)`` for ``bidirectional=True``; a
-``Sequential`` of these for ``num_layers`` above 1, with ``Dropout`` between them if wanted.
+The model must compute what the module does: ``Recurrent(RNNCell(H))`` for ``nn.RNN(D, H, batch_first=True)``, with
+``activation=relu`` for ``nonlinearity="relu"``; ``GRUCell(H)`` and ``LSTMCell(H)`` likewise; ``Bidirectional(cell)``
+for ``bidirectional=True``; a ``Sequential`` of these for ``num_layers`` above 1, also with ``Dropout`` between them.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ GATES: dict[type, int] = {RNNCell: 1, GRUCell: 3, LSTMCell: 4}
 
 
 def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
-    """The parameters of ``model`` from the weights of an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``.
+    """Return the parameters of ``model`` from the weights of an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``.
 
-    Without biases (``bias=False``) they are 0. Linear in the weights: ``jax.linear_transpose`` of it takes gradients
-    with respect to the parameters to those with respect to PyTorch's weights. What the model does not have, what it
-    lacks and what has another shape is refused by name.
+    Biases that the module does not have (``bias=False``) are 0. The function is linear in the weights, so that
+    ``jax.linear_transpose`` of it maps gradients with respect to the parameters to those with respect to PyTorch's
+    weights. Weights that are missing, unknown or of another shape raise, and the message names them.
     """
     place = "exchange.from_torch"
     layers = recurrent_layers(place, model)
@@ -53,7 +53,7 @@ def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
     checks.require(
         not lacking and not unknown,
         f"{place}: the weights lack {lacking} and have {unknown} beyond those of {model!r}; expected the state_dict of "
-        f"a module with as many layers and directions",
+        f"a module with the same layers and directions",
     )
 
     def of_layer(k: int, layer: Layer) -> Params:
@@ -67,9 +67,9 @@ def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
 
 
 def to_torch(model: Layer, params: Params) -> dict[str, Array]:
-    """The weights by PyTorch's names from the parameters of ``model``; ``from_torch`` takes them back.
+    """Return the weights of PyTorch's module, by name, from the parameters of ``model``: undo ``from_torch``.
 
-    Where PyTorch only uses the sum of two biases, ``bias_ih`` is the sum and ``bias_hh`` is 0.
+    Where PyTorch uses only the sum of two biases, ``bias_ih`` is the sum and ``bias_hh`` is 0.
     """
     weights: dict[str, Array] = {}
     layers = recurrent_layers("exchange.to_torch", model)
@@ -82,7 +82,7 @@ def to_torch(model: Layer, params: Params) -> dict[str, Array]:
 
 
 def cell_from_torch(place: str, cell: Any, suffix: str, arrays: Mapping[str, Array]) -> Params:
-    """The parameters of one cell."""
+    """Return the parameters of one cell."""
     rows = GATES[type(cell)] * cell.features
     w_ih = arrays[f"weight_ih{suffix}"]
     shapes: dict[str, tuple[int, ...]] = {
@@ -105,7 +105,7 @@ def cell_from_torch(place: str, cell: Any, suffix: str, arrays: Mapping[str, Arr
 
 
 def cell_to_torch(cell: Any, params: Params) -> tuple[Array, ...]:
-    """The arrays of one cell, in the order of ``KINDS``."""
+    """Return the arrays of one cell, in the order of ``KINDS``."""
     b = params["b"]
     b_hh = jnp.pad(params["b_h"], (2 * cell.features, 0)) if isinstance(cell, GRUCell) else jnp.zeros_like(b)
     return params["w_x"].T, params["w_h"].T, b, b_hh

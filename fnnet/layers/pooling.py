@@ -1,13 +1,14 @@
 """Pooling: one number for each window, channel by channel.
 
 Every layer here takes ``x (N, L, C)`` or ``x (N, H, W, C)``, examples first and channels last. ``window`` and
-``stride`` are one number for all spatial axes or a tuple with one for each; a ``stride`` of None is the window itself,
-so that windows do not overlap. ``padding`` is "VALID" (none), "SAME" (``⌈length / stride⌉`` outputs), one number for
-both ends of every spatial axis, or a tuple with such a number or ``(low, high)`` for each; it is less than the window.
+``stride`` are one number for all spatial axes, or a sequence with one for each; a ``stride`` of None is the size of the
+window, so that windows do not overlap. ``padding`` is "VALID" (none), "SAME" (``⌈length / stride⌉`` outputs), one
+number for both ends of all spatial axes, or a sequence with a number or a pair ``(low, high)`` for each axis. Padding
+is less than the window.
 
-Windows are taken axis by axis, by shifted slices: a maximum over a window is the maximum over its rows of the maxima
-along them, so that a window of ``k × k`` costs ``2 k`` operations for an output and not ``k²``. On CPU this is also
-several times faster than ``jax.lax.reduce_window``, above all backward.
+Windows are taken axis by axis, by shifted slices: the maximum over a window is the maximum over its rows of their
+maxima, so that a window of ``k × k`` costs ``2 k`` operations for an output and not ``k²``. On a CPU this is also
+several times faster than ``jax.lax.reduce_window``, most of all backward.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from fnnet.types import Array, DType, Params, Shaped
 
 @configuration
 class MaxPool:
-    """The largest entry of each window, ``y_o = max_k x_{stride · o + k}``. No parameters.
+    """Max pooling, the largest entry of each window: ``y_o = max_k x_{stride · o + k}``. It has no parameters.
 
-    Among equals it is the first in row-major order that hands its value on and receives the gradient, as in XLA.
-    Padding never wins, not even against −∞; NaN always does. ``MaxPool(2)`` halves every spatial axis.
+    At a tie the first of the equal entries in row-major order is taken, and it alone receives the gradient, as in XLA.
+    Padding is never taken, not even before −∞; NaN always is. ``MaxPool(2)`` halves every spatial axis.
     """
 
     window: Sizes
@@ -49,7 +50,7 @@ class MaxPool:
         return self.with_index(x)[0]
 
     def with_index(self, x: Any) -> tuple[Array, Array]:
-        """The maxima and, for each, its place within the window, counted in row-major order."""
+        """Return the maxima, and the row-major index of each within its window."""
         checks.floating(repr(self), "x", x)
         return maxima(jnp.asarray(x), self.windows(x))
 
@@ -59,11 +60,11 @@ class MaxPool:
 
 @configuration
 class AvgPool:
-    """The mean of each window, ``y_o = 1/n_o Σ_k x_{stride · o + k}``. No parameters.
+    """Average pooling, the mean of each window: ``y_o = 1/n_o Σ_k x_{stride · o + k}``. It has no parameters.
 
-    ``n_o`` counts the entries of ``x`` in the window, so that a constant stays the same at the borders; with
+    ``n_o`` is the number of entries of ``x`` in the window, so that a constant stays the same at the borders. With
     ``count_padding=True`` it is the size of the window, zeros of the padding included (the default of PyTorch and
-    flax). Without padding both are the same.
+    flax). Without padding the two are equal.
     """
 
     window: Sizes
@@ -86,7 +87,7 @@ class AvgPool:
         return (total / self.counts(windows).astype(total.dtype)).astype(x.dtype)
 
     def counts(self, windows: tuple[AxisWindows, ...]) -> np.ndarray[Any, Any]:
-        """``n_o``, in a shape that divides ``y``."""
+        """Return ``n_o``, in a shape that divides ``y``."""
         if self.count_padding:
             return np.array(math.prod(along.size for along in windows))
         return reduce(np.multiply.outer, [along.covered for along in windows])[..., None]
@@ -97,7 +98,7 @@ class AvgPool:
 
 @configuration
 class GlobalAvgPool:
-    """The mean over all spatial axes: ``(N, H, W, C) -> (N, C)``. No parameters.
+    """The mean over all spatial axes, ``(N, H, W, C) -> (N, C)``. It has no parameters.
 
     Source: Lin, Chen and Yan 2013, "Network in network", section 3.2.
     """
@@ -112,7 +113,7 @@ class GlobalAvgPool:
 
 @configuration
 class GlobalMaxPool:
-    """The largest entry over all spatial axes: ``(N, H, W, C) -> (N, C)``; the first among equals. No parameters."""
+    """The largest entry over all spatial axes, ``(N, H, W, C) -> (N, C)``; at a tie the first. It has no parameters."""
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}
@@ -121,44 +122,44 @@ class GlobalMaxPool:
         return self.with_index(x)[0]
 
     def with_index(self, x: Any) -> tuple[Array, Array]:
-        """The maxima and, for each, its place among the positions, counted in row-major order."""
+        """Return the maxima, and the row-major index of each among the positions."""
         check_spatial("GlobalMaxPool", x)
         positions = jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]))
-        index = place_of_maximum(positions)
+        index = first_maximum(positions)
         return jnp.take_along_axis(positions, index[:, None], axis=1)[:, 0], index
 
 
 def maxima(x: Array, windows: tuple[AxisWindows, ...]) -> tuple[Array, Array]:
-    """The maximum of each window and its place within the window.
+    """Return the maximum of each window and its row-major index within the window.
 
-    By comparisons alone, whose derivative is that of the entry taken, where ``jnp.maximum`` would share it among
-    equals.
+    Comparisons take one entry at a tie, and autodiff gives the gradient to it alone; ``jnp.maximum`` would divide the
+    gradient among the equal entries.
     """
     index = jnp.zeros(x.shape, index_dtype(windows))
-    place = 1  # what one step along the axis adds to a place counted in row-major order
+    unit = 1  # what one step along the axis adds to the row-major index
     for along in reversed(windows):
-        values, places = along.slices(x, -math.inf), along.slices(index, 0)
-        x, index = next(values), next(places)
-        for offset, (value, at) in enumerate(zip(values, places, strict=True), 1):
+        values, indices = along.slices(x, -math.inf), along.slices(index, 0)
+        x, index = next(values), next(indices)
+        for offset, (value, at) in enumerate(zip(values, indices, strict=True), 1):
             better = ~(value <= x) & (x == x)  # larger, or the first NaN
-            if along.low:  # what is left is padding where the window starts at this offset: it gives way to any value
+            if along.low:  # a window that begins in the padding takes the first entry outside of it, whatever it is
                 starts = along.first == offset
                 better |= starts.reshape(along.on_axis(x.ndim, 1, along.outputs))
             x = jnp.where(better, value, x)
-            index = jnp.where(better, at + np.asarray(offset * place, index.dtype), index)
-        place *= along.size
+            index = jnp.where(better, at + np.asarray(offset * unit, index.dtype), index)
+        unit *= along.size
     return x, index
 
 
-def place_of_maximum(x: Array) -> Array:
-    """``argmax`` along axis 1, by a maximum and a minimum: several times faster on CPU. The first NaN is a maximum."""
+def first_maximum(x: Array) -> Array:
+    """Return ``argmax`` along axis 1, several times faster than ``jnp.argmax`` on a CPU. The first NaN is the maximum."""
     x = jax.lax.stop_gradient(x)
-    places = jnp.arange(x.shape[1])[:, None]
-    return jnp.where((x == x.max(1, keepdims=True)) | (x != x), places, x.shape[1]).min(1)
+    indices = jnp.arange(x.shape[1])[:, None]
+    return jnp.where((x == x.max(1, keepdims=True)) | (x != x), indices, x.shape[1]).min(1)
 
 
 def index_dtype(windows: tuple[AxisWindows, ...]) -> DType:
-    """The smallest that counts the entries of a window and has one number more, for those beyond it."""
+    """Return the smallest dtype that counts the entries of a window, and one more for those beyond it."""
     return np.min_scalar_type(math.prod(along.size for along in windows))
 
 
