@@ -16,7 +16,7 @@ from fnnet.types import Array, Layer, Params, Shaped
 
 @configuration
 class CustomVJP:
-    """``layer`` with the same ``init`` and ``apply``, differentiated by its rule. Build it with ``as_custom_vjp``."""
+    """A layer with the same ``init`` and ``apply``, differentiated by its rule. Build it with ``as_custom_vjp``."""
 
     layer: Layer
 
@@ -31,12 +31,12 @@ class CustomVJP:
 
 
 def as_custom_vjp(layer: Layer) -> CustomVJP:
-    """The same layer, whose derivative under ``jax.grad`` and ``jax.vjp`` is the hand-written rule.
+    """Return the same layer, whose derivative under ``jax.grad`` and ``jax.vjp`` is the hand-written rule.
 
-    Of a ``Sequential`` it takes the whole backward pass. ``jax.hessian`` works, by forward over reverse mode; forward
-    mode alone (``jax.jvp`` of the layer) does not, as with every ``jax.custom_vjp``.
+    The rule of a ``Sequential`` is its whole backward pass. ``jax.hessian`` works, by forward over reverse mode;
+    forward mode alone (``jax.jvp`` of the layer) does not, as with every ``jax.custom_vjp``.
     """
-    RULES.look_up(layer)  # a layer without a rule is refused here, not at the first gradient
+    RULES.look_up(layer)  # raises for a layer without a rule here, not at the first gradient
     return layer if isinstance(layer, CustomVJP) else CustomVJP(layer)
 
 

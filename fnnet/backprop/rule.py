@@ -1,4 +1,4 @@
-"""What a backward pass by hand is, and how the rule of a layer, a cell, a penalty or a function is found."""
+"""What a hand-written rule is, and how the rule of a layer, a cell, a penalty or a function is found."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def bare_function(function: Callable[..., Any]) -> Callable[..., Any]:
 class Table(dict[Any, R], Generic[R]):
     """A dict of hand-written rules that you can read and extend, with one look-up for all of them.
 
-    What is an instance of a class (a layer, a cell, a penalty) has its rule at its exact type. A subclass may compute
-    something else, so it inherits none. A function (an activation, a loss) has its rule at the function itself; options
-    that ``bind`` has fixed are taken off and are passed to the rule. Where there is no rule, the error says how to add
-    one. Rules are looked up while tracing: a function that was compiled before an entry changes keeps the old one.
+    The rule of a layer, a cell or a penalty stands at its exact type; a subclass may compute something else, so it
+    inherits none. The rule of an activation or a loss stands at the function itself; options that ``bind`` has fixed
+    are taken off for the look-up and passed to the rule. Where there is no rule, the error says how to add one.
+
+    Rules are looked up while tracing: a program that was compiled before an entry changed keeps the old rule.
     """
 
     def __init__(self, of: str, name: str, entry: str, key: Callable[[Any], Any] = type) -> None:
@@ -67,9 +68,9 @@ RULES: Table[Rule] = Table("layer", "RULES", "fnnet.backprop.Rule(forward, backw
 def vjp(
     layer: Layer, params: Params, x: Array, *, key: Array | None = None, train: bool = False
 ) -> tuple[Array, Callable[[Array], tuple[Params, Array]]]:
-    """``(y, pullback)`` of a layer at ``params`` and ``x``, by its hand-written rule.
+    """Return ``(y, pullback)`` of a layer at ``params`` and ``x``, by its hand-written rule.
 
-    ``pullback(dy) -> (dparams, dx)`` for any ``dy`` of the shape and dtype of ``y``. It equals
+    ``pullback(dy) -> (dparams, dx)`` takes any ``dy`` of the shape and dtype of ``y``. The pair equals
     ``jax.vjp(lambda p, x: layer.apply(p, x, key=key, train=train), params, x)``.
     """
     rule = RULES.look_up(layer)
@@ -83,7 +84,7 @@ def vjp(
 
 
 def check_cotangent(place: str, layer: Layer, dy: Any, y: Array) -> None:
-    """Refuses a gradient with respect to ``y`` that is not of its shape and dtype."""
+    """Raise if ``dy``, the gradient with respect to ``y``, is not of the shape and dtype of ``y``."""
     checks.require(
         jnp.shape(dy) == y.shape,
         f"{place}: dy has shape {jnp.shape(dy)} but {layer!r} gave y of shape {y.shape}; they must be equal",

@@ -152,7 +152,7 @@ def maxima(x: Array, windows: tuple[AxisWindows, ...]) -> tuple[Array, Array]:
 
 
 def first_maximum(x: Array) -> Array:
-    """Return ``argmax`` along axis 1, several times faster than ``jnp.argmax`` on a CPU. The first NaN is the maximum."""
+    """Return ``argmax`` along axis 1, several times faster than ``jnp.argmax`` on a CPU. The first NaN wins."""
     x = jax.lax.stop_gradient(x)
     indices = jnp.arange(x.shape[1])[:, None]
     return jnp.where((x == x.max(1, keepdims=True)) | (x != x), indices, x.shape[1]).min(1)

@@ -12,11 +12,11 @@ from fnnet.backprop.check.problem import Problem
 from fnnet.cost import Cost
 
 Tensor = np.ndarray[Any, Any]
-CLOSE = 1e-6  # relative: two tensors that agree to this are taken to be meant as equal
+CLOSE = 1e-6  # relative: two tensors that agree to this count as equal
 
 
 def diagnose(problem: Problem, name: str, m: Tensor, a: Tensor) -> str:
-    """What is wrong with ``m``, of which ``a`` is right: where, by how much, and the likely fault."""
+    """Return what is wrong with ``m`` where ``a`` is right: the entry, by how much, and the likely fault."""
     off = deviation(m, a)
     wrong = ~(off <= CLOSE * largest(a))
     if not wrong.any():
@@ -56,7 +56,7 @@ def constant_factor(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: An
 
 
 def sizes(problem: Problem) -> list[tuple[int, str]]:
-    """Numbers that a mean may have been taken over by mistake."""
+    """Return the numbers by which a mean may have divided by mistake, each with its name."""
     x = problem.data[0] if isinstance(problem.subject, Cost) else problem.data
     shape = np.shape(x) if not isinstance(x, (dict, list, tuple)) else ()
     return [(shape[0], "examples")] if shape else []
@@ -70,26 +70,26 @@ def of_penalty(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) ->
     if not isinstance(problem.subject, Cost) or problem.subject.penalty is None:
         return ""
     penalty, params = problem.subject.penalty, problem.variables
-    share = dict(problem.variable_names(jax.grad(penalty)(params))).get(name)
+    gradient = dict(problem.variable_names(jax.grad(penalty)(params))).get(name)
     everywhere = dict(problem.variable_names(params)).get(name)
-    if share is None or everywhere is None:
+    if gradient is None or everywhere is None:
         return ""
-    share, value = np.asarray(share), np.asarray(everywhere)
+    gradient, value = np.asarray(gradient), np.asarray(everywhere)
     extra = m - a
-    if share.any() and close_share(extra, share):
-        c = float(np.vdot(share, extra) / np.vdot(share, share))
+    if gradient.any() and is_multiple(extra, gradient):
+        c = float(np.vdot(gradient, extra) / np.vdot(gradient, gradient))
         return "the penalty's gradient is missing" if close(c, -1.0) else f"the penalty counts {1 + c:.6g} times"
-    if not share.any() and (close_share(extra, value) or close_share(extra, np.sign(value))):
+    if not gradient.any() and (is_multiple(extra, value) or is_multiple(extra, np.sign(value))):
         return "a penalty on a parameter that it leaves free"
     return ""
 
 
-def close_share(extra: Tensor, share: Tensor) -> bool:
-    """Whether ``extra`` is a multiple of ``share``."""
-    if not share.any() or not extra.any():
+def is_multiple(extra: Tensor, of: Tensor) -> bool:
+    """Return whether ``extra`` is a multiple of ``of``."""
+    if not of.any() or not extra.any():
         return False
-    c = float(np.vdot(share, extra) / np.vdot(share, share))
-    return close(extra, c * share)
+    c = float(np.vdot(of, extra) / np.vdot(of, of))
+    return close(extra, c * of)
 
 
 def forgotten_derivative(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) -> str:

@@ -1,4 +1,4 @@
-"""The rules of the layers, one file for each file of ``fnnet.layers``. Importing this package fills ``RULES``."""
+"""The rules of the layers, in files with the names of those in ``fnnet.layers``. Importing them fills ``RULES``."""
 
 from fnnet.backprop.layers import (
     activation,

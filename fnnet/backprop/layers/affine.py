@@ -19,7 +19,7 @@ def affine_backward(layer: Affine, params: Params, x: Array, dy: Array) -> tuple
 
 
 def scale_and_shift_gradients(x: Array, dy: Array) -> Params:
-    """Summed over all axes but the last."""
+    """Return ``dscale`` and ``dshift``, summed over all axes but the last."""
     return {"scale": jnp.einsum("...c,...c->c", x, dy), "shift": jnp.einsum("...c->c", dy)}
 
 

@@ -23,7 +23,7 @@ def sequential_forward(
 def sequential_backward(
     layer: Sequential, params: Params, residuals: tuple[Any, ...], dy: Array
 ) -> tuple[Params, Array]:
-    """y = f_L(... f_1(x))  ⇒  the chain rule, from the last layer to the first: each one's dx is the dy before it."""
+    """y = f_L(... f_1(x))  ⇒  the chain rule from the last layer to the first: a layer's dx is dy of the one before."""
     dparams = []
     for inner, p, r in reversed(list(zip(layer.layers, params, residuals, strict=True))):
         dp, dy = RULES.look_up(inner).backward(inner, p, r, dy)
@@ -45,7 +45,7 @@ def residual_forward(
 
 
 def residual_backward(layer: Residual, params: Params, residuals: tuple[Any, ...], dy: Array) -> tuple[Params, Array]:
-    """y = f(x) + s(x)  ⇒  both receive dy, and dx is the sum of what they hand back."""
+    """y = f(x) + s(x)  ⇒  both receive dy, and dx is the sum of their dx."""
     dparams, dx = {}, []
     for (name, inner), r in zip(layer.children(), residuals, strict=True):
         dparams[name], dx_inner = RULES.look_up(inner).backward(inner, params[name], r, dy)

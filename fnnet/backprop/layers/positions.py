@@ -25,7 +25,7 @@ def sinusoidal_positions_backward(
 def learned_positions_backward(
     layer: LearnedPositions, params: Params, residuals: tuple[()], dy: Array
 ) -> tuple[Params, Array]:
-    """y_nt = x_nt + table_t  ⇒  dx = dy and dtable_t = Σ_n dy_nt, 0 for positions that no step had."""
+    """y_nt = x_nt + table_t  ⇒  dx = dy and dtable_t = Σ_n dy_nt, 0 at positions without a step."""
     return {"table": jnp.pad(dy.sum(0), ((0, layer.length - dy.shape[1]), (0, 0)))}, dy
 
 
