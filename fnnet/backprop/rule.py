@@ -29,6 +29,16 @@ class Rule(NamedTuple):
     backward: Callable[[Any, Params, Any, Array], tuple[Params, Array]]
 
 
+def keep_input(layer: Layer, params: Params, x: Array, *, key: Array | None, train: bool) -> tuple[Array, Array]:
+    """Apply the layer and keep its input: the forward pass of every rule that needs no other residuals."""
+    return layer.apply(params, x, key=key, train=train), x
+
+
+def keep_nothing(layer: Layer, params: Params, x: Array, *, key: Array | None, train: bool) -> tuple[Array, tuple[()]]:
+    """Apply the layer and keep nothing: the forward pass of every rule that needs no residuals."""
+    return layer.apply(params, x, key=key, train=train), ()
+
+
 def bare_function(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function without the options that ``bind`` has fixed."""
     return unbind(function)[0]

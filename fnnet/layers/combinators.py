@@ -90,7 +90,8 @@ class Residual:
 
     def __post_init__(self) -> None:
         require_layer("Residual", "layer", self.layer)
-        require_layer("Residual", "shortcut", self.beside)
+        if self.shortcut is not None:
+            require_layer("Residual", "shortcut", self.shortcut)
 
     def init(self, key: Array, x: Shaped) -> Params:
         params = {}
@@ -106,22 +107,18 @@ class Residual:
                 outputs.append(layer.apply(params[name], x, key=Sequential.key(key, i), train=train))
         return self.sum(*outputs)
 
-    @property
-    def beside(self) -> Layer:
-        return IDENTITY if self.shortcut is None else self.shortcut
-
     def children(self) -> Children:
-        return ("layer", self.layer), ("shortcut", self.beside)
+        return ("layer", self.layer), ("shortcut", self.shortcut or IDENTITY)
 
     @staticmethod
-    def sum(y: Array, beside: Array) -> Array:
+    def sum(y: Array, shortcut: Array) -> Array:
         checks.require(
-            y.shape == beside.shape,
-            f"Residual: layer gives shape {y.shape} but shortcut {beside.shape}; they are added, nothing is broadcast: "
-            f"give a shortcut that changes the shape of x as layer does",
+            y.shape == shortcut.shape,
+            f"Residual: layer gives shape {y.shape} but shortcut {shortcut.shape}; they are added, nothing is "
+            f"broadcast: give a shortcut that changes the shape of x as layer does",
         )
-        checks.same_dtype("Residual", "what layer gives", y, "what shortcut gives", beside)
-        return y + beside
+        checks.same_dtype("Residual", "the output of layer", y, "that of shortcut", shortcut)
+        return y + shortcut
 
 
 def sequential(*layers: Layer | Callable[[Array], Array]) -> Sequential:

@@ -33,9 +33,9 @@ class Dense:
     def init(self, key: Array, x: Shaped) -> Params:
         checks.require(
             len(x.shape) > 0 and x.shape[-1] > 0,
-            f"{self.place}: x has shape {x.shape}; expected its features on the last axis, at least one",
+            f"{self!r}: x has shape {x.shape}; expected its features on the last axis, at least one",
         )
-        checks.floating(self.place, "x", x)
+        checks.floating(repr(self), "x", x)
         dtype = checks.dtype_of(x)
         if not self.use_bias:
             return {"w": self.w_init(key, (x.shape[-1], self.features), dtype)}
@@ -49,13 +49,9 @@ class Dense:
         w = params["w"]
         checks.require(
             len(x.shape) > 0 and x.shape[-1] == w.shape[0],
-            f"{self.place}: x has shape {x.shape} but w has shape {w.shape}; expected {w.shape[0]} features on the "
+            f"{self!r}: x has shape {x.shape} but w has shape {w.shape}; expected {w.shape[0]} features on the "
             f"last axis of x: reshape x, or init the parameters with inputs of this shape",
         )
-        checks.same_dtype(self.place, "x", x, "w", w)
+        checks.same_dtype(repr(self), "x", x, "w", w)
         y = x @ w
         return y + params["b"] if self.use_bias else y
-
-    @property
-    def place(self) -> str:
-        return f"Dense(features={self.features})"

@@ -93,10 +93,9 @@ def folded(layer: Layer, params: Params, population: Population, before: Before)
     if type(layer) is Sequential:
         return folded_sequential(layer, params, population, before)
     if type(layer) is Residual:
-        inner, inner_params = folded(layer.layer, params["layer"], population, before)
-        beside, beside_params = folded(layer.beside, params["shortcut"], population, before)
-        shortcut = None if layer.shortcut is None else beside
-        return Residual(inner, shortcut), {"layer": inner_params, "shortcut": beside_params}
+        each = {name: folded(child, params[name], population, before) for name, child in layer.children()}
+        shortcut = None if layer.shortcut is None else each["shortcut"][0]
+        return Residual(each["layer"][0], shortcut), {name: new_params for name, (_, new_params) in each.items()}
     if holds(layer, BatchNorm):
         raise TypeError(
             f"fold_batch_norm: {layer!r} holds a BatchNorm where it is not looked for; fold the model of Sequential "

@@ -29,12 +29,8 @@ from fnnet.types import Array, DType, Params, Shaped
 
 
 @configuration
-class MaxPool:
-    """Max pooling, the largest entry of each window: ``y_o = max_k x_{stride · o + k}``. It has no parameters.
-
-    At a tie the first of the equal entries in row-major order is taken, and it alone receives the gradient, as in XLA.
-    Padding is never taken, not even before −∞; NaN always is. ``MaxPool(2)`` halves every spatial axis.
-    """
+class Pool:
+    """The fields and methods that pooling layers with a window share."""
 
     window: Sizes
     stride: Sizes | None = None
@@ -45,6 +41,18 @@ class MaxPool:
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}
+
+    def windows(self, x: Shaped) -> tuple[AxisWindows, ...]:
+        return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
+
+
+@configuration
+class MaxPool(Pool):
+    """Max pooling, the largest entry of each window: ``y_o = max_k x_{stride · o + k}``. It has no parameters.
+
+    At a tie the first of the equal entries in row-major order is taken, and it alone receives the gradient, as in XLA.
+    Padding is never taken, not even before −∞; NaN always is. ``MaxPool(2)`` halves every spatial axis.
+    """
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         return self.with_index(x)[0]
@@ -54,12 +62,9 @@ class MaxPool:
         checks.floating(repr(self), "x", x)
         return maxima(jnp.asarray(x), self.windows(x))
 
-    def windows(self, x: Shaped) -> tuple[AxisWindows, ...]:
-        return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
-
 
 @configuration
-class AvgPool:
+class AvgPool(Pool):
     """Average pooling, the mean of each window: ``y_o = 1/n_o Σ_k x_{stride · o + k}``. It has no parameters.
 
     ``n_o`` is the number of entries of ``x`` in the window, so that a constant stays the same at the borders. With
@@ -67,16 +72,7 @@ class AvgPool:
     flax). Without padding the two are equal.
     """
 
-    window: Sizes
-    stride: Sizes | None = None
-    padding: Padding = "VALID"
     count_padding: bool = False
-
-    def __post_init__(self) -> None:
-        set_sizes(self, "window", "stride", "padding")
-
-    def init(self, key: Array, x: Shaped) -> Params:
-        return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         checks.floating(repr(self), "x", x)
@@ -91,9 +87,6 @@ class AvgPool:
         if self.count_padding:
             return np.array(math.prod(along.size for along in windows))
         return reduce(np.multiply.outer, [along.covered for along in windows])[..., None]
-
-    def windows(self, x: Shaped) -> tuple[AxisWindows, ...]:
-        return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
 
 
 @configuration

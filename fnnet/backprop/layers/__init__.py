@@ -1,6 +1,6 @@
 """The rules of the layers, in files with the names of those in ``fnnet.layers``. Importing them fills ``RULES``."""
 
-from fnnet.backprop.layers import (
+from fnnet.backprop.layers import (  # noqa: F401
     activation,
     affine,
     attention,
@@ -23,25 +23,4 @@ from fnnet.backprop.layers import (
 )
 from fnnet.backprop.rule import RULES
 
-__all__ = [
-    "RULES",
-    "activation",
-    "affine",
-    "attention",
-    "combinators",
-    "convolution",
-    "dense",
-    "dropout",
-    "embedding",
-    "flatten",
-    "noise",
-    "normalization",
-    "pooling",
-    "positions",
-    "precision",
-    "recurrent",
-    "scans",
-    "segments",
-    "truncated",
-    "upsampling",
-]
+__all__ = ["RULES"]

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from fnnet.backprop.rule import RULES, Rule
+from fnnet.backprop.rule import RULES, Rule, keep_nothing
 from fnnet.layers import GaussianNoise
 from fnnet.types import Array, Params
-
-
-def gaussian_noise_forward(
-    layer: GaussianNoise, params: Params, x: Array, *, key: Array | None, train: bool
-) -> tuple[Array, tuple[()]]:
-    return layer.apply(params, x, key=key, train=train), ()
 
 
 def gaussian_noise_backward(
@@ -20,4 +14,4 @@ def gaussian_noise_backward(
     return {}, dy
 
 
-RULES[GaussianNoise] = Rule(gaussian_noise_forward, gaussian_noise_backward)
+RULES[GaussianNoise] = Rule(keep_nothing, gaussian_noise_backward)
