@@ -1,4 +1,4 @@
-"""Weights of PyTorch's recurrent modules: the same outputs, the same gradients, and back."""
+"""Weights of PyTorch's recurrent modules give the same outputs and gradients, and can go back."""
 
 from typing import Any
 
