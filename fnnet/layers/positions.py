@@ -16,7 +16,7 @@ from fnnet.layers.recurrent import check_sequence
 from fnnet.types import Array, Initializer, Params, Shaped
 
 LONGEST = 10_000  # steps; the slowest wave has a wavelength of about 2π times this, the constant of both papers
-SMALL = bind(normal, stddev=0.02)
+SMALL_NORMAL = bind(normal, stddev=0.02)
 
 
 @configuration
@@ -51,7 +51,7 @@ class LearnedPositions:
     """
 
     length: int
-    table_init: Initializer = SMALL
+    table_init: Initializer = SMALL_NORMAL
 
     def __post_init__(self) -> None:
         checks.positive_integer("LearnedPositions", "length", self.length)

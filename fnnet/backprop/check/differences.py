@@ -45,7 +45,7 @@ def probe_tensor(problem: Problem, index: int, gradient: Any, rng: np.random.Gen
         return []
     entries = {worst, *rng.choice(g.size, min(g.size, COORDINATES), replace=False).tolist()}
     directions: list[tuple[Any, Any]] = [(np.unravel_index(e, g.shape), unit(g, e)) for e in sorted(entries)]
-    directions += [(None, normalized(rng.standard_normal(g.shape))) for _ in range(DIRECTIONS)]
+    directions += [(None, unit_length(rng.standard_normal(g.shape))) for _ in range(DIRECTIONS)]
     typical = float(np.linalg.norm(g)) / np.sqrt(g.size)
     probes = []
     for entry, u in directions:
@@ -121,5 +121,5 @@ def unit(g: Any, entry: int) -> Any:
     return u
 
 
-def normalized(u: Any) -> Any:
+def unit_length(u: Any) -> Any:
     return u / np.linalg.norm(u)

@@ -54,7 +54,7 @@ class Problem:
 
     def in_dtype(self, dtype: DType) -> Problem:
         """Return the same problem with every floating-point number in ``dtype``."""
-        cast = partial(in_dtype, dtype=dtype)
+        cast = partial(as_dtype, dtype=dtype)
         return replace(self, variables=cast(self.variables), data=cast(self.data), cotangent=cast(self.cotangent))
 
     def by_hand(self) -> Named:
@@ -113,7 +113,7 @@ def make_problem(
     subject: Any, engine: Any, params: Params, data: Any, key: Array | None, train: bool, seed: int
 ) -> Problem:
     """Return the problem in float64. Call it within ``jax.enable_x64``."""
-    params, data = in_dtype(params, jnp.float64), in_dtype(data, jnp.float64)
+    params, data = as_dtype(params, jnp.float64), as_dtype(data, jnp.float64)
     problem = Problem(subject, engine, params, data, key, train, None)
     if problem.differentiates_data:
         problem = replace(problem, variables=(params, data))
@@ -136,7 +136,7 @@ def own_rng(seed: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng([seed, *purpose.encode()])
 
 
-def in_dtype(tree: Any, dtype: DType) -> Any:
+def as_dtype(tree: Any, dtype: DType) -> Any:
     """Return the tree with floating-point leaves as arrays of ``dtype``, and other leaves as they are."""
 
     def convert(leaf: Any) -> Any:

@@ -17,19 +17,19 @@ from fnnet.layers.positions import rotate
 from fnnet.shards import varying_alike
 from fnnet.types import Array, Params
 
-Residuals = tuple[Array, Array, Array, Array | None, Array, Array]
+AttentionResiduals = tuple[Array, Array, Array, Array | None, Array, Array]
 
 
 def attention_forward(
     q: Array, k: Array, v: Array, mask: Array | None, blocks: AttentionBlocks
-) -> tuple[Array, Residuals]:
+) -> tuple[Array, AttentionResiduals]:
     """Return ``o`` and the residuals, which hold one number of each query and head in place of the probabilities."""
     o, log_sums = blockwise_attention(q, k, v, mask, blocks)
     return o, (q, k, v, mask, o, log_sums)
 
 
 @partial(jax.jit, static_argnames="blocks")
-def attention_backward(residuals: Residuals, do: Array, blocks: AttentionBlocks) -> tuple[Array, Array, Array]:
+def attention_backward(residuals: AttentionResiduals, do: Array, blocks: AttentionBlocks) -> tuple[Array, Array, Array]:
     """o_i = Σ_j p_ij v_j with p_ij = exp(s_ij − L_i), L_i = ln Σ_j exp(s_ij), s_ij = q_i · k_j / √d  ⇒
 
         dv_j = Σ_i p_ij do_i,   dp_ij = do_i · v_j,   ds_ij = p_ij (dp_ij − Σ_k p_ik dp_ik),

@@ -10,18 +10,16 @@ from fnnet.layers import BatchNorm, GroupNorm, LayerNorm
 from fnnet.layers.normalization import MeanVariance, Normalization, normalized, standardized
 from fnnet.types import Array, Params
 
-Residuals = tuple[Array, MeanVariance]  # x̂ is computed again from x, which exists anyway, and from few numbers
-
 
 def normalization_forward(
     layer: Normalization, params: Params, x: Array, *, key: Array | None, train: bool
-) -> tuple[Array, Residuals]:
+) -> tuple[Array, tuple[Array, MeanVariance]]:
     y, at = normalized(layer, params, x)
-    return y, (x, at)
+    return y, (x, at)  # x̂ is computed again from these
 
 
 def normalization_backward(
-    layer: Normalization, params: Params, residuals: Residuals, dy: Array
+    layer: Normalization, params: Params, residuals: tuple[Array, MeanVariance], dy: Array
 ) -> tuple[Params, Array]:
     """x̂ = (x − μ) r with r = 1 / √(σ² + ε), y = x̂ ⊙ scale + shift  ⇒  dscale = Σ x̂ ⊙ dy,  dshift = Σ dy and, with
     dx̂ = dy ⊙ scale,  dx = r (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂)), the means over the numbers normalized together.
