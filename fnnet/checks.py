@@ -64,6 +64,26 @@ def same_dtype(place: str, name: str, x: Any, other_name: str, other: Any) -> No
         )
 
 
+def features_of(place: str, x: Shaped) -> int:
+    """Return the number of features on the last axis of ``x``. Raise unless there is one, of floating point."""
+    require(
+        len(x.shape) > 0 and x.shape[-1] > 0,
+        f"{place}: x has shape {x.shape}; expected its features on the last axis, at least one",
+    )
+    floating(place, "x", x)
+    return x.shape[-1]
+
+
+def same_features(place: str, x: Any, name: str, parameter: Array) -> None:
+    """Raise unless ``x`` has the dtype of a parameter, and on its last axis as many features as its first axis."""
+    require(
+        len(x.shape) > 0 and x.shape[-1] == parameter.shape[0],
+        f"{place}: x has shape {x.shape} but {name} has shape {parameter.shape}; expected {parameter.shape[0]} "
+        f"features on the last axis of x: reshape x, or init the parameters with inputs of this shape",
+    )
+    same_dtype(place, "x", x, name, parameter)
+
+
 def same_shape(place: str, prediction: Shaped, target: Shaped) -> None:
     """Raise a ``ValueError`` unless prediction and target have one shape."""
     if prediction.shape != target.shape:

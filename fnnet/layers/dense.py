@@ -31,27 +31,13 @@ class Dense:
         checks.positive_integer("Dense", "features", self.features)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.require(
-            len(x.shape) > 0 and x.shape[-1] > 0,
-            f"{self!r}: x has shape {x.shape}; expected its features on the last axis, at least one",
-        )
-        checks.floating(repr(self), "x", x)
-        dtype = checks.dtype_of(x)
+        shape, dtype = (checks.features_of(repr(self), x), self.features), checks.dtype_of(x)
         if not self.use_bias:
-            return {"w": self.w_init(key, (x.shape[-1], self.features), dtype)}
+            return {"w": self.w_init(key, shape, dtype)}
         w_key, b_key = jax.random.split(key)
-        return {
-            "w": self.w_init(w_key, (x.shape[-1], self.features), dtype),
-            "b": self.b_init(b_key, (self.features,), dtype),
-        }
+        return {"w": self.w_init(w_key, shape, dtype), "b": self.b_init(b_key, (self.features,), dtype)}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        w = params["w"]
-        checks.require(
-            len(x.shape) > 0 and x.shape[-1] == w.shape[0],
-            f"{self!r}: x has shape {x.shape} but w has shape {w.shape}; expected {w.shape[0]} features on the "
-            f"last axis of x: reshape x, or init the parameters with inputs of this shape",
-        )
-        checks.same_dtype(repr(self), "x", x, "w", w)
-        y = x @ w
+        checks.same_features(repr(self), x, "w", params["w"])
+        y = x @ params["w"]
         return y + params["b"] if self.use_bias else y

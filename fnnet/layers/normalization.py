@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.configuration import configuration
 from fnnet.initializers import ones, zeros
-from fnnet.layers.affine import check_features, scale_and_shift
+from fnnet.layers.affine import scale_and_shift
 from fnnet.types import Array, Initializer, Params, Shape, Shaped
 
 EPSILON = 1e-5
@@ -44,7 +44,7 @@ class Normalization:
         object.__setattr__(self, "epsilon", float(self.epsilon))  # np.float64 would promote what it is added to
 
     def init(self, key: Array, x: Shaped) -> Params:
-        return scale_and_shift(repr(self), self, key, x)
+        return scale_and_shift(self, key, x)
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         return normalized(self, params, x)[0]
@@ -181,7 +181,7 @@ def standardized(x: Array, at: MeanVariance, epsilon: float) -> Array:
 
 def normalized(layer: Normalization, params: Params, x: Any) -> tuple[Array, MeanVariance]:
     """Return ``y``, and the mean and variance that it was normalized with."""
-    check_features(repr(layer), params, x)
+    checks.same_features(repr(layer), x, "scale", params["scale"])
     groups = layer.groups_of(x.shape)
     grouped = jnp.reshape(x, groups.shape)
     at = mean_variance(grouped, groups.axes)

@@ -24,7 +24,7 @@ import numpy as np
 from fnnet import checks
 from fnnet.configuration import configuration
 from fnnet.convolution.geometry import Padding, Sizes, set_sizes
-from fnnet.layers.windows import AxisWindows, spatial_windows
+from fnnet.layers.windows import AxisWindows, check_spatial, spatial_windows
 from fnnet.types import Array, DType, Params, Shaped
 
 
@@ -154,11 +154,3 @@ def first_maximum(x: Array) -> Array:
 def index_dtype(windows: tuple[AxisWindows, ...]) -> DType:
     """Return the smallest dtype that counts the entries of a window, and one more for those beyond it."""
     return np.min_scalar_type(math.prod(along.size for along in windows))
-
-
-def check_spatial(place: str, x: Any) -> None:
-    checks.floating(place, "x", x)
-    checks.require(
-        len(x.shape) >= 3 and 0 not in x.shape[1:-1],
-        f"{place}: x has shape {x.shape}; expected (N, L, C) or (N, H, W, C) with at least one position",
-    )

@@ -10,6 +10,7 @@ import numpy as np
 from fnnet import checks
 from fnnet.configuration import configuration
 from fnnet.convolution.geometry import Sizes, per_axis, set_sizes
+from fnnet.layers.windows import check_spatial
 from fnnet.types import Array, Params, Shape, Shaped
 
 
@@ -37,25 +38,15 @@ class Upsample:
         return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        checks.floating(repr(self), "x", x)
+        check_spatial(repr(self), x)
         x = jnp.asarray(x)
         for axis, factor in enumerate(self.factors(x.shape), 1):
-            x = repeated(x, axis, factor) if self.method == "nearest" else interpolated(x, axis, factor)
+            x = jnp.repeat(x, factor, axis) if self.method == "nearest" else interpolated(x, axis, factor)
         return x
 
     def factors(self, shape: Shape) -> tuple[int, ...]:
         """Return the factor of each spatial axis, for an ``x`` of this shape."""
-        checks.require(
-            len(shape) >= 3 and 0 not in shape[1:-1],
-            f"{self!r}: x has shape {shape}; expected (N, L, C) or (N, H, W, C) with at least one position",
-        )
         return per_axis(repr(self), "factor", self.factor, len(shape) - 2)
-
-
-def repeated(x: Array, axis: int, factor: int) -> Array:
-    before, after = x.shape[:axis], x.shape[axis + 1 :]
-    many = jnp.broadcast_to(jnp.expand_dims(x, axis + 1), (*before, x.shape[axis], factor, *after))
-    return many.reshape(*before, factor * x.shape[axis], *after)
 
 
 def interpolated(x: Array, axis: int, factor: int) -> Array:

@@ -96,3 +96,12 @@ def spatial_windows(
         )
         windows.append(AxisWindows(i + 1, length, size, step, low, high))
     return tuple(windows)
+
+
+def check_spatial(place: str, x: Any) -> None:
+    """Raise unless ``x`` is of floating point and has spatial axes, none of them empty."""
+    checks.floating(place, "x", x)
+    checks.require(
+        len(x.shape) >= 3 and 0 not in x.shape[1:-1],
+        f"{place}: x has shape {x.shape}; expected (N, L, C) or (N, H, W, C) with at least one position",
+    )
