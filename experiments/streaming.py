@@ -2,7 +2,7 @@
 
 Truncated backpropagation through time (Williams and Peng 1990): values flow from piece to piece, gradients do not.
 Letters: ``x (N, T, ...)`` is the next piece of ``N`` streams, ``carries`` a tuple with one entry for each layer: that
-of ``scan`` of a ``Recurrent``, ``Checkpointed`` or ``Truncated``, and ``()`` for a layer without.
+of ``scan`` of a ``Recurrent``, ``Rematerialized`` or ``Truncated``, and ``()`` for a layer without.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, Literal, TypeGuard
 import jax
 import jax.numpy as jnp
 
-from fnnet import Bidirectional, Checkpointed, Recurrent, Sequential, Truncated, backprop
+from fnnet import Bidirectional, Recurrent, Rematerialized, Sequential, Truncated, backprop
 from fnnet.backprop.losses import loss_gradient
 from fnnet.types import Array, Batch, DType, Layer, Loss, Params
 
-Scanned = Recurrent | Checkpointed | Truncated
+Scanned = Recurrent | Rematerialized | Truncated
 Carries = tuple[Any, ...]
 ValueAndGrad = Callable[..., tuple[tuple[Array, Carries], Params]]
 Engine = Literal["hand", "autodiff"]

@@ -1,20 +1,20 @@
-"""Functions with some of their options fixed, comparable and hashable.
+"""Functions with some of their options fixed, which are equal and hash alike if built alike.
 
-A layer is configuration that compares by value, so a function stored in it must too. ``functools.partial``
-objects and closures compare by identity: two equal layers built from them would differ, and ``jit`` would retrace.
+A layer compares by the values of its fields, and so must a function that is one of them. Closures and
+``functools.partial`` compare by identity: two layers built alike would differ, and ``jit`` would trace again.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True, repr=False)
 class Bound:
-    """``function`` with keyword options fixed. Build it with ``bind``."""
+    """A function with keyword options fixed. Build it with ``bind``."""
 
     function: Callable[..., Any]
     options: tuple[tuple[str, Any], ...]
@@ -31,10 +31,10 @@ class Bound:
 
 
 def bind(function: Callable[..., Any], **options: Any) -> Bound:
-    """Fix keyword options of a function: ``bind(initializers.normal, stddev=0.1)``.
+    """Fix keyword options of a function, as in ``bind(initializers.normal, stddev=0.1)``.
 
-    Two bindings of the same function with the same options are equal. An unknown option is refused here, where
-    it is written, and not at the first call.
+    Two bindings of the same function with the same options are equal. An unknown option raises here, not at the first
+    call.
     """
     function, fixed = unbind(function)
     known = inspect.signature(function).parameters
@@ -45,24 +45,12 @@ def bind(function: Callable[..., Any], **options: Any) -> Bound:
 
 
 def unbind(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The bare function and its fixed options, ``{}`` if nothing is bound."""
+    """Return the bare function and its fixed options, ``{}`` if nothing is bound."""
     if isinstance(function, Bound):
         return function.function, dict(function.options)
     return function, {}
 
 
-def brief(configuration: Any) -> str:
-    """A dataclass as it would be written: fields at their defaults left out, functions by name."""
-    values = {f.name: getattr(configuration, f.name) for f in fields(configuration) if not at_default(configuration, f)}
-    shown = [f"{name}={name_of(v) if inspect.isfunction(v) else repr(v)}" for name, v in values.items()]
-    return f"{type(configuration).__name__}({', '.join(shown)})"
-
-
-def at_default(configuration: Any, field: Field[Any]) -> bool:
-    """By identity: a value may be traced, and then not be compared."""
-    return getattr(configuration, field.name) is field.default
-
-
 def name_of(function: Any) -> str:
-    """The name to show for a function in messages, tables and representations."""
+    """Return the name of a function as it is shown in messages and tables."""
     return getattr(function, "__name__", None) or repr(function)

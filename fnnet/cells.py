@@ -10,7 +10,6 @@ while ``step`` refuses what does not fit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.activations import sigmoid, tanh
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.initializers import glorot_uniform, orthogonal
 from fnnet.types import ActivationFunction, Array, DType, Initializer, Params, Shaped
 
@@ -43,7 +42,7 @@ class Cell(Protocol):
     def step(self, params: Params, carry: Carry, x: Array) -> tuple[Carry, Array]: ...
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class RNNCell:
     """``h ← f(x w_x + h w_h + b)``,  ``y = h`` (Elman 1990). The carry is ``h``.
 
@@ -55,7 +54,6 @@ class RNNCell:
     activation: ActivationFunction = tanh
     w_x_init: Initializer = glorot_uniform
     w_h_init: Initializer = orthogonal
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("RNNCell", "features", self.features)
@@ -77,7 +75,7 @@ class RNNCell:
         return self.advance(params, *checked_step(self, params, carry, x))
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class GRUCell:
     """Gated recurrent unit (Cho et al. 2014, eq. 5-8), gates in the order reset ``r``, update ``u``, candidate ``n``.
 
@@ -92,7 +90,6 @@ class GRUCell:
     reset_after: bool = True
     w_x_init: Initializer = glorot_uniform
     w_h_init: Initializer = orthogonal
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("GRUCell", "features", self.features)
@@ -125,7 +122,7 @@ class GRUCell:
         return self.advance(params, *checked_step(self, params, carry, x))
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class LSTMCell:
     """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
@@ -141,7 +138,6 @@ class LSTMCell:
     forget_bias: float = 1.0
     w_x_init: Initializer = glorot_uniform
     w_h_init: Initializer = orthogonal
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("LSTMCell", "features", self.features)

@@ -1,7 +1,7 @@
-"""Checks of shapes, dtypes and ranges, and the messages they give.
+"""Checks of shapes, dtypes and ranges, and their messages.
 
-All of them look only at what is known while tracing, so they cost nothing in a compiled program. Each message says
-where, what came, what was expected and what to do.
+A check looks only at what is known while tracing, so it costs nothing in a compiled program. Its message says which
+layer or function is called wrongly (``place``), what is wrong, what was expected and what to do.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from fnnet.types import Array, DType, Shaped
 
 
 def dtype_of(x: Any) -> DType:
-    """The dtype that jax will give ``x`` (a NumPy float64 array is float32 unless x64 is enabled)."""
+    """Return the dtype that jax gives ``x``: float32 for a NumPy float64 array, unless x64 is enabled."""
     return jax.dtypes.canonicalize_dtype(x.dtype) if hasattr(x, "dtype") else jnp.result_type(x)
 
 
-def at_least_float32(x: Any) -> DType:
-    """The dtype for sums of ``x``: low-precision numbers are summed in float32, to be rounded once."""
-    dtype = dtype_of(x)
-    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
+def at_least_float32(*arrays: Any) -> DType:
+    """Return the dtype for sums over these arrays: the widest of their dtypes, and at least float32.
+
+    A sum in bfloat16 stops growing early (256 + 1 is 256), and a moment that decays by 0.999 never would.
+    """
+    return max((jnp.dtype(jnp.float32), *map(dtype_of, arrays)), key=lambda dtype: jnp.finfo(dtype).bits)
 
 
 def widest_float(arrays: Iterable[Any]) -> DType:
@@ -34,29 +36,34 @@ def widest_float(arrays: Iterable[Any]) -> DType:
 
 
 def is_float(x: Any) -> bool:
+    """Return whether ``x`` is of floating point, bfloat16 and float8 included."""
     return bool(jnp.issubdtype(dtype_of(x), jnp.floating))
 
 
 def is_integer(x: Any) -> bool:
+    """Return whether ``x`` is of integers; booleans are none."""
     return bool(jnp.issubdtype(dtype_of(x), jnp.integer))
 
 
 def is_concrete(x: Any) -> bool:
-    """Whether the values of ``x`` are known, that is, no transformation is tracing it."""
+    """Return whether the values of ``x`` are known, that is, whether no transformation is tracing it."""
     return not isinstance(x, jax.core.Tracer)
 
 
 def require(condition: bool, message: str) -> None:
+    """Raise a ``ValueError`` with this message unless the condition holds."""
     if not condition:
         raise ValueError(message)
 
 
 def floating(place: str, name: str, x: Any) -> None:
+    """Raise a ``TypeError`` unless ``x`` is of floating point."""
     if not is_float(x):
         raise TypeError(f"{place}: {name} has dtype {dtype_of(x)}; expected floating point: convert it with .astype")
 
 
 def same_dtype(place: str, name: str, x: Any, other_name: str, other: Any) -> None:
+    """Raise a ``TypeError`` unless two arrays have one dtype."""
     if dtype_of(x) != dtype_of(other):
         raise TypeError(
             f"{place}: {name} has dtype {dtype_of(x)} but {other_name} has {dtype_of(other)}; "
@@ -64,7 +71,28 @@ def same_dtype(place: str, name: str, x: Any, other_name: str, other: Any) -> No
         )
 
 
+def features_of(place: str, x: Shaped) -> int:
+    """Return the number of features on the last axis of ``x``. Raise unless there is one, of floating point."""
+    require(
+        len(x.shape) > 0 and x.shape[-1] > 0,
+        f"{place}: x has shape {x.shape}; expected its features on the last axis, at least one",
+    )
+    floating(place, "x", x)
+    return x.shape[-1]
+
+
+def same_features(place: str, x: Any, name: str, parameter: Array) -> None:
+    """Raise unless ``x`` has the dtype of a parameter, and on its last axis as many features as its first axis."""
+    require(
+        len(x.shape) > 0 and x.shape[-1] == parameter.shape[0],
+        f"{place}: x has shape {x.shape} but {name} has shape {parameter.shape}; expected {parameter.shape[0]} "
+        f"features on the last axis of x: reshape x, or init the parameters with inputs of this shape",
+    )
+    same_dtype(place, "x", x, name, parameter)
+
+
 def same_shape(place: str, prediction: Shaped, target: Shaped) -> None:
+    """Raise a ``ValueError`` unless prediction and target have one shape."""
     if prediction.shape != target.shape:
         raise ValueError(
             f"{place}: target has shape {target.shape} but prediction {prediction.shape}; "
@@ -73,12 +101,13 @@ def same_shape(place: str, prediction: Shaped, target: Shaped) -> None:
 
 
 def positive_integer(place: str, name: str, value: Any) -> None:
+    """Raise a ``ValueError`` unless ``value`` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise ValueError(f"{place}: {name} is {value!r}; expected an integer of at least 1")
 
 
 def in_range(place: str, name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> None:
-    """``low <= value <= high`` (``< high`` if open), for a number or a concrete array. Traced values pass."""
+    """Raise a ``ValueError`` unless ``low <= value <= high`` (``< high`` if open). Functions and traced values pass."""
     if callable(value) or not is_concrete(value):
         return
     number = np.asarray(value)
@@ -89,6 +118,7 @@ def in_range(place: str, name: str, value: Any, low: float, high: float, *, open
 
 
 def key_given(place: str, key: Array | None) -> Array:
+    """Return the key, or raise a ``ValueError`` if there is none."""
     if key is None:
         raise ValueError(
             f"{place}: train=True draws random numbers but key is None; pass key=jax.random.key(...), "
@@ -98,7 +128,7 @@ def key_given(place: str, key: Array | None) -> Array:
 
 
 def labels_in_range(place: str, labels: Any, classes: int) -> None:
-    """Labels in ``0 .. classes - 1``; looked at only where they are concrete, so never under ``jit``."""
+    """Raise a ``ValueError`` unless all labels are in ``0 .. classes - 1``. Labels are not known under ``jit``."""
     if not is_concrete(labels) or np.size(labels) == 0:
         return
     values = np.asarray(labels)
@@ -112,10 +142,10 @@ def labels_in_range(place: str, labels: Any, classes: int) -> None:
 
 
 def class_target(place: str, prediction: Shaped, target: Shaped) -> bool:
-    """Check a target over classes on the prediction's last axis.
+    """Return whether a target over the classes on the prediction's last axis holds labels.
 
-    Returns True for integer labels of shape ``prediction.shape[:-1]``, False for distributions of the prediction's
-    own shape and floating dtype; refuses everything else.
+    It is True for integer labels of shape ``prediction.shape[:-1]`` and False for floating-point distributions of the
+    prediction's own shape. Everything else raises.
     """
     if len(prediction.shape) < 1:
         raise ValueError(f"{place}: prediction is a scalar; expected classes on its last axis, for example (8, 10)")

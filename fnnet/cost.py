@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.binding import name_of, unbind
+from fnnet.configuration import configuration
 from fnnet.types import Array, Batch, Layer, Loss, Params, Penalty, Shape
 
 SUCH_AS = {"loss": "losses.squared_error", "penalty": "penalties.l2(1e-3)"}
 
 
-@dataclass(frozen=True)
+@configuration
 class Cost:
     """``cost(params, (x, y)) = 1/N Σ_n loss(model(params, x_n), y_n) + penalty(params)``, a scalar.
 

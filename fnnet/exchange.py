@@ -1,18 +1,18 @@
-"""Weights of recurrent networks from PyTorch, and back.
+"""Weights of recurrent networks from PyTorch and to PyTorch.
 
-A module's weights are a mapping of arrays by PyTorch's names, ``{name: tensor.numpy() for name, tensor in
-module.state_dict().items()}``; PyTorch itself is not needed. Of layer ``k`` they are, with ``_reverse`` at the end for
-the second direction,
+The weights of a module are a mapping from PyTorch's names to arrays, ``{name: tensor.numpy() for name, tensor in
+module.state_dict().items()}``; PyTorch itself is not needed. Layer ``k`` has
 
     weight_ih_lk (G H, D)    weight_hh_lk (G H, H)    bias_ih_lk (G H,)    bias_hh_lk (G H,)
 
-with the gates one below the other, in fnnet's order: ``r, z, n`` of a GRU (``z`` is the update gate ``u``) and
-``i, f, g, o`` of an LSTM. So ``w_x`` and ``w_h`` are the transposed matrices and ``b = bias_ih + bias_hh``, but for the
-candidate of a GRU, whose recurrent bias stands inside of the reset gate: ``b_h`` is that part of ``bias_hh``.
+and for the second direction the same names with ``_reverse`` at the end. The ``G`` gates stand one below the other, in
+the order of fnnet: ``r, z, n`` of a GRU (``z`` is the update gate ``u``) and ``i, f, g, o`` of an LSTM. So ``w_x`` and
+``w_h`` are the transposed matrices, and ``b = bias_ih + bias_hh``. The candidate of a GRU is an exception, because its
+recurrent bias stands inside the reset gate: ``b_h`` is the candidate's entries of ``bias_hh``.
 
-The model must be PyTorch's: ``Recurrent(RNNCell(H))`` for ``nn.RNN(D, H, batch_first=True)``, with ``activation=relu``
-for ``nonlinearity="relu"``; ``GRUCell(H)``; ``LSTMCell(H)``; ``Bidirectional(cell)`` for ``bidirectional=True``; a
-``Sequential`` of these for ``num_layers`` above 1, with ``Dropout`` between them if wanted.
+The model must compute what the module does: ``Recurrent(RNNCell(H))`` for ``nn.RNN(D, H, batch_first=True)``, with
+``activation=relu`` for ``nonlinearity="relu"``; ``GRUCell(H)`` and ``LSTMCell(H)`` likewise; ``Bidirectional(cell)``
+for ``bidirectional=True``; a ``Sequential`` of these for ``num_layers`` above 1, also with ``Dropout`` between them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.activations import relu, tanh
 from fnnet.cells import GRUCell, LSTMCell, RNNCell
-from fnnet.layers import Bidirectional, Checkpointed, Dropout, Recurrent, Sequential, Truncated
+from fnnet.layers import Bidirectional, Dropout, Recurrent, Sequential, children
+from fnnet.layers.nesting import child_params
 from fnnet.types import Array, Layer, Params
 
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -33,11 +34,11 @@ GATES: dict[type, int] = {RNNCell: 1, GRUCell: 3, LSTMCell: 4}
 
 
 def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
-    """The parameters of ``model`` from the weights of an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``.
+    """Return the parameters of ``model`` from the weights of an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``.
 
-    Without biases (``bias=False``) they are 0. Linear in the weights: ``jax.linear_transpose`` of it takes gradients
-    with respect to the parameters to those with respect to PyTorch's weights. What the model does not have, what it
-    lacks and what has another shape is refused by name.
+    Biases that the module does not have (``bias=False``) are 0. The function is linear in the weights, so that
+    ``jax.linear_transpose`` of it maps gradients with respect to the parameters to those with respect to PyTorch's
+    weights. Weights that are missing, unknown or of another shape raise, and the message names them.
     """
     place = "exchange.from_torch"
     layers = recurrent_layers(place, model)
@@ -52,7 +53,7 @@ def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
     checks.require(
         not lacking and not unknown,
         f"{place}: the weights lack {lacking} and have {unknown} beyond those of {model!r}; expected the state_dict of "
-        f"a module with as many layers and directions",
+        f"a module with the same layers and directions",
     )
 
     def of_layer(k: int, layer: Layer) -> Params:
@@ -62,17 +63,17 @@ def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
         }
         return each if isinstance(layer, Bidirectional) else each["forward"]
 
-    return arranged(model, iter([of_layer(k, layer) for k, layer in enumerate(layers)]))
+    return model_params(model, iter([of_layer(k, layer) for k, layer in enumerate(layers)]))
 
 
 def to_torch(model: Layer, params: Params) -> dict[str, Array]:
-    """The weights by PyTorch's names from the parameters of ``model``; ``from_torch`` takes them back.
+    """Return the weights of PyTorch's module, by name, from the parameters of ``model``: undo ``from_torch``.
 
-    Where PyTorch only uses the sum of two biases, ``bias_ih`` is the sum and ``bias_hh`` is 0.
+    Where PyTorch uses only the sum of two biases, ``bias_ih`` is the sum and ``bias_hh`` is 0.
     """
     weights: dict[str, Array] = {}
     layers = recurrent_layers("exchange.to_torch", model)
-    for k, (layer, p) in enumerate(zip(layers, gathered(model, params), strict=True)):
+    for k, (layer, p) in enumerate(zip(layers, layer_params(model, params), strict=True)):
         for name, (direction, cell) in directions(layer).items():
             own = p[name] if isinstance(layer, Bidirectional) else p
             kinds = dict(zip(KINDS, cell_to_torch(cell, own), strict=True))
@@ -81,7 +82,7 @@ def to_torch(model: Layer, params: Params) -> dict[str, Array]:
 
 
 def cell_from_torch(place: str, cell: Any, suffix: str, arrays: Mapping[str, Array]) -> Params:
-    """The parameters of one cell."""
+    """Return the parameters of one cell."""
     rows = GATES[type(cell)] * cell.features
     w_ih = arrays[f"weight_ih{suffix}"]
     shapes: dict[str, tuple[int, ...]] = {
@@ -104,14 +105,14 @@ def cell_from_torch(place: str, cell: Any, suffix: str, arrays: Mapping[str, Arr
 
 
 def cell_to_torch(cell: Any, params: Params) -> tuple[Array, ...]:
-    """The arrays of one cell, in the order of ``KINDS``."""
+    """Return the arrays of one cell, in the order of ``KINDS``."""
     b = params["b"]
     b_hh = jnp.pad(params["b_h"], (2 * cell.features, 0)) if isinstance(cell, GRUCell) else jnp.zeros_like(b)
     return params["w_x"].T, params["w_h"].T, b, b_hh
 
 
-def recurrent_layers(place: str, model: Any) -> list[Any]:
-    """The layers of a model that have weights in PyTorch's module, from the first to the last."""
+def recurrent_layers(place: str, model: Layer) -> list[Any]:
+    """Return the layers of a model that have weights in PyTorch's module, from the first to the last."""
     layers = layers_in(place, model)
     different = dict.fromkeys(
         (len(directions(layer)), type(cell), cell.features, getattr(cell, "activation", tanh))
@@ -121,18 +122,16 @@ def recurrent_layers(place: str, model: Any) -> list[Any]:
     if len(different) > 1:
         raise TypeError(
             f"{place}: PyTorch has no {model!r}, whose layers or directions differ; expected cells of one type, width "
-            f"and activation, and as many directions in every layer: convert such layers one by one"
+            f"and activation, and the same number of directions in every layer: convert such layers one by one"
         )
     return layers
 
 
 def layers_in(place: str, model: Any) -> list[Any]:
-    if isinstance(model, Sequential):
-        return [layer for inner in model.layers for layer in layers_in(place, inner)]
+    if is_container(model):
+        return [layer for _, child in children(model) for layer in layers_in(place, child)]
     if isinstance(model, Dropout):
         return []
-    if isinstance(model, Checkpointed | Truncated):
-        return layers_in(place, model.layer)
     if not isinstance(model, Recurrent | Bidirectional):
         raise TypeError(
             f"{place}: the model has {model!r}; expected Recurrent, Bidirectional or a Sequential of them and Dropout: "
@@ -140,8 +139,8 @@ def layers_in(place: str, model: Any) -> list[Any]:
         )
     if isinstance(model, Recurrent) and model.reverse:
         raise TypeError(
-            f"{place}: PyTorch has no {model!r}, which only runs backwards in time; expected it in a Bidirectional, or "
-            f"without reverse=True"
+            f"{place}: PyTorch has no {model!r}, which runs only backwards in time; use Bidirectional, or leave out "
+            f"reverse=True"
         )
     for _, cell in directions(model).values():
         if isinstance(cell, RNNCell) and cell.activation not in (tanh, relu):
@@ -153,23 +152,33 @@ def layers_in(place: str, model: Any) -> list[Any]:
     return [model]
 
 
+def is_container(model: Layer) -> bool:
+    """Return whether a layer only passes its input through its children, as ``Sequential`` or a wrapper of one does."""
+    return isinstance(model, Sequential) or [name for name, _ in children(model)] == [""]
+
+
 def directions(layer: Any) -> dict[str, tuple[str, Any]]:
-    """By fnnet's name of a direction, PyTorch's suffix and the cell."""
+    """Return PyTorch's suffix and the cell for each direction, by its name in fnnet."""
     if isinstance(layer, Bidirectional):
         return {"forward": ("", layer.cell), "backward": ("_reverse", layer.other or layer.cell)}
     return {"forward": ("", layer.cell)}
 
 
-def arranged(model: Any, of_layers: Iterator[Params]) -> Params:
-    """The parameters of a model from those of its recurrent layers."""
+def model_params(model: Any, of_layers: Iterator[Params]) -> Params:
+    """Return the parameters of a model from those of its recurrent layers, in their order."""
     if isinstance(model, Sequential):
-        return tuple(arranged(layer, of_layers) for layer in model.layers)
+        return tuple(model_params(layer, of_layers) for layer in model.layers)
+    if is_container(model):
+        ((_, child),) = children(model)
+        return model_params(child, of_layers)
     return {} if isinstance(model, Dropout) else next(of_layers)
 
 
-def gathered(model: Any, params: Params) -> list[Params]:
-    """The inverse of ``arranged``."""
+def layer_params(model: Any, params: Params) -> list[Params]:
+    """Return the parameters of the recurrent layers of a model: the inverse of ``model_params``."""
     if isinstance(model, Sequential):
         model.check(params)
-        return [own for layer, p in zip(model.layers, params, strict=True) for own in gathered(layer, p)]
+    if is_container(model):
+        inner = [(child, child_params(params, name)) for name, child in children(model)]
+        return [own for child, p in inner for own in layer_params(child, p)]
     return [] if isinstance(model, Dropout) else [params]

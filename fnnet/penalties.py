@@ -7,49 +7,45 @@ by default the weights and not the biases.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.activations import magnitude
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.paths import is_weight, named_leaves
 from fnnet.types import Array, Params, Scalar
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class L1:
     """``strength · Σ |w|``, with derivative ``strength · sign(w)``, ``sign(0) = 0``."""
 
     strength: Scalar
     where: Callable[[str], bool] = is_weight
-    __repr__ = brief
 
     def __call__(self, params: Params) -> Array:
         return sum_over_weights(self, params, lambda w: self.strength * magnitude(w).sum())
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class L2:
     """``strength / 2 · Σ w²``, with derivative ``strength · w``."""
 
     strength: Scalar
     where: Callable[[str], bool] = is_weight
-    __repr__ = brief
 
     def __call__(self, params: Params) -> Array:
         return sum_over_weights(self, params, lambda w: 0.5 * self.strength * jnp.square(w).sum())
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class ElasticNet:
     """``l1 · Σ |w| + l2 / 2 · Σ w²`` (Zou and Hastie 2005, with their λ₁ = l1 and λ₂ = l2 / 2)."""
 
     l1: Scalar
     l2: Scalar
     where: Callable[[str], bool] = is_weight
-    __repr__ = brief
 
     def __call__(self, params: Params) -> Array:
         return sum_over_weights(

@@ -1,7 +1,24 @@
-"""Types that every part of the library shares. Imports nothing of fnnet.
+"""Types that every module shares, the index letters and the glossary. It imports nothing of fnnet.
 
-Index letters used in all docstrings: ``N`` examples, ``D`` input features,
-``H`` output features of a layer, ``K`` outputs of a network, ``C`` classes.
+Index letters in all docstrings: ``N`` examples, ``T`` time steps, ``D`` input features, ``H`` output features of a
+layer, ``K`` outputs of a network, ``C`` classes, or the channels of an image.
+
+Glossary, one word for one thing everywhere:
+
+example, batch, epoch, step
+    as everywhere in the field; a step is one update of the parameters
+chunk
+    several batches that go to the device together and through one compiled program
+params, state, opt_state
+    the parameters, the state of training and the state of the optimizer, as in flax and optax
+residuals
+    what a forward pass keeps for the backward pass
+rule
+    the hand-written forward and backward pass of one function
+placement
+    where arrays lie on devices
+record
+    the numbers of one epoch; the history is the list of records
 """
 
 from __future__ import annotations
@@ -34,7 +51,7 @@ class Shaped(Protocol):
 
 
 class Initializer(Protocol):
-    """Draws a parameter of a given shape and dtype. Must be hashable: it is part of a layer's configuration."""
+    """Draws a parameter of a given shape and dtype. It is part of a layer's configuration, so it must be hashable."""
 
     def __call__(self, key: Array, shape: Shape, dtype: DType, /) -> Array: ...
 

@@ -1,4 +1,4 @@
-"""Attention: against loops, the plain formula and PyTorch; masks, extremes, memory, and what is refused."""
+"""Attention: equality with loops, the plain formula and PyTorch; masks, extremes, memory and errors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from fnnet import MultiHeadAttention, backprop, check_gradients
-from fnnet.attention import Blocks, dot_product_attention
 from fnnet.backprop import attend_vjp
+from fnnet.backprop.layers.attention import attention_backward, attention_forward
+from fnnet.layers.attention import AttentionBlocks, dot_product_attention
 from tests.cases import random_params
 from tests.compare import assert_close
 from tests.reference import attention as reference
@@ -26,19 +27,19 @@ LENGTHS = np.array([7, 4, 0])
 
 
 def arrays_for(layer: MultiHeadAttention, steps: int, examples: int = 3, seed: int = 0) -> tuple[Any, Any, Any]:
-    """Parameters, inputs and a gradient of the output, all random."""
+    """Return random parameters, inputs and gradients of the output."""
     generator = np.random.default_rng(seed)
     x, dy = jnp.asarray(generator.standard_normal((2, examples, steps, FEATURES)))
     return random_params(layer, x), x, dy
 
 
 def mask_of(steps: int) -> np.ndarray:
-    """The last example has no step at all."""
+    """Return a mask in which the last example has no step at all."""
     return np.arange(steps) < LENGTHS[:, None]
 
 
 def plain(layer: MultiHeadAttention, params: Any, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """The formula with all scores at once."""
+    """Compute the formula with all scores at once."""
     q, k, v = layer.project(params, x)
     seen = jnp.tril(jnp.ones((x.shape[1],) * 2, bool), 0 if layer.causal else x.shape[1])
     seen = seen if mask is None else seen & mask[:, None, None, :]
@@ -108,7 +109,7 @@ def test_equals_loops_and_complex_steps(causal: bool, rotary: bool) -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_padding_changes_nothing() -> None:
-    """Neither results nor gradients depend on what stands in steps that do not exist, NaN included."""
+    """Results and gradients do not depend on steps that do not exist, even if they hold NaN."""
     layer = MultiHeadAttention(2, block=3)
     params, x, dy = arrays_for(layer, 7)
     mask = jnp.asarray(mask_of(7))
@@ -142,7 +143,7 @@ def test_a_query_that_sees_no_key_gives_zero() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_extreme_scores_are_finite_and_right(dtype: str) -> None:
-    """Scores of ±1e4: the largest takes all, and the gradient with respect to the values is where it was."""
+    """With scores of ±1e4 the largest takes all the weight, and only its value has a gradient."""
     q, k = jnp.full((1, 5, 1, 4), 100.0, dtype), jnp.zeros((1, 5, 1, 4), dtype).at[0, 1].set(50).at[0, 3].set(-50)
     v = jnp.arange(20.0).reshape(1, 5, 1, 4).astype(dtype)
     o, pullback = jax.vjp(partial(dot_product_attention, block=2), q, k, v)
@@ -151,9 +152,9 @@ def test_extreme_scores_are_finite_and_right(dtype: str) -> None:
     np.testing.assert_array_equal(dv, jnp.zeros_like(v).at[0, 1].set(5))
     assert not np.asarray(dq, "float32").any()
     assert not np.asarray(dk, "float32").any()
-    rule = backprop.attention.attention_forward(q, k, v, None, Blocks.of(q.shape, 2, False))
+    rule = attention_forward(q, k, v, None, AttentionBlocks.of(q.shape, 2, False))
     for by_hand, expected in zip(
-        backprop.attention.attention_backward(rule[1], jnp.ones_like(o), Blocks.of(q.shape, 2, False)),
+        attention_backward(rule[1], jnp.ones_like(o), AttentionBlocks.of(q.shape, 2, False)),
         (dq, dk, dv),
         strict=True,
     ):
@@ -161,7 +162,7 @@ def test_extreme_scores_are_finite_and_right(dtype: str) -> None:
 
 
 def bytes_of_gradients(steps: int, by_hand: bool) -> int:
-    """Of temporary memory, for both passes, as compiled."""
+    """Return the temporary memory of the compiled forward and backward pass."""
     layer = MultiHeadAttention(1, 8, causal=True, block=128)
     x = jax.ShapeDtypeStruct((1, steps, 8), jnp.float32)
     params = jax.eval_shape(layer.init, jax.random.key(0), x)
@@ -177,12 +178,12 @@ def bytes_of_gradients(steps: int, by_hand: bool) -> int:
 def test_memory_is_linear_in_the_steps(by_hand: bool) -> None:
     used = [bytes_of_gradients(steps, by_hand) for steps in (512, 1024, 2048, 4096)]
     assert all(twice <= 2.2 * once for once, twice in pairwise(used)), used
-    assert used[-1] < 4096 * 4096 * 4 / 8  # of a whole matrix of scores
+    assert used[-1] < 4096 * 4096 * 4 / 8  # an eighth of the whole matrix of scores
 
 
 @pytest.mark.usefixtures("x64")
 def test_derivatives_of_derivatives() -> None:
-    """Of the blocks by autodiff, and of the rule by forward mode, against those of the plain formula."""
+    """Second derivatives, by autodiff and by forward mode through the rule, equal those of the plain formula."""
     layer = MultiHeadAttention(1, 2, causal=True, block=2)
     params, x, dy = arrays_for(layer, 3, 1)
     by_rule = backprop.as_custom_vjp(layer)
@@ -216,10 +217,8 @@ def test_equals_pytorch(causal: bool) -> None:
     theirs = [torch.tensor(a.swapaxes(1, 2), requires_grad=True) for a in (q, k, v)]
     o = torch.nn.functional.scaled_dot_product_attention(*theirs, is_causal=causal)
     o.backward(torch.tensor(do.swapaxes(1, 2)))
-    ours, residuals = backprop.attention.attention_forward(
-        *map(jnp.asarray, (q, k, v)), None, Blocks.of(q.shape, 3, causal)
-    )
-    gradients = backprop.attention.attention_backward(residuals, jnp.asarray(do), Blocks.of(q.shape, 3, causal))
+    ours, residuals = attention_forward(*map(jnp.asarray, (q, k, v)), None, AttentionBlocks.of(q.shape, 3, causal))
+    gradients = attention_backward(residuals, jnp.asarray(do), AttentionBlocks.of(q.shape, 3, causal))
     np.testing.assert_allclose(ours, o.detach().numpy().swapaxes(1, 2), atol=2e-6)
     for mine, theirs_ in zip(gradients, theirs, strict=True):
         np.testing.assert_allclose(mine, theirs_.grad.numpy().swapaxes(1, 2), atol=5e-6)

@@ -1,4 +1,4 @@
-"""Functions with options fixed."""
+"""Functions with fixed options."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Embeddings: a layer of integers, which have no gradient, through every part that differentiates."""
+"""Embeddings: a layer of integers, which have no gradient, through everything that differentiates."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def test_everything_is_of_the_tables_dtype(case: LayerCase, dtype: str) -> None:
 
 @every_case
 def test_properties_of_every_layer(case: LayerCase) -> None:
-    """Equal when built again, no second trace, init by shape alone, many tables at once."""
+    """Layers built alike are equal and share a trace; ``init`` needs only the shape; ``vmap`` works."""
     assert case.build() == case.build()
     assert hash(case.build()) == hash(case.build())
     x = case.x(None)
@@ -91,14 +91,14 @@ def test_the_table_starts_standard_normal_in_its_dtype() -> None:
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint32])
 def test_any_integers_are_tokens(dtype: Any) -> None:
-    """Also those whose dtype does not hold the number of entries."""
+    """Also a dtype that does not hold the number of entries works."""
     table = jnp.arange(300.0)[:, None]
     tokens = np.array([[0, 5], [100, 127]], dtype)
     np.testing.assert_array_equal(jax.jit(Embedding(300, 1).apply)({"table": table}, tokens)[..., 0], tokens)
 
 
 def test_tokens_out_of_range() -> None:
-    """Refused where they are known, else NaN, and no row of the table has their gradient."""
+    """They raise where they are known. Else they give NaN, and no row of the table gets a gradient."""
     layer, params = Embedding(3, 2), {"table": jnp.ones((3, 2))}
     for bad in (3, -1):
         tokens = jnp.array([0, bad, 2])
@@ -112,7 +112,7 @@ def test_tokens_out_of_range() -> None:
 
 
 def test_many_times_the_same_token() -> None:
-    """In bfloat16 256 + 1 is 256: the sum is not of the table's dtype."""
+    """The sum is in float32, because 256 + 1 is 256 in bfloat16."""
     layer = Embedding(2, 1, "bfloat16")
     y, pullback = backprop.vjp(layer, {"table": jnp.ones((2, 1), "bfloat16")}, jnp.zeros(1000, int))
     dparams, _ = pullback(jnp.ones_like(y))
@@ -158,7 +158,7 @@ def test_a_network_of_tokens_is_checked(subject: Any) -> None:
 
 
 def test_a_network_of_tokens_learns() -> None:
-    """The first token of five, modulo three; by hand, and evaluated."""
+    """It learns the first of five tokens modulo three, with gradients by hand."""
     params = MODEL.init(jax.random.key(0), TOKENS)
     result = fit(
         COST,

@@ -1,4 +1,4 @@
-"""Weights of PyTorch's recurrent modules: the same outputs, the same gradients, and back."""
+"""Weights of PyTorch's recurrent modules give the same outputs and gradients, and can go back."""
 
 from typing import Any
 
@@ -95,7 +95,7 @@ WEIGHTS = {
         (RNN, WEIGHTS | {"bias_ih_l0": np.ones((4, 1))}, r"bias_ih_l0 has shape \(4, 1\); expected \(4,\)"),
         (Recurrent(GRUCell(4)), WEIGHTS, r"weight_ih_l0 has shape \(4, 2\); expected \(12, 2\)"),
         (Recurrent(GRUCell(4, reset_after=False)), WEIGHTS, r"PyTorch has no GRUCell\(features=4, reset_after=False\)"),
-        (Recurrent(RNNCell(4), reverse=True), WEIGHTS, r"PyTorch has no Recurrent\(.*only runs backwards"),
+        (Recurrent(RNNCell(4), reverse=True), WEIGHTS, r"PyTorch has no Recurrent\(.*runs only backwards"),
         (Recurrent(RNNCell(4, sigmoid)), WEIGHTS, r"PyTorch has no RNNCell\(.*expected the activation fnnet.tanh or"),
         (Bidirectional(RNNCell(4), other=RNNCell(3)), WEIGHTS, "PyTorch has no Bidirectional.*directions differ"),
         (Bidirectional(RNNCell(4), other=RNNCell(4, relu)), WEIGHTS, "PyTorch has no Bidirectional.*directions differ"),

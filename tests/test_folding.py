@@ -1,4 +1,4 @@
-"""Batch normalization folded for inference: the same numbers on the population, constants everywhere else."""
+"""Batch normalization folded for inference: equal on the population, with constants elsewhere."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ from fnnet import (
     tanh,
 )
 from fnnet.backprop import as_custom_vjp
-from fnnet.layers.folding import holds_batch_norm
+from fnnet.layers.nesting import holds
 from tests.cases import SEED, random_params
 from tests.compare import assert_close
 
@@ -53,11 +53,11 @@ def draw(*shape: int) -> jax.Array:
 @pytest.mark.parametrize("batch_size", [None, 6])
 @pytest.mark.usefixtures("x64")
 def test_on_the_population_nothing_changes(model: Any, shape: tuple[int, ...], batch_size: int | None) -> None:
-    """And the result does not depend on how the population is divided."""
+    """The model computes the same numbers, however the population is divided."""
     x = draw(*shape)
     params = random_params(model, x)
     folded, constants = fold_batch_norm(model, params, x, batch_size=batch_size)
-    assert not holds_batch_norm(folded)
+    assert not holds(folded, BatchNorm)
     assert_close(folded.apply(constants, x), model.apply(params, x), 1e-11)
     assert jax.tree.structure(constants) == jax.tree.structure(jax.eval_shape(folded.init, jax.random.key(0), x))
 
@@ -65,7 +65,7 @@ def test_on_the_population_nothing_changes(model: Any, shape: tuple[int, ...], b
 @pytest.mark.parametrize("batch_size", [1, 5, 19, 100])
 @pytest.mark.usefixtures("x64")
 def test_any_division_of_the_population_gives_the_same(batch_size: int) -> None:
-    """Single numbers, whose variance is 0, among them."""
+    """Batches of one example, whose variance is 0, are included."""
     x, (_, model, _) = draw(20, 3), MODELS[0]
     params = random_params(model, x)
     whole = fold_batch_norm(model, params, x)
@@ -115,7 +115,7 @@ def test_a_model_without_batch_norm_stays_as_it_is() -> None:
 
 
 def test_a_large_mean_costs_no_digits_in_float32() -> None:
-    """Moments of several batches at 1e4, each feature with its own variance near one, beside those in float64."""
+    """Mean and variance from several batches near 1e4, in float32, are as good as in float64."""
     x = jnp.asarray(np.random.default_rng(SEED).standard_normal((1000, 3)) * [1, 2, 0.5] + 1e4, jnp.float32)
     params = {"scale": jnp.ones(3), "shift": jnp.zeros(3)}
     _, folded = fold_batch_norm(BatchNorm(), params, x, batch_size=64)
@@ -135,9 +135,12 @@ def test_under_jit() -> None:
 
 @dataclass(frozen=True)
 class Twice:
-    """A layer that holds another one."""
+    """A layer that holds another layer."""
 
     layer: Any
+
+    def children(self) -> Any:
+        return (("", self.layer),)
 
     def init(self, key: jax.Array, x: Any) -> Any:
         return self.layer.init(key, x)
@@ -147,7 +150,7 @@ class Twice:
 
 
 class Scaled(Dense):
-    """Computes something else than ``Dense``: nothing may be folded into it."""
+    """A layer that does not compute what ``Dense`` does, so that nothing may be folded into it."""
 
     def apply(self, params: Any, x: Any, **options: Any) -> jax.Array:
         return 2 * super().apply(params, x, **options)
@@ -170,7 +173,7 @@ REFUSED = [
     (
         lambda: fold_batch_norm(Twice(sequential(BatchNorm())), ({},), X),
         TypeError,
-        r"Twice\(.*\) holds a BatchNorm that is not looked for there; .* then build Twice around it",
+        r"Twice\(.*\) holds a BatchNorm where it is not looked for; .* then build Twice around it",
     ),
     (lambda: fold_batch_norm(as_custom_vjp(BatchNorm()), {}, X), TypeError, "CustomVJP"),
 ]

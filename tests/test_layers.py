@@ -1,4 +1,4 @@
-"""Properties of every layer in the table, and what is particular to one."""
+"""Properties of every layer in the table, and of single layers."""
 
 from typing import Any
 
@@ -62,7 +62,7 @@ def test_init_needs_only_the_shape(case: LayerCase) -> None:
 @pytest.mark.parametrize("case", NOT_ELEMENTWISE, ids=str)
 @pytest.mark.usefixtures("x64")
 def test_vmap_over_networks(case: LayerCase) -> None:
-    """Two networks at once are each of them alone."""
+    """Two networks at once give what each gives alone."""
     layer, xs = case.build(), jnp.stack([case.x(jnp.float64), -case.x(jnp.float64)])
     params = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), case.params(jnp.float64))
     run = jax.jit(lambda p, x: layer.apply(p, x, **case.options()))
@@ -74,7 +74,7 @@ def test_vmap_over_networks(case: LayerCase) -> None:
 
 @pytest.mark.parametrize("case", [case for case in NOT_ELEMENTWISE if not case.mixes_examples], ids=str)
 def test_examples_do_not_mix(case: LayerCase) -> None:
-    """Changing the last example leaves the outputs of the others bit for bit."""
+    """Changing the last example does not change a bit in the outputs of the others."""
     layer, params, x = case.build(), case.params(jnp.float32), case.x(jnp.float32)
     y, changed = (layer.apply(params, v, **case.options()) for v in (x, x.at[-1].add(1)))
     np.testing.assert_array_equal(y[:-1], changed[:-1])
@@ -120,7 +120,7 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean() -> None:
 
 
 def test_sequential_keys_its_layers_by_their_place() -> None:
-    """Layer i draws from fold_in(key, i): two equal layers start differently, and each as it would alone."""
+    """Layer i draws from ``fold_in(key, i)``, so that two equal layers start differently."""
     model = sequential(Dense(3), Dense(3))
     params = model.init(jax.random.key(4), jnp.ones((1, 3)))
     for i in range(2):

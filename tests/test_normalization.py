@@ -1,4 +1,4 @@
-"""Normalization and affine layers: against loops, in float32 beside a large mean, and what is refused."""
+"""Normalization and affine layers: equality with loops, float32 with a large mean, and errors."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def test_rule_equals_reference(layer: Any, shape: tuple[int, ...], groups: Any) 
 
 @every_normalization
 def test_output_has_mean_zero_and_variance_one(layer: Any, shape: tuple[int, ...], groups: Any) -> None:
-    """At the start, where scale is one and shift zero; less what epsilon takes from the variance."""
+    """It holds at the start, where scale is one and shift zero, apart from the effect of epsilon."""
     x = jnp.asarray(draw(*shape), jnp.float32)
     y = np.asarray(layer.apply(layer.init(jax.random.key(0), x), x))
     for places in groups(shape):
@@ -59,7 +59,7 @@ def test_output_has_mean_zero_and_variance_one(layer: Any, shape: tuple[int, ...
 @pytest.mark.parametrize("mean", [0.0, 1e4, -1e6])
 @pytest.mark.parametrize("layer", ALL, ids=repr)
 def test_a_large_mean_costs_no_digits_in_float32(layer: Any, mean: float) -> None:
-    """Value and derivative beside float64 at the same inputs: of 1e4 and a variance of 1, and further."""
+    """Value and derivative are close to float64 at the same inputs, with a variance of 1."""
     shape = (4, 64, 64, 2) if isinstance(layer, BatchNorm | GroupNorm) else (8, 20000)
     x = jnp.asarray(draw(*shape) + mean, jnp.float32)
     dy = jnp.asarray(np.random.default_rng(SEED + 1).standard_normal(shape), jnp.float32)
@@ -92,7 +92,7 @@ def test_constant_features_give_shift_and_finite_gradients(layer: Any, constant:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("layer", ALL, ids=repr)
 def test_gradient_is_orthogonal_to_what_is_taken_away(layer: Any) -> None:
-    """Neither a shift nor, with a small epsilon, a scaling of what is normalized together changes y."""
+    """With a small epsilon, neither a shift nor a scaling of numbers normalized together changes y."""
     layer = type(layer)(**{"epsilon": 1e-15} | ({"groups": 2} if isinstance(layer, GroupNorm) else {}))
     x = jnp.asarray(draw(3, 5, 4))
     params = random_params(layer, x)
@@ -158,7 +158,7 @@ def test_penalties_leave_scale_and_shift_alone() -> None:
 
 
 def test_scale_can_start_elsewhere() -> None:
-    """At zero, so that a residual branch starts as nothing."""
+    """With zero a residual branch starts as the zero function."""
     params = BatchNorm(scale_init=initializers.zeros).init(jax.random.key(0), jnp.ones((5, 3)))
     np.testing.assert_array_equal(params["scale"], np.zeros(3))
 

@@ -1,4 +1,4 @@
-"""What the modules import and call, read from their source; and that importing them changes nothing."""
+"""What the modules import and call, read from their source. Importing them changes no setting."""
 
 import ast
 import subprocess
@@ -16,7 +16,7 @@ BACKPROP = [path for path in MODULES if "backprop" in path.parts and "check" not
 
 
 def imports(source: str) -> set[str]:
-    """The dotted names that a module imports, ``a.b`` for ``from a import b``."""
+    """Return the dotted names that a module imports, ``a.b`` for ``from a import b``."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -28,7 +28,7 @@ def imports(source: str) -> set[str]:
 
 
 def autodiff_in(source: str) -> set[str]:
-    """The functions of jax that differentiate and that a module mentions."""
+    """Return the functions of jax for differentiation that a module mentions."""
     attributes = {
         node.attr
         for node in ast.walk(ast.parse(source))
@@ -42,13 +42,13 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-EXTRAS = {"plots": {"matplotlib"}, "data": {"PIL"}}  # what a part may need beside jax and numpy
+EXTRAS = {"plots": {"matplotlib"}, "data": {"PIL"}}  # what a package may need besides jax and numpy
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_only_jax_and_numpy(path: Path) -> None:
     roots = {name.split(".")[0] for name in imports(path.read_text())}
-    extra = EXTRAS.get(part_of(path), set())
+    extra = EXTRAS.get(package_of(path), set())
     assert roots - sys.stdlib_module_names <= {"jax", "numpy", "fnnet"} | extra
 
 
@@ -72,11 +72,11 @@ def test_autodiff_is_found(source: str) -> None:
 
 FLOORS = [
     ["types"],
-    ["binding", "paths", "shards"],
+    ["binding", "configuration", "paths", "shards"],
     ["checks"],
-    ["spectrum"],
+    ["spectrum", "trees"],
     ["activations", "initializers", "penalties", "projections", "data"],
-    ["losses", "convolution", "cells", "attention"],
+    ["losses", "convolution", "cells"],
     ["layers"],
     ["cost", "exchange"],
     ["backprop"],
@@ -88,14 +88,14 @@ FLOORS = [
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 
 
-def part_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parent != ROOT or path.stem in FLOOR], ids=name_of)
 def test_imports_run_down_only(path: Path) -> None:
-    """``layers`` never imports ``backprop``, and so on through the house."""
-    here = part_of(path)
+    """``layers`` never imports ``backprop``, and so on for every floor."""
+    here = package_of(path)
     for name in imports(path.read_text()):
         parts = name.split(".")
         if parts[0] == "fnnet" and parts[1] != here:
@@ -108,13 +108,8 @@ def test_every_public_name_exists() -> None:
     assert [name for name in fnnet.__all__ if not hasattr(fnnet, name)] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_files_are_short(path: Path) -> None:
-    assert len(path.read_text().splitlines()) < 300
-
-
 def test_importing_starts_no_backend_and_changes_no_setting() -> None:
-    """The default precision stays jax's own, and no device is asked for before the first computation."""
+    """The default precision stays that of jax, and no device is initialized before the first computation."""
     program = """
 import jax
 before = dict(jax.config.values)

@@ -233,12 +233,18 @@ def test_padding_as_of_convolutions(pool: Any) -> None:
         np.testing.assert_array_equal(pool(3, 1, short).apply({}, x), pool(3, 1, whole).apply({}, x))
 
 
+def test_lists_become_tuples() -> None:
+    layer = MaxPool([2, 3], [1, 2], [[1, 0], 1])
+    assert layer == MaxPool((2, 3), (1, 2), ((1, 0), 1))
+    assert hash(layer) == hash(MaxPool((2, 3), (1, 2), ((1, 0), 1)))
+    assert Upsample([2, np.int64(3)]) == Upsample((2, 3))
+
+
 IMAGE, SEQUENCE = jnp.ones((2, 4, 5, 3)), jnp.ones((2, 4, 3))
 REFUSED = [
     (lambda: MaxPool(0), ValueError, "MaxPool: window is 0; expected an integer of at least 1"),
-    (lambda: MaxPool((2, 1.5)), ValueError, "MaxPool: an entry of window is 1.5"),
+    (lambda: MaxPool((2, 1.5)), ValueError, "MaxPool: window is 1.5"),
     (lambda: MaxPool(()), ValueError, r"window is \(\)"),
-    (lambda: MaxPool([2, 2]), ValueError, r"window is \[2, 2\]"),
     (lambda: MaxPool(2, stride=0), ValueError, "stride is 0"),
     (
         lambda: AvgPool(2, padding="same"),
@@ -246,7 +252,7 @@ REFUSED = [
         "AvgPool: padding is 'same'; expected 'VALID', 'SAME', an integer",
     ),
     (lambda: AvgPool(2, padding=((1,), (1, 1))), ValueError, r"padding is \(\(1,\), \(1, 1\)\); expected"),
-    (lambda: AvgPool(2, padding=[(1, 1)]), ValueError, r"padding is \[\(1, 1\)\]; expected"),
+    (lambda: AvgPool(2, padding=()), ValueError, r"padding is \(\); expected"),
     (lambda: AvgPool(2, padding=((-1, 0),)), ValueError, "padding is"),
     (
         lambda: MaxPool(2).apply({}, jnp.ones((2, 3))),
@@ -254,8 +260,16 @@ REFUSED = [
         r"MaxPool\(window=2\): x has shape \(2, 3\); expected",
     ),
     (lambda: MaxPool(2).apply({}, jnp.ones((2, 4, 4, 1), int)), TypeError, "x has dtype int32"),
-    (lambda: MaxPool((2, 2)).apply({}, SEQUENCE), ValueError, r"window \(2, 2\) is for 2 spatial axes but x has shape"),
-    (lambda: MaxPool(2, stride=(1,)).apply({}, IMAGE), ValueError, r"stride \(1,\) is for 1 spatial axes"),
+    (
+        lambda: MaxPool((2, 2)).apply({}, SEQUENCE),
+        ValueError,
+        r"window is \(2, 2\), of 2 entries, but there are 1 spatial",
+    ),
+    (
+        lambda: MaxPool(2, stride=(1,)).apply({}, IMAGE),
+        ValueError,
+        r"stride is \(1,\), of 1 entries, but there are 2 spatial",
+    ),
     (lambda: MaxPool(2, padding=((1, 1),)).apply({}, IMAGE), ValueError, "or for each of the 2 spatial axes"),
     (
         lambda: MaxPool(5).apply({}, IMAGE),
@@ -273,7 +287,7 @@ REFUSED = [
     (lambda: GlobalMaxPool().apply({}, jnp.ones((2, 3))), ValueError, r"expected \(N, L, C\) or \(N, H, W, C\)"),
     (lambda: Upsample(0), ValueError, "Upsample: factor is 0"),
     (lambda: Upsample(2, "cubic"), ValueError, "method is 'cubic'; expected 'nearest' or 'linear'"),
-    (lambda: Upsample((2, 2)).apply({}, SEQUENCE), ValueError, r"factor \(2, 2\) is for 2 spatial axes"),
+    (lambda: Upsample((2, 2)).apply({}, SEQUENCE), ValueError, r"factor is \(2, 2\), of 2 entries, but there are 1"),
     (lambda: Upsample(2).apply({}, jnp.ones((2, 3))), ValueError, r"Upsample\(factor=2\): x has shape \(2, 3\)"),
 ]
 

@@ -1,4 +1,4 @@
-"""Positions: waves of known values, rotations by distance alone, a table of limited length."""
+"""Positions: waves of known values, rotations that depend on distance, a table of limited length."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_sinusoidal_positions(features: int) -> None:
 
 
 def test_late_positions_keep_their_digits() -> None:
-    """In float32 the angle 99,999 alone is off by up to 0.004."""
+    """In float32 the angle 99,999 would be wrong by up to 0.004."""
     added = SinusoidalPositions().apply({}, jnp.zeros((1, 100_000, 2)))
     np.testing.assert_allclose(added[0, -1], [math.sin(99_999), math.cos(99_999)], rtol=1e-6)
 

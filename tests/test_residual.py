@@ -1,4 +1,4 @@
-"""Residual connections: what is added, with which keys, and what is refused."""
+"""Residual connections: sums, keys and errors."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ X = np.random.default_rng(SEED).standard_normal((4, 3))
 
 @pytest.mark.usefixtures("x64")
 def test_residual_equals_reference() -> None:
-    """Of two affine maps, each worked out with loops: their sum, and the sum of their derivatives."""
+    """Values and derivatives are the sums of those of two affine maps, computed with loops."""
     layer, x = Residual(Dense(2), Dense(2)), jnp.asarray(X)
     params = random_params(layer, x)
     y, pullback = vjp(layer, params, x)
@@ -53,13 +53,13 @@ def test_branches_have_keys_and_names_of_their_own() -> None:
     assert names == ["0.layer.b", "0.layer.w", "0.shortcut.b", "0.shortcut.w"]
     noisy, none = Residual(Dropout(0.5), Dropout(0.5)), {"layer": {}, "shortcut": {}}
     y = noisy.apply(none, jnp.ones((50, 40)), key=jax.random.key(1), train=True)
-    assert set(np.unique(y)) == {0, 2, 4}  # the branches drop apart from each other
+    assert set(np.unique(y)) == {0, 2, 4}  # the branches have masks of their own
 
 
 @pytest.mark.usefixtures("x64")
 def test_gradient_of_a_network_with_residual_blocks() -> None:
-    """As ResNet has them: normalized blocks, a projection where the width changes; and a product with the Hessian."""
-    # No biases in front of normalization, which takes them away: their gradient is 0, and only rounding is left of it.
+    """Normalized blocks as in ResNet, with a projection where the width changes; also a product with the Hessian."""
+    # No biases before normalization, which subtracts them: their gradient would be rounding errors of 0.
     block = sequential(Dense(3, False), BatchNorm(), tanh, Dense(3, False), BatchNorm())
     wider = sequential(Dense(5, False), BatchNorm(), tanh)
     model = sequential(Residual(block), relu, Residual(wider, Dense(5)), Dense(2))

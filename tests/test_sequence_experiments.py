@@ -44,11 +44,11 @@ class TestStreaming:
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
 
     def test_recurrences_in_pieces_go_on_too(self, x64: None) -> None:
-        """``Checkpointed`` and ``Truncated`` carry the state of the layer that they run."""
+        """``Rematerialized`` and ``Truncated`` carry the state of the layer that they run."""
         plain = fnnet.Recurrent(fnnet.RNNCell(4))
         params, x, _ = self.data()
         params = params[2:3], x[..., :3]
-        for layer in (fnnet.Checkpointed(plain), fnnet.Truncated(plain, 3)):
+        for layer in (fnnet.Rematerialized(plain), fnnet.Truncated(plain, 3)):
             one, other = fnnet.sequential(plain), fnnet.sequential(layer)
             carries = jax.tree.map(lambda a: a + 0.3, streaming.initial_carries(other, 2, x.dtype))
             for run in (streaming.scan, lambda *given: streaming.scan_vjp(*given)[0]):

@@ -1,4 +1,4 @@
-"""Truncated and checkpointed backpropagation through time, against loops over single steps."""
+"""Truncated and rematerialized backpropagation through time, against loops over single steps."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ import pytest
 
 from fnnet import (
     Bidirectional,
-    Checkpointed,
     Cost,
     Dense,
     GRUCell,
     LSTMCell,
     Recurrent,
+    Rematerialized,
     Truncated,
     backprop,
     losses,
@@ -128,12 +128,12 @@ def test_truncation_is_a_loop_with_constant_carries(cell: Cell, lengths: tuple[i
     ids=str,
 )
 @pytest.mark.usefixtures("x64")
-def test_checkpointed_equals_plain(cell: Cell, segment: int | None, way: Any) -> None:
+def test_rematerialized_equals_plain(cell: Cell, segment: int | None, way: Any) -> None:
     sequences, reverse, masked = way
     plain = Recurrent(cell, sequences, reverse)
     arguments, mask = arrays_for(cell), jnp.asarray(MASK) if masked else None
     _, pullback = jax.vjp(lambda *arguments: plain.scan(*arguments, mask), *arguments)
-    check(Checkpointed(plain, segment), arguments, mask, lambda dy, dcarry: pullback((dy, dcarry)))
+    check(Rematerialized(plain, segment), arguments, mask, lambda dy, dcarry: pullback((dy, dcarry)))
 
 
 @pytest.mark.usefixtures("x64")
@@ -163,7 +163,7 @@ def test_a_truncated_stack_is_a_stack_of_pieces() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "layer", [Checkpointed(Recurrent(GRUCell(3)), 2), Truncated(Recurrent(GRUCell(3)), 2, 3)], ids=str
+    "layer", [Rematerialized(Recurrent(GRUCell(3)), 2), Truncated(Recurrent(GRUCell(3)), 2, 3)], ids=str
 )
 def test_dtypes_are_kept(layer: Any, dtype: str) -> None:
     x = jnp.ones((2, 5, 2), dtype)
@@ -190,13 +190,13 @@ def test_memory_of_few_steps() -> None:
         return jax.jit(gradient).lower(params, x, dy).compile().memory_analysis().temp_size_in_bytes
 
     whole = temporary(plain, True)
-    assert temporary(Checkpointed(plain), True) < 0.25 * whole
-    assert temporary(Checkpointed(plain), False) < 0.5 * whole
+    assert temporary(Rematerialized(plain), True) < 0.25 * whole
+    assert temporary(Rematerialized(plain), False) < 0.5 * whole
 
 
 @pytest.mark.parametrize(("steps", "length"), [(1, 1), (7, 3), (11, 4), (100, 10), (784, 28), (1000, 40), (1009, 32)])
 def test_segments_are_about_as_long_as_many(steps: int, length: int) -> None:
-    layer = Checkpointed(Recurrent(GRUCell(3)))
+    layer = Rematerialized(Recurrent(GRUCell(3)))
     assert layer.length(jax.ShapeDtypeStruct((1, steps, 1), "float32")) == length
 
 
@@ -211,15 +211,18 @@ PARAMS = PLAIN.init(jax.random.key(0), X)
         (lambda: Truncated(PLAIN, 0), "Truncated: k1 is 0"),
         (lambda: Truncated(PLAIN, 2, 0), "Truncated: k2 is 0"),
         (lambda: Truncated(PLAIN, 3, 2), "Truncated: k1 is 3 but k2 2; expected k1 <= k2"),
-        (lambda: Checkpointed(PLAIN, 0), "Checkpointed: segment is 0"),
-        (lambda: Checkpointed(Bidirectional(GRUCell(3))), "Checkpointed: layer is Bidirectional.*expected a Recurrent"),  # type: ignore[arg-type]
+        (lambda: Rematerialized(PLAIN, 0), "Rematerialized: segment is 0"),
+        (
+            lambda: Rematerialized(Bidirectional(GRUCell(3))),
+            "Rematerialized: layer is Bidirectional.*expected a Recurrent",
+        ),  # type: ignore[arg-type]
         (lambda: Truncated(sequential(PLAIN), 2), "Truncated: layer is Sequential.*wrap each Recurrent in it"),  # type: ignore[arg-type]
         (lambda: Truncated(PLAIN, 2).apply(PARAMS, X[0]), r"x has shape \(4, 3\); expected \(N, T, D\)"),
         (lambda: Truncated(PLAIN, 2).scan(PARAMS, X, mask=jnp.ones((2, 3), bool)), r"mask has shape \(2, 3\)"),
-        (lambda: Checkpointed(PLAIN).scan(PARAMS, X, mask=jnp.ones((2, 4))), "dtype float32; expected"),
-        (lambda: Checkpointed(PLAIN).scan(PARAMS, X, jnp.zeros((3, 3))), r"carry has .*\(3, 3\)"),
-        (lambda: scan_vjp(Checkpointed(PLAIN), PARAMS, X, jnp.zeros((3, 3))), r"carry has .*\(3, 3\)"),
-        (lambda: scan_vjp(Dense(3), PARAMS, X), "backprop.scan_vjp: layer is Dense.*expected one of Recurrent"),
+        (lambda: Rematerialized(PLAIN).scan(PARAMS, X, mask=jnp.ones((2, 4))), "dtype float32; expected"),
+        (lambda: Rematerialized(PLAIN).scan(PARAMS, X, jnp.zeros((3, 3))), r"carry has .*\(3, 3\)"),
+        (lambda: scan_vjp(Rematerialized(PLAIN), PARAMS, X, jnp.zeros((3, 3))), r"carry has .*\(3, 3\)"),
+        (lambda: scan_vjp(Dense(3), PARAMS, X), "backprop: the scan of Dense.* has no hand-written rule"),
     ],
 )
 def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:
@@ -227,7 +230,7 @@ def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:
         call()
 
 
-@pytest.mark.parametrize("wrap", [lambda r: r, Checkpointed, lambda r: Truncated(r, 2)], ids=["", "pieces", "cut"])
+@pytest.mark.parametrize("wrap", [lambda r: r, Rematerialized, lambda r: Truncated(r, 2)], ids=["", "pieces", "cut"])
 @pytest.mark.parametrize("sequences", [True, False])
 def test_shard_map(wrap: Any, sequences: bool) -> None:
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 2)), "float32")

@@ -1,4 +1,4 @@
-"""Transformer blocks: what they see, learn, are made of and refuse."""
+"""Transformer blocks: causality, learning, structure and errors."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def test_no_earlier_output_sees_a_later_step() -> None:
 
 
 def test_a_transformer_learns_to_find() -> None:
-    """Which of five steps is marked, told by the positions alone: by hand, with the gradients of autodiff."""
+    """It learns which of five steps is marked, by gradients by hand that equal those of autodiff."""
     generator = np.random.default_rng(0)
     place = generator.integers(0, 5, 64)
     x = 0.1 * generator.standard_normal((64, 5, 8)).astype("float32")

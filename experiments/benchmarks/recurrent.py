@@ -2,7 +2,7 @@
 
 Float32; a shape is ``T, N, D, H``: time steps, examples, inputs, features. Outputs at all steps, and the gradients to
 all parameters and to the inputs. ``plain`` is ``jax.vjp`` of the equations as a textbook has them, recurrences in a
-``lax.scan``; ``fnnet-checkpointed`` keeps the carries of about √T steps, runs the others again. Attention, with heads
+``lax.scan``; ``fnnet-rematerialized`` keeps the carries of about √T steps, runs the others again. Attention, with heads
 of 32 features, has ``H`` inputs. A ratio is the median over the rounds of a contender's seconds divided by those of
 fnnet by hand in the same round: above 1, fnnet is faster. Memory is what the compiled program needs besides its
 arguments and results.

@@ -24,11 +24,11 @@ def fnnet_manual(task: Task) -> Work:
     return by_hand(task, fnnet_layer(task))
 
 
-def fnnet_checkpointed(task: Task) -> Work:
-    """The same with the memory of a few segments: ``fnnet.Checkpointed``."""
+def fnnet_rematerialized(task: Task) -> Work:
+    """The same with the memory of a few segments: ``fnnet.Rematerialized``."""
     import fnnet
 
-    return by_hand(task, fnnet.Checkpointed(fnnet_layer(task)))
+    return by_hand(task, fnnet.Rematerialized(fnnet_layer(task)))
 
 
 def by_hand(task: Task, layer: Any) -> Work:
@@ -172,10 +172,10 @@ def pytorch(task: Task) -> Work:
     return work
 
 
-RECURRENT_ONLY = {"fnnet-checkpointed"}
+RECURRENT_ONLY = {"fnnet-rematerialized"}
 CONTENDERS: dict[str, Factory] = {
     "fnnet-manual": fnnet_manual,
-    "fnnet-checkpointed": fnnet_checkpointed,
+    "fnnet-rematerialized": fnnet_rematerialized,
     "fnnet-autodiff": fnnet_autodiff,
     "plain": plain_autodiff,
     "flax": flax,

@@ -153,8 +153,8 @@ def nearest_of_means(layer: Any, params: Params, residuals: Any, dy: Array) -> A
 def without_shortcut(layer: Residual, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
     """Both branches' parameters, and ``dx`` of the first alone."""
     (dp, dx), (ds, _) = (
-        fnnet.backprop.rule.rule_of(inner).backward(inner, params[name], r, dy)
-        for (name, inner), r in zip(layer.branches, residuals, strict=True)
+        fnnet.backprop.RULES.look_up(inner).backward(inner, params[name], r, dy)
+        for (name, inner), r in zip(layer.children(), residuals, strict=True)
     )
     return {"layer": dp, "shortcut": ds}, dx
 

@@ -16,7 +16,6 @@ import fnnet
 from experiments.mutations.mutant import EXAMPLES, Broken, Fault, Mutant, Subject, normal
 from fnnet import Dense, Dropout, Flatten, GaussianNoise, Sequential, losses
 from fnnet.backprop import RULES
-from fnnet.backprop.rule import rule_of
 from fnnet.types import Array, Params
 
 DENSE = Subject("Dense", Dense(4), normal(EXAMPLES, 5))
@@ -99,7 +98,7 @@ def chain(handed_on: Broken) -> Fault:
     def backward(layer: Sequential, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
         dparams = []
         for i, (inner, p, r) in reversed(list(enumerate(zip(layer.layers, params, residuals, strict=True)))):
-            dp, dx = rule_of(inner).backward(inner, p, r, dy)
+            dp, dx = RULES.look_up(inner).backward(inner, p, r, dy)
             dparams.append(dp)
             dy = handed_on(i, dx, dy)
         return tuple(reversed(dparams)), dy

@@ -18,9 +18,8 @@ import jax.numpy as jnp
 import fnnet
 from experiments.mutations.layers import after, dx
 from experiments.mutations.mutant import Broken, Fault, Mutant, Subject, normal
-from fnnet import Bidirectional, Checkpointed, GRUCell, LSTMCell, Recurrent, RNNCell, Truncated, sigmoid, tanh
+from fnnet import Bidirectional, GRUCell, LSTMCell, Recurrent, Rematerialized, RNNCell, Truncated, sigmoid, tanh
 from fnnet.backprop import RULES, Rule, scan_vjp
-from fnnet.backprop.rule import rule_of
 from fnnet.types import Array, Params, Shaped
 
 STEPS = 5
@@ -54,13 +53,13 @@ def run(compiled: Compiled, params: Params, x: Array) -> Array:
 
 def compiled_forward(compiled: Compiled, params: Params, x: Array, **options: Any) -> tuple[Array, Any]:
     if compiled.lengths is None:
-        return rule_of(compiled.layer).forward(compiled.layer, params, x, **options)
+        return RULES.look_up(compiled.layer).forward(compiled.layer, params, x, **options)
     return compiled.apply(params, x), x
 
 
 def compiled_backward(compiled: Compiled, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
     if compiled.lengths is None:
-        return rule_of(compiled.layer).backward(compiled.layer, params, residuals, dy)
+        return RULES.look_up(compiled.layer).backward(compiled.layer, params, residuals, dy)
     (_, carry), pullback = scan_vjp(compiled.layer, params, residuals, mask=compiled.mask(residuals))
     dparams, dx, _ = pullback(dy, jax.tree.map(jnp.zeros_like, carry))
     return dparams, dx
@@ -73,7 +72,7 @@ GRU = Subject("Recurrent of GRUCell", Compiled(Recurrent(GRUCell(3))), X)
 LSTM = Subject("Recurrent of LSTMCell", Compiled(Recurrent(LSTMCell(3))), X)
 MASKED = Subject("Recurrent, reversed and masked", Compiled(Recurrent(RNNCell(3), reverse=True), (STEPS, 3, 1)), X)
 BOTH = Subject("Bidirectional", Compiled(Bidirectional(RNNCell(3))), X)
-CHECKPOINTED = Subject("Checkpointed", Compiled(Checkpointed(Recurrent(RNNCell(3)), 2)), X)
+REMATERIALIZED = Subject("Rematerialized", Compiled(Rematerialized(Recurrent(RNNCell(3)), 2)), X)
 
 
 def alike(value: Array, other: Array) -> Array:
@@ -262,7 +261,7 @@ MUTANTS = (
     mutant("the other direction's half", BOTH, derivative_of(halves_swapped)),
     mutant(
         "nothing carried between segments",
-        CHECKPOINTED,
+        REMATERIALIZED,
         derivative_of(lambda layer, p, x: Truncated(layer.layer, 2).apply(p, x)),
     ),
 )

@@ -2,8 +2,8 @@
 
 ``value_and_grad`` and ``grad`` mirror ``jax.value_and_grad`` and ``jax.grad`` of a ``fnnet.Cost``; ``vjp`` takes one
 layer; ``as_custom_vjp`` gives a layer whose ``jax.grad`` runs the hand-written rule. The rules stand in tables that
-you can read and extend: ``RULES`` for layers, ``ACTIVATION_RULES``, ``LOSS_GRADIENTS`` and ``PENALTY_GRADIENTS``. They
-are looked up while tracing: a function compiled before an entry changes keeps the old one.
+you can read and extend (see ``Table``): ``RULES`` for layers, ``SCAN_RULES`` and ``CELL_RULES`` for recurrence,
+``ACTIVATION_RULES``, ``LOSS_GRADIENTS`` and ``PENALTY_GRADIENTS``.
 """
 
 from fnnet.backprop.activations import ACTIVATION_RULES, ActivationRule
@@ -15,7 +15,7 @@ from fnnet.backprop.layers.attention import attend_vjp
 from fnnet.backprop.layers.scans import SCAN_RULES, ScanRule, scan_vjp
 from fnnet.backprop.losses import FUSED_GRADIENTS, LOSS_GRADIENTS
 from fnnet.backprop.penalties import PENALTY_GRADIENTS
-from fnnet.backprop.rule import Rule, vjp
+from fnnet.backprop.rule import Rule, Table, vjp
 
 __all__ = [
     "ACTIVATION_RULES",
@@ -29,6 +29,7 @@ __all__ = [
     "CellRule",
     "Rule",
     "ScanRule",
+    "Table",
     "as_custom_vjp",
     "attend_vjp",
     "grad",

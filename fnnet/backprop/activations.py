@@ -20,7 +20,8 @@ from fnnet.backprop.gated import (
     silu_backward,
     silu_forward,
 )
-from fnnet.binding import name_of, unbind
+from fnnet.backprop.rule import Table, bare_function
+from fnnet.binding import unbind
 from fnnet.types import ActivationFunction, Array
 
 
@@ -32,21 +33,8 @@ class ActivationRule(NamedTuple):
 
 
 def activation_rule(function: ActivationFunction) -> tuple[ActivationRule, dict[str, Any]]:
-    """The rule of an activation function and the options bound to it."""
-    bare, options = unbind(function)
-    try:
-        rule = ACTIVATION_RULES[bare]
-    except KeyError:
-        raise TypeError(
-            f"backprop: the activation {name_of(bare)} has no hand-written derivative; add one with "
-            f"fnnet.backprop.ACTIVATION_RULES[{name_of(bare)}] = fnnet.backprop.ActivationRule(forward, backward)"
-        ) from None
-    if not isinstance(rule, ActivationRule):
-        raise TypeError(
-            f"backprop: the rule of the activation {name_of(bare)} is {rule!r}; expected "
-            f"fnnet.backprop.ActivationRule(forward, backward)"
-        )
-    return rule, options
+    """Return the rule of an activation function and the options bound to it."""
+    return ACTIVATION_RULES.look_up(function), unbind(function)[1]
 
 
 def identity_forward(z: Array) -> tuple[Array, tuple[()]]:
@@ -233,7 +221,10 @@ def log_softmax_backward(residuals: tuple[Array, Array], da: Array, *, axis: int
     return (da * ((1 - e) + excess) - e * (da.sum(axis, keepdims=True) - da)) / (1 + excess)
 
 
-ACTIVATION_RULES: dict[Callable[..., Array], ActivationRule] = {
+ACTIVATION_RULES: Table[ActivationRule] = Table(
+    "activation", "ACTIVATION_RULES", "fnnet.backprop.ActivationRule(forward, backward)", bare_function
+)
+ACTIVATION_RULES |= {
     f.identity: ActivationRule(identity_forward, identity_backward),
     f.sigmoid: ActivationRule(sigmoid_forward, sigmoid_backward),
     f.tanh: ActivationRule(tanh_forward, tanh_backward),

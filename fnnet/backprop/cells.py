@@ -14,13 +14,13 @@ cheap is computed again, such as ``tanh(c)``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from fnnet.activations import sigmoid, tanh
 from fnnet.backprop.activations import activation_rule
-from fnnet.binding import name_of
+from fnnet.backprop.rule import Table
 from fnnet.cells import Carry, GRUCell, LSTMCell, RNNCell
 from fnnet.types import Array, Params
 
@@ -46,19 +46,7 @@ class CellRule(NamedTuple):
     weights: Callable[..., Params]
 
 
-CELL_RULES: dict[type, CellRule] = {}
-
-
-def cell_rule(cell: Any) -> CellRule:
-    """The rule of a cell's exact type."""
-    try:
-        return CELL_RULES[type(cell)]
-    except KeyError:
-        name = name_of(type(cell))
-        raise TypeError(
-            f"backprop: {cell!r} has no hand-written rule; add one with fnnet.backprop.CELL_RULES[{name}] = "
-            f"fnnet.backprop.CellRule(output, forward, backward, weights)"
-        ) from None
+CELL_RULES: Table[CellRule] = Table("cell", "CELL_RULES", "fnnet.backprop.CellRule(output, forward, backward, weights)")
 
 
 def outer_sum(a: Array, b: Array) -> Array:

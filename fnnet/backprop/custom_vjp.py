@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from fnnet.backprop.rule import RULES, Rule, rule_of
+from fnnet.backprop.rule import RULES, Rule
+from fnnet.configuration import configuration
+from fnnet.layers.nesting import Children
 from fnnet.types import Array, Layer, Params, Shaped
 
 
-@dataclass(frozen=True)
+@configuration
 class CustomVJP:
-    """``layer`` with the same ``init`` and ``apply``, differentiated by its rule. Build it with ``as_custom_vjp``."""
+    """A layer with the same ``init`` and ``apply``, differentiated by its rule. Build it with ``as_custom_vjp``."""
 
     layer: Layer
+
+    def children(self) -> Children:
+        return (("", self.layer),)
 
     def init(self, key: Array, x: Shaped) -> Params:
         return self.layer.init(key, x)
@@ -27,12 +31,12 @@ class CustomVJP:
 
 
 def as_custom_vjp(layer: Layer) -> CustomVJP:
-    """The same layer, whose derivative under ``jax.grad`` and ``jax.vjp`` is the hand-written rule.
+    """Return the same layer, whose derivative under ``jax.grad`` and ``jax.vjp`` is the hand-written rule.
 
-    Of a ``Sequential`` it takes the whole backward pass. ``jax.hessian`` works, by forward over reverse mode; forward
-    mode alone (``jax.jvp`` of the layer) does not, as with every ``jax.custom_vjp``.
+    The rule of a ``Sequential`` is its whole backward pass. ``jax.hessian`` works, by forward over reverse mode;
+    forward mode alone (``jax.jvp`` of the layer) does not, as with every ``jax.custom_vjp``.
     """
-    rule_of(layer)  # a layer without a rule is refused here, not at the first gradient
+    RULES.look_up(layer)  # raises for a layer without a rule here, not at the first gradient
     return layer if isinstance(layer, CustomVJP) else CustomVJP(layer)
 
 
@@ -42,24 +46,24 @@ def apply(layer: Layer, train: bool, params: Params, x: Array, key: Array | None
 
 
 def apply_forward(layer: Layer, train: bool, params: Params, x: Array, key: Array | None) -> tuple[Array, Any]:
-    y, residuals = rule_of(layer).forward(layer, params, x, key=key, train=train)
+    y, residuals = RULES.look_up(layer).forward(layer, params, x, key=key, train=train)
     return y, (params, residuals)
 
 
 def apply_backward(layer: Layer, train: bool, saved: Any, dy: Array) -> tuple[Params, Array, None]:
     params, residuals = saved
-    return *rule_of(layer).backward(layer, params, residuals, dy), None  # a key has no derivative
+    return *RULES.look_up(layer).backward(layer, params, residuals, dy), None  # a key has no derivative
 
 
 apply.defvjp(apply_forward, apply_backward)
 
 
 def custom_vjp_forward(layer: CustomVJP, params: Params, x: Array, *, key: Array | None, train: bool) -> Any:
-    return rule_of(layer.layer).forward(layer.layer, params, x, key=key, train=train)
+    return RULES.look_up(layer.layer).forward(layer.layer, params, x, key=key, train=train)
 
 
 def custom_vjp_backward(layer: CustomVJP, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
-    return rule_of(layer.layer).backward(layer.layer, params, residuals, dy)
+    return RULES.look_up(layer.layer).backward(layer.layer, params, residuals, dy)
 
 
 RULES[CustomVJP] = Rule(custom_vjp_forward, custom_vjp_backward)

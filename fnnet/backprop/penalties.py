@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnnet import penalties
-from fnnet.binding import name_of
+from fnnet.backprop.rule import Table
 from fnnet.paths import map_named
 from fnnet.types import Array, Params
 
@@ -28,7 +28,10 @@ def elastic_net(penalty: penalties.ElasticNet, w: Array) -> Array:
     return penalty.l1 * jnp.sign(w) + penalty.l2 * w
 
 
-PENALTY_GRADIENTS: dict[type, Callable[[Any, Array], Array]] = {  # (penalty, weight) -> its gradient
+PENALTY_GRADIENTS: Table[Callable[[Any, Array], Array]] = Table(
+    "penalty", "PENALTY_GRADIENTS", "gradient(penalty, weight)"
+)
+PENALTY_GRADIENTS |= {
     penalties.L1: l1,
     penalties.L2: l2,
     penalties.ElasticNet: elastic_net,
@@ -36,15 +39,6 @@ PENALTY_GRADIENTS: dict[type, Callable[[Any, Array], Array]] = {  # (penalty, we
 
 
 def penalty_gradient(penalty: Any, params: Params) -> Params:
-    """The gradient of ``penalty(params)``, in the structure of ``params``: zero where the penalty does not count."""
-    try:
-        gradient = PENALTY_GRADIENTS[type(penalty)]
-    except KeyError:
-        name, mend = type(penalty).__name__, "add one"
-        if name == "function":
-            name, mend = "TheClass", "write it as a class with a where, as penalties.L2 is, and add its gradient"
-        raise TypeError(
-            f"backprop: the penalty {name_of(penalty)} has no hand-written gradient; {mend} with "
-            f"fnnet.backprop.PENALTY_GRADIENTS[{name}] = gradient(penalty, weight)"
-        ) from None
+    """Return the gradient of ``penalty(params)``, in the structure of ``params``: zero where ``where`` leaves out."""
+    gradient = PENALTY_GRADIENTS.look_up(penalty)
     return map_named(lambda name, w: gradient(penalty, w) if penalty.where(name) else jnp.zeros_like(w), params)

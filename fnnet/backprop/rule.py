@@ -1,14 +1,18 @@
-"""What a backward pass by hand is: a pair of functions per type of layer."""
+"""What a hand-written rule is, and how the rule of a layer, a cell, a penalty or a function is found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from types import FunctionType
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 
 from fnnet import checks
+from fnnet.binding import name_of, unbind
 from fnnet.types import Array, Layer, Params
+
+R = TypeVar("R")
 
 
 class Rule(NamedTuple):
@@ -25,30 +29,61 @@ class Rule(NamedTuple):
     backward: Callable[[Any, Params, Any, Array], tuple[Params, Array]]
 
 
-RULES: dict[type, Rule] = {}  # filled by the modules of fnnet.backprop.layers; add your own layers' rules
+def keep_input(layer: Layer, params: Params, x: Array, *, key: Array | None, train: bool) -> tuple[Array, Array]:
+    """Apply the layer and keep its input: the forward pass of every rule that needs no other residuals."""
+    return layer.apply(params, x, key=key, train=train), x
 
 
-def rule_of(layer: Layer) -> Rule:
-    """The rule of a layer's exact type: a subclass may compute something else, so it inherits none."""
-    try:
-        return RULES[type(layer)]
-    except KeyError:
-        name = type(layer).__name__
+def keep_nothing(layer: Layer, params: Params, x: Array, *, key: Array | None, train: bool) -> tuple[Array, tuple[()]]:
+    """Apply the layer and keep nothing: the forward pass of every rule that needs no residuals."""
+    return layer.apply(params, x, key=key, train=train), ()
+
+
+def bare_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function without the options that ``bind`` has fixed."""
+    return unbind(function)[0]
+
+
+class Table(dict[Any, R], Generic[R]):
+    """A dict of hand-written rules that you can read and extend, with one look-up for all of them.
+
+    The rule of a layer, a cell or a penalty stands at its exact type; a subclass may compute something else, so it
+    inherits none. The rule of an activation or a loss stands at the function itself; options that ``bind`` has fixed
+    are taken off for the look-up and passed to the rule. Where there is no rule, the error says how to add one.
+
+    Rules are looked up while tracing: a program that was compiled before an entry changed keeps the old rule.
+    """
+
+    def __init__(self, of: str, name: str, entry: str, key: Callable[[Any], Any] = type) -> None:
+        self.of, self.name, self.entry, self.key = of, name, entry, key
+
+    def look_up(self, subject: Any) -> R:
+        """Return the rule of a layer, a cell, a penalty or a function."""
+        key = self.key(subject)
+        if key in self:
+            return self[key]
+        known, how = name_of(key), "add one"
+        if key is FunctionType:
+            known, how = "TheClass", "a function has no type of its own: write it as a class, and add one"
         raise TypeError(
-            f"backprop: {layer!r} has no hand-written rule; add one with "
-            f"fnnet.backprop.RULES[{name}] = fnnet.backprop.Rule(forward, backward)"
-        ) from None
+            f"backprop: the {self.of} {name_of(bare_function(subject))} has no hand-written rule; {how} with "
+            f"fnnet.backprop.{self.name}[{known}] = {self.entry}"
+        )
+
+
+# The modules of fnnet.backprop.layers fill it.
+RULES: Table[Rule] = Table("layer", "RULES", "fnnet.backprop.Rule(forward, backward)")
 
 
 def vjp(
     layer: Layer, params: Params, x: Array, *, key: Array | None = None, train: bool = False
 ) -> tuple[Array, Callable[[Array], tuple[Params, Array]]]:
-    """``(y, pullback)`` of a layer at ``params`` and ``x``, by its hand-written rule.
+    """Return ``(y, pullback)`` of a layer at ``params`` and ``x``, by its hand-written rule.
 
-    ``pullback(dy) -> (dparams, dx)`` for any ``dy`` of the shape and dtype of ``y``. It equals
+    ``pullback(dy) -> (dparams, dx)`` takes any ``dy`` of the shape and dtype of ``y``. The pair equals
     ``jax.vjp(lambda p, x: layer.apply(p, x, key=key, train=train), params, x)``.
     """
-    rule = rule_of(layer)
+    rule = RULES.look_up(layer)
     y, residuals = rule.forward(layer, params, jnp.asarray(x), key=key, train=train)
 
     def pullback(dy: Array) -> tuple[Params, Array]:
@@ -59,7 +94,7 @@ def vjp(
 
 
 def check_cotangent(place: str, layer: Layer, dy: Any, y: Array) -> None:
-    """Refuses a gradient with respect to ``y`` that is not of its shape and dtype."""
+    """Raise if ``dy``, the gradient with respect to ``y``, is not of the shape and dtype of ``y``."""
     checks.require(
         jnp.shape(dy) == y.shape,
         f"{place}: dy has shape {jnp.shape(dy)} but {layer!r} gave y of shape {y.shape}; they must be equal",

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from fnnet import checks
+from fnnet.configuration import configuration
 from fnnet.types import Shape, Shaped
 
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
@@ -22,7 +22,7 @@ Sizes: TypeAlias = int | Sequence[int]  # one number for every spatial axis, or 
 Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
 
 
-@dataclass(frozen=True)
+@configuration
 class Geometry:
     """Which image position meets which tap: tap ``a`` of output ``p`` reads ``i = p · stride + a · dilation − low``.
 
@@ -125,10 +125,33 @@ def transposed_geometry(
     return Geometry(image, kernel, stride, pairs, dilation, groups)
 
 
+def set_sizes(layer: Any, *names: str) -> None:
+    """Check the sizes and the padding of a layer, and make lists tuples, so that the layer is hashable.
+
+    A size is a positive integer for every spatial axis, or a sequence with one for each; it may be None.
+    """
+    place = type(layer).__name__
+    for name in names:
+        value = as_tuple(getattr(layer, name))
+        object.__setattr__(layer, name, value)
+        if name == "padding":
+            if value != "SAME":
+                explicit_padding(place, value)
+        elif value is not None:
+            per_axis(place, name, value)
+
+
+def as_tuple(value: Any) -> Any:
+    """Return a list, and the lists in it, as tuples, and NumPy's integers as Python's."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(as_tuple, value))
+    return int(value) if isinstance(value, np.integer) else value
+
+
 def per_axis(place: str, name: str, value: Any, rank: int | None = None) -> Shape:
-    """``value`` as a tuple of positive integers, a single one repeated ``rank`` times."""
+    """Return ``value`` as a tuple of positive integers; a single one is repeated ``rank`` times."""
     numbers = entries(value, rank)
-    for number in numbers:
+    for number in numbers or (value,):
         checks.positive_integer(place, name, number)
     checks.require(
         rank is None or len(numbers) == rank,
@@ -158,7 +181,7 @@ def explicit_padding(place: str, padding: Any, rank: int | None = None) -> Pairs
         return ((0, 0),) * (1 if rank is None else rank)
     pairs = tuple(entries(entry, 2) for entry in entries(padding, rank))
     checks.require(
-        (rank is None or len(pairs) == rank)
+        (bool(pairs) if rank is None else len(pairs) == rank)
         and all(len(pair) == 2 and all(is_natural(number) for number in pair) for pair in pairs),
         f"{place}: padding is {padding!r}; expected 'VALID', 'SAME', an integer of at least 0, or for each of the "
         f"{'' if rank is None else f'{rank} '}spatial axes an integer or a pair (low, high)",

@@ -1,20 +1,20 @@
-"""An activation function as a layer."""
+"""Activation functions as layers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from fnnet import checks
 from fnnet.binding import name_of
+from fnnet.configuration import configuration
 from fnnet.types import ActivationFunction, Array, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Activation:
-    """``a = f(z)`` for a function of an array, such as ``fnnet.relu``. No parameters.
+    """An activation function as a layer, ``a = f(z)``, such as ``Activation(fnnet.relu)``. It has no parameters.
 
-    Options of the function are fixed with ``fnnet.bind``: ``Activation(bind(softmax, axis=1))``.
+    Options of the function are fixed with ``fnnet.bind``, as in ``Activation(bind(softmax, axis=1))``.
     """
 
     function: ActivationFunction

@@ -2,51 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.initializers import ones, zeros
 from fnnet.types import Array, Initializer, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Affine:
-    """Each feature scaled and shifted, ``y = x ⊙ scale + shift``.
+    """A scale and a shift for each feature, ``y = x ⊙ scale + shift``.
 
-    Shapes: ``x (..., C)``, ``scale (C,)``, ``shift (C,)``, ``y (..., C)``. Starts as the identity. It is also what
-    becomes of ``BatchNorm`` for inference: ``fnnet.fold_batch_norm``.
+    Shapes: ``x (..., C)``, ``scale (C,)``, ``shift (C,)``, ``y (..., C)``. It starts as the identity. For inference
+    ``fnnet.fold_batch_norm`` replaces ``BatchNorm`` with it.
     """
 
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
-    __repr__ = brief
 
     def init(self, key: Array, x: Shaped) -> Params:
-        return scale_and_shift(repr(self), self, key, x)
+        return scale_and_shift(self, key, x)
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        check_features(repr(self), params, x)
+        checks.same_features(repr(self), x, "scale", params["scale"])
         return x * params["scale"] + params["shift"]
 
 
-def scale_and_shift(place: str, layer: Any, key: Array, x: Shaped) -> Params:
-    """The parameters of a layer with ``scale_init`` and ``shift_init``, for the features of ``x``."""
-    checks.floating(place, "x", x)
-    checks.require(
-        len(x.shape) > 0 and x.shape[-1] > 0,
-        f"{place}: x has shape {x.shape}; expected its features on the last axis, at least one",
-    )
-    dtype, features = checks.dtype_of(x), (x.shape[-1],)
+def scale_and_shift(layer: Any, key: Array, x: Shaped) -> Params:
+    """Return the parameters of a layer with ``scale_init`` and ``shift_init``, for the features of ``x``."""
+    features, dtype = (checks.features_of(repr(layer), x),), checks.dtype_of(x)
     return {"scale": layer.scale_init(key, features, dtype), "shift": layer.shift_init(key, features, dtype)}
-
-
-def check_features(place: str, params: Params, x: Any) -> None:
-    scale = params["scale"]
-    checks.require(
-        len(x.shape) > 0 and (x.shape[-1],) == scale.shape,
-        f"{place}: x has shape {x.shape} but scale has shape {scale.shape}; expected {scale.shape[0]} features on the "
-        f"last axis of x: reshape x, or init the parameters with inputs of this shape",
-    )
-    checks.same_dtype(place, "x", x, "scale", scale)

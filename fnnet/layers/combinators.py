@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 
 from fnnet import checks
 from fnnet.activations import identity
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.layers.activation import Activation
+from fnnet.layers.nesting import Children
 from fnnet.types import Array, Layer, Params, Shaped
 
 
-@dataclass(frozen=True)
+@configuration
 class Sequential:
     """The composition of layers, ``y = f_L(... f_2(f_1(x)))``.
 
-    The parameters are a tuple, one entry per layer. Layer ``i`` (from 0) gets the key ``jax.random.fold_in(key, i)``,
-    in ``init`` as in ``apply``. ``fnnet.sequential(*layers)`` builds one and takes bare activation functions.
+    The parameters are a tuple with one entry per layer. Layer ``i`` (from 0) gets the key
+    ``jax.random.fold_in(key, i)``, in ``init`` as in ``apply``. ``fnnet.sequential(*layers)`` builds one, also from
+    bare activation functions.
     """
 
     layers: tuple[Layer, ...]
@@ -33,6 +34,9 @@ class Sequential:
             )
         for i, layer in enumerate(self.layers):
             require_layer("Sequential", f"layer {i}", layer)
+
+    def children(self) -> Children:
+        return tuple((str(i), layer) for i, layer in enumerate(self.layers))
 
     def init(self, key: Array, x: Shaped) -> Params:
         x = jax.ShapeDtypeStruct(x.shape, x.dtype)
@@ -64,78 +68,72 @@ class Sequential:
 
     @staticmethod
     def key(key: Array | None, i: int) -> Array | None:
-        """The key of layer ``i``."""
+        """Return the key of layer ``i``."""
         return None if key is None else jax.random.fold_in(key, i)
 
 
 IDENTITY = Activation(identity)
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Residual:
-    """A layer beside a shortcut, added up: ``y = f(x) + s(x)``, or ``y = f(x) + x`` without a ``shortcut``.
+    """The sum of a layer and a shortcut: ``y = f(x) + s(x)``, or ``y = f(x) + x`` without a ``shortcut``.
 
-    Where ``f`` changes the shape, ``shortcut`` is a layer that changes it alike, such as a convolution 1×1 of the same
-    stride ("projection shortcut"). The parameters are ``{"layer": ..., "shortcut": ...}``, the latter ``{}`` if there
-    is none. ``layer`` gets the key ``jax.random.fold_in(key, 0)``, ``shortcut`` that of 1. Source: He et al. 2016,
-    "Deep residual learning for image recognition", eq. 1 and 2.
+    If ``f`` changes the shape, ``shortcut`` is a layer that changes it in the same way, such as a 1×1 convolution of
+    the same stride ("projection shortcut"). The parameters are ``{"layer": ..., "shortcut": ...}``, where the latter
+    is ``{}`` without a shortcut. ``layer`` gets the key ``jax.random.fold_in(key, 0)``, ``shortcut``
+    ``jax.random.fold_in(key, 1)``. Source: He et al. 2016, "Deep residual learning for image recognition", eq. 1, 2.
     """
 
     layer: Layer
     shortcut: Layer | None = None
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         require_layer("Residual", "layer", self.layer)
-        require_layer("Residual", "shortcut", self.beside)
+        if self.shortcut is not None:
+            require_layer("Residual", "shortcut", self.shortcut)
 
     def init(self, key: Array, x: Shaped) -> Params:
         params = {}
-        for i, (name, layer) in enumerate(self.branches):
+        for i, (name, layer) in enumerate(self.children()):
             with naming(f"the {name} of Residual", layer):
                 params[name] = layer.init(jax.random.fold_in(key, i), x)
         return params
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         outputs = []
-        for i, (name, layer) in enumerate(self.branches):
+        for i, (name, layer) in enumerate(self.children()):
             with naming(f"the {name} of Residual", layer):
                 outputs.append(layer.apply(params[name], x, key=Sequential.key(key, i), train=train))
         return self.sum(*outputs)
 
-    @property
-    def beside(self) -> Layer:
-        return IDENTITY if self.shortcut is None else self.shortcut
-
-    @property
-    def branches(self) -> tuple[tuple[str, Layer], ...]:
-        """Both layers, each with the name of its parameters, in the order of their keys."""
-        return ("layer", self.layer), ("shortcut", self.beside)
+    def children(self) -> Children:
+        return ("layer", self.layer), ("shortcut", self.shortcut or IDENTITY)
 
     @staticmethod
-    def sum(y: Array, beside: Array) -> Array:
+    def sum(y: Array, shortcut: Array) -> Array:
         checks.require(
-            y.shape == beside.shape,
-            f"Residual: layer gives shape {y.shape} but shortcut {beside.shape}; they are added, nothing is broadcast: "
-            f"give a shortcut that changes the shape of x as layer does",
+            y.shape == shortcut.shape,
+            f"Residual: layer gives shape {y.shape} but shortcut {shortcut.shape}; they are added, nothing is "
+            f"broadcast: give a shortcut that changes the shape of x as layer does",
         )
-        checks.same_dtype("Residual", "what layer gives", y, "what shortcut gives", beside)
-        return y + beside
+        checks.same_dtype("Residual", "the output of layer", y, "that of shortcut", shortcut)
+        return y + shortcut
 
 
 def sequential(*layers: Layer | Callable[[Array], Array]) -> Sequential:
-    """``Sequential`` of the given layers; a bare function such as ``fnnet.relu`` becomes ``Activation(relu)``."""
+    """Return a ``Sequential`` of the layers; a bare function such as ``fnnet.relu`` becomes ``Activation(relu)``."""
     return Sequential(tuple(as_layer(layer) for layer in layers))
 
 
 def as_layer(layer: Any) -> Any:
     if isinstance(layer, (Layer, type)) or not callable(layer):
-        return layer  # what is no layer is refused by Sequential, by name
+        return layer  # Sequential raises for what is no layer
     return Activation(layer)
 
 
 class naming:
-    """Adds the layer's place in the layer that holds it to an error that comes out of it."""
+    """Adds to an error in a layer which layer it is, and in which layer it stands."""
 
     def __init__(self, place: str, layer: Layer) -> None:
         self.place, self.layer = place, layer

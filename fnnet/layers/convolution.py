@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.convolution import operators
 from fnnet.convolution.convolve import check_method
 from fnnet.convolution.geometry import (
     Geometry,
     Padding,
     Sizes,
+    as_tuple,
     check_channels,
     check_operands,
-    explicit_padding,
     geometry_of,
     per_axis,
+    set_sizes,
     transposed_geometry,
 )
 from fnnet.convolution.kernel import exchanged
@@ -29,7 +28,7 @@ from fnnet.initializers import he_normal, zeros
 from fnnet.types import Array, DType, Initializer, Params, Shape, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Conv:
     """Convolution, ``y[n, p, o] = b[o] + Σ_ac x[n, p · stride + a · dilation − low, c] w[a, c, o]``.
 
@@ -61,7 +60,6 @@ class Conv:
     method: Method = "auto"
     w_init: Initializer = he_normal
     b_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_configuration(self)
@@ -94,7 +92,7 @@ class Conv:
         return f"Conv(features={self.features}, kernel_size={self.kernel_size})"
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class ConvTranspose:
     """Transposed convolution, ``y[n, i, o] = b[o] + Σ_ac x[n, p, c] w[a, c, o]`` over ``p · stride = i + low − a ·
     dilation``: every entry of ``x`` lays the kernel, times itself, onto the output.
@@ -119,7 +117,6 @@ class ConvTranspose:
     method: Method = "auto"
     w_init: Initializer = he_normal
     b_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_configuration(self)
@@ -159,18 +156,9 @@ def check_configuration(layer: Conv | ConvTranspose) -> None:
     place = type(layer).__name__
     for name in ("features", "groups"):
         checks.positive_integer(place, name, getattr(layer, name))
-    for name in ("kernel_size", "stride", "dilation", "padding", "output_padding"):
-        value = getattr(layer, name, None)
-        if isinstance(value, list):
-            value = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
-        if isinstance(value, np.integer):
-            value = int(value)
-        if value is not None:
-            object.__setattr__(layer, name, value)
-        if name in ("kernel_size", "stride", "dilation"):
-            per_axis(place, name, value)
-    if layer.padding != "SAME":
-        explicit_padding(place, layer.padding)
+    set_sizes(layer, "kernel_size", "stride", "dilation", "padding")
+    if isinstance(layer, ConvTranspose):
+        object.__setattr__(layer, "output_padding", as_tuple(layer.output_padding))
     checks.require(
         layer.features % layer.groups == 0,
         f"{place}: groups is {layer.groups}, which must divide the {layer.features} features",

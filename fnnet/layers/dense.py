@@ -2,61 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.initializers import he_normal, zeros
 from fnnet.types import Array, Initializer, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Dense:
-    """Affine map of the last axis, ``y = x w + b``; one neuron per column of ``w``.
+    """The fully connected layer, an affine map of the last axis: ``y = x w + b``, one neuron per column of ``w``.
 
     Shapes: ``x (..., D)``, ``w (D, H)``, ``b (H,)``, ``y (..., H)``. Rows are examples; the textbook's column form
     ``Z = W X + b`` has ``W = wᵀ`` and ``X = xᵀ``. ``w`` starts He-normal with variance ``2 / D`` (He et al. 2015,
-    eq. 10), ``b`` at zero; ``use_bias=False`` leaves ``b`` out. Cost: ``2 N D H`` operations forward, twice that back.
+    eq. 10) and ``b`` at zero; ``use_bias=False`` leaves ``b`` out. Cost: ``2 N D H`` operations forward, twice that
+    backward.
     """
 
     features: int
     use_bias: bool = True
     w_init: Initializer = he_normal
     b_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("Dense", "features", self.features)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.require(
-            len(x.shape) > 0 and x.shape[-1] > 0,
-            f"{self.place}: x has shape {x.shape}; expected its features on the last axis, at least one",
-        )
-        checks.floating(self.place, "x", x)
-        dtype = checks.dtype_of(x)
+        shape, dtype = (checks.features_of(repr(self), x), self.features), checks.dtype_of(x)
         if not self.use_bias:
-            return {"w": self.w_init(key, (x.shape[-1], self.features), dtype)}
+            return {"w": self.w_init(key, shape, dtype)}
         w_key, b_key = jax.random.split(key)
-        return {
-            "w": self.w_init(w_key, (x.shape[-1], self.features), dtype),
-            "b": self.b_init(b_key, (self.features,), dtype),
-        }
+        return {"w": self.w_init(w_key, shape, dtype), "b": self.b_init(b_key, (self.features,), dtype)}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        w = params["w"]
-        checks.require(
-            len(x.shape) > 0 and x.shape[-1] == w.shape[0],
-            f"{self.place}: x has shape {x.shape} but w has shape {w.shape}; expected {w.shape[0]} features on the "
-            f"last axis of x: reshape x, or init the parameters with inputs of this shape",
-        )
-        checks.same_dtype(self.place, "x", x, "w", w)
-        y = x @ w
+        checks.same_features(repr(self), x, "w", params["w"])
+        y = x @ params["w"]
         return y + params["b"] if self.use_bias else y
-
-    @property
-    def place(self) -> str:
-        return f"Dense(features={self.features})"

@@ -1,15 +1,15 @@
-"""Vectors for tokens."""
+"""Embeddings: a vector for each token."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
-from fnnet.binding import bind, brief
+from fnnet.binding import bind
+from fnnet.configuration import configuration
 from fnnet.initializers import normal
 from fnnet.types import Array, DType, Initializer, Params, Shaped
 
@@ -17,22 +17,21 @@ FLOAT32 = np.dtype(np.float32)
 STANDARD_NORMAL = bind(normal, stddev=1.0)
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Embedding:
-    """A row of a table for each token, ``y = table[x]``.
+    """A table with a row for each token, ``y = table[x]``.
 
-    Shapes: integers ``x (...)`` from 0 to ``entries − 1``, ``table (entries, features)``, ``y (..., features)``. It
-    starts standard normal, in ``dtype``: there is no floating-point input to take it from.
+    Shapes: integers ``x (...)`` from 0 to ``entries − 1``, ``table (entries, features)``, ``y (..., features)``. The
+    table starts standard normal, in ``dtype``, because the input is of no floating-point dtype.
 
-    Tokens out of range, negative ones too, are refused where their values are known, by ``fit`` and outside ``jit``;
-    inside ``jit`` their rows are NaN, and no gradient flows from them.
+    Tokens out of range, negative ones included, raise where their values are known: in ``fit`` and outside ``jit``.
+    Inside ``jit`` their rows are NaN, and no gradient flows from them.
     """
 
     entries: int
     features: int
     dtype: DType = FLOAT32
     table_init: Initializer = STANDARD_NORMAL
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("Embedding", "entries", self.entries)
@@ -41,7 +40,7 @@ class Embedding:
             bool(jnp.issubdtype(self.dtype, jnp.floating)),
             f"Embedding: dtype is {self.dtype}; expected floating point, such as 'float32'",
         )
-        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))  # "float32" and jnp.float32 are the same layer
+        object.__setattr__(self, "dtype", jnp.dtype(self.dtype))  # "float32" and jnp.float32 give equal layers
 
     def init(self, key: Array, x: Shaped) -> Params:
         self.check_kind(x)
@@ -56,10 +55,10 @@ class Embedding:
         return table.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
     def tokens(self, x: Any) -> Array:
-        """``x`` in a dtype that holds every entry; refused where it is known to be out of range."""
+        """Return ``x`` in a dtype that holds every entry. Raise if a token is known to be out of range."""
         self.check_kind(x)
         if checks.is_concrete(x) and np.size(x) > 0:
-            values = np.asarray(x)  # with NumPy: within a trace jax's own functions would stage even what is known
+            values = np.asarray(x)  # NumPy, because inside a trace jax's own functions would trace even known values
             low, high = int(values.min()), int(values.max())
             bad = low if low < 0 else high
             checks.require(

@@ -1,20 +1,20 @@
-"""Reshaping."""
+"""Flattening."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 
 from fnnet import checks
+from fnnet.configuration import configuration
 from fnnet.types import Array, Params, Shaped
 
 
-@dataclass(frozen=True)
+@configuration
 class Flatten:
-    """All axes after the first as one: ``(N, d₁, d₂, ...) -> (N, d₁ d₂ ...)``. No parameters."""
+    """Joins all axes after the first, ``(N, d₁, d₂, ...) -> (N, d₁ d₂ ...)``. It has no parameters."""
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}

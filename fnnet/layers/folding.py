@@ -1,9 +1,9 @@
-"""Batch normalization for inference: the moments of a population, computed once and folded into the parameters."""
+"""Batch normalization for inference, with mean and variance of a population folded into the parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,7 +14,8 @@ from fnnet.layers.affine import Affine
 from fnnet.layers.combinators import Residual, Sequential
 from fnnet.layers.convolution import Conv
 from fnnet.layers.dense import Dense
-from fnnet.layers.normalization import BatchNorm, Moments, moments
+from fnnet.layers.nesting import holds
+from fnnet.layers.normalization import BatchNorm, MeanVariance, mean_variance
 from fnnet.types import Array, Layer, Params
 
 Folded = tuple[Layer, Params]
@@ -25,19 +26,19 @@ LINEAR: set[type] = {Conv, Dense}
 
 
 def fold_batch_norm(model: Layer, params: Params, x: Any, *, batch_size: int | None = None) -> Folded:
-    """``(model, params)`` for inference: every ``BatchNorm`` with the moments of the population ``x``, as constants.
+    """Return the model and parameters for inference, in which every ``BatchNorm`` has constants for mean and variance.
 
-    With ``μ`` and ``σ²`` over all of ``x``, ``BatchNorm`` is ``y = s ⊙ h + t`` with ``s = scale / √(σ² + ε)`` and
-    ``t = shift − μ s``. Right after a linear layer of the same ``Sequential``, ``h = w · x + b``, it goes into its
-    parameters, ``w s`` and ``b s + t``, and is left out; elsewhere it becomes an ``Affine``. Layer by layer, in the
-    deterministic network (``train=False``): the moments of a layer are those of what the folded layers before it give.
-    On the whole of ``x`` as one batch the old and the new model compute the same.
+    With mean ``μ`` and variance ``σ²`` over the population ``x``, ``BatchNorm`` is ``y = s ⊙ h + t``, where
+    ``s = scale / √(σ² + ε)`` and ``t = shift − μ s``. Right after a linear layer ``h = w · x + b`` of the same
+    ``Sequential`` it is left out, and the parameters of that layer become ``w s`` and ``b s + t``. Elsewhere it becomes
+    an ``Affine``. Layers are folded in the order of the deterministic network (``train=False``), each with the outputs
+    of the folded layers before it. On all of ``x`` as one batch the old and the new model compute the same numbers.
 
-    ``x`` is the training data or a fair part of it. With a ``batch_size`` at most so many examples are in memory at a
-    time, and each normalization costs a pass over ``x`` through the layers before it; the result is the same. It is a
-    pure function, of ``params`` and ``x`` also under ``jax.jit``. It looks into ``Sequential`` and ``Residual``; a
-    ``BatchNorm`` inside another layer is refused. Source: Ioffe and Szegedy 2015, "Batch normalization", algorithm 2
-    (whose average over batches is here the moments of the population itself).
+    ``x`` is the training data, or a representative sample of it. With a ``batch_size``, at most that number of examples
+    is in memory at once, and each normalization costs a pass over ``x`` through the layers before it; the result is the
+    same. The function is pure and works under ``jax.jit`` for ``params`` and ``x``. It folds inside ``Sequential`` and
+    ``Residual``; a ``BatchNorm`` inside another layer raises. Source: Ioffe and Szegedy 2015, "Batch normalization",
+    algorithm 2, which averages over batches in place of the population.
     """
     if batch_size is not None:
         checks.positive_integer("fold_batch_norm", "batch_size", batch_size)
@@ -50,7 +51,7 @@ def fold_batch_norm(model: Layer, params: Params, x: Any, *, batch_size: int | N
 
 
 class Population:
-    """Data in batches, whose moments are taken at any layer."""
+    """Data in batches, whose mean and variance can be computed at any layer."""
 
     def __init__(self, x: Array, batch_size: int) -> None:
         full, left = divmod(len(x), batch_size)
@@ -58,31 +59,31 @@ class Population:
         self.left = x[len(x) - left :]
 
     def moments(self, before: Before) -> tuple[Array, Array]:
-        """Mean and variance of every feature of ``before(x)``.
+        """Return mean and variance of every feature of ``before(x)``.
 
-        The moments of batches of ``n_i`` numbers are combined, ``μ = Σ n_i μ_i / n`` and ``σ² = Σ n_i (σ_i² +
-        (μ_i − μ)²) / n``: Chan, Golub and LeVeque 1983, eq. 2.1, for any number of parts.
+        Those of batches of ``n_i`` numbers are combined by ``μ = Σ n_i μ_i / n`` and ``σ² = Σ n_i (σ_i² + (μ_i − μ)²)
+        / n`` (Chan, Golub and LeVeque 1983, eq. 2.1, for any number of batches).
         """
 
-        def of_batch(batch: Array) -> tuple[Moments, Array]:
+        def of_batch(batch: Array) -> tuple[MeanVariance, Array]:
             h = before(batch)
-            at = moments(h, tuple(range(h.ndim - 1)))
+            at = mean_variance(h, tuple(range(h.ndim - 1)))
             return jax.tree.map(jnp.ravel, at), jnp.asarray(h.size // h.shape[-1], at.variance.dtype)
 
-        parts = [] if len(self.full) == 0 else [jax.lax.map(of_batch, self.full)]
+        each = [] if len(self.full) == 0 else [jax.lax.map(of_batch, self.full)]
         if len(self.left):
-            parts.append(jax.tree.map(lambda leaf: leaf[None], of_batch(self.left)))
-        at, counts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-        share = (counts / counts.sum())[:, None]
-        # As in moments: distances from a center, so that no digits of a large mean are lost.
+            each.append(jax.tree.map(lambda leaf: leaf[None], of_batch(self.left)))
+        at, counts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *each)
+        weight = (counts / counts.sum())[:, None]
+        # As in mean_variance, distances from a center: a large mean would cost digits.
         center = at.center[0]
         means = (at.center - center) + at.rest
-        mean = (share * means).sum(0)
-        return center + mean, (share * (at.variance + (means - mean) ** 2)).sum(0)
+        mean = (weight * means).sum(0)
+        return center + mean, (weight * (at.variance + (means - mean) ** 2)).sum(0)
 
 
 def folded(layer: Layer, params: Params, population: Population, before: Before) -> Folded:
-    """A layer that gets ``before(x)``, without batch normalization."""
+    """Return the layer whose input is ``before(x)`` without batch normalization, and its parameters."""
     if type(layer) is BatchNorm:
         mean, variance = population.moments(before)
         scale = params["scale"].astype(mean.dtype) * jax.lax.rsqrt(variance + layer.epsilon)
@@ -92,13 +93,12 @@ def folded(layer: Layer, params: Params, population: Population, before: Before)
     if type(layer) is Sequential:
         return folded_sequential(layer, params, population, before)
     if type(layer) is Residual:
-        inner, inner_params = folded(layer.layer, params["layer"], population, before)
-        beside, beside_params = folded(layer.beside, params["shortcut"], population, before)
-        shortcut = None if layer.shortcut is None else beside
-        return Residual(inner, shortcut), {"layer": inner_params, "shortcut": beside_params}
-    if holds_batch_norm(layer):
+        each = {name: folded(child, params[name], population, before) for name, child in layer.children()}
+        shortcut = None if layer.shortcut is None else each["shortcut"][0]
+        return Residual(each["layer"][0], shortcut), {name: new_params for name, (_, new_params) in each.items()}
+    if holds(layer, BatchNorm):
         raise TypeError(
-            f"fold_batch_norm: {layer!r} holds a BatchNorm that is not looked for there; fold the model of Sequential "
+            f"fold_batch_norm: {layer!r} holds a BatchNorm where it is not looked for; fold the model of Sequential "
             f"and Residual first, then build {type(layer).__name__} around it"
         )
     return layer, params
@@ -117,7 +117,7 @@ def folded_sequential(layer: Sequential, params: Params, population: Population,
 
 
 def through(done: list[Folded], before: Before) -> Before:
-    """``before`` followed by the given layers."""
+    """Return ``before`` followed by the layers."""
     steps = tuple(done)
 
     def run(batch: Array) -> Array:
@@ -130,16 +130,7 @@ def through(done: list[Folded], before: Before) -> Before:
 
 
 def absorbed(layer: Any, params: Params, affine: Params) -> Folded:
-    """``s ⊙ (w · x + b) + t = (w s) · x + (b s + t)``."""
+    """Return the linear layer with an affine map in it: ``s ⊙ (w · x + b) + t = (w s) · x + (b s + t)``."""
     scale, shift = affine["scale"], affine["shift"]
     b = params["b"] * scale + shift if layer.use_bias else shift
     return replace(layer, use_bias=True), params | {"w": params["w"] * scale, "b": b}
-
-
-def holds_batch_norm(value: Any) -> bool:
-    """Whether a layer, or a layer among its fields, is a ``BatchNorm``."""
-    if isinstance(value, tuple):
-        return any(map(holds_batch_norm, value))
-    if not is_dataclass(value) or isinstance(value, type):
-        return False
-    return isinstance(value, BatchNorm) or any(holds_batch_norm(getattr(value, field.name)) for field in fields(value))

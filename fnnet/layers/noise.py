@@ -1,61 +1,31 @@
-"""Layers that add noise in training."""
+"""Noise in training."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnnet import checks
+from fnnet.configuration import configuration
 from fnnet.types import Array, Params, Shaped
 
 
-@dataclass(frozen=True)
-class Dropout:
-    """Inverted dropout: in training ``y = m ⊙ x / (1 − rate)`` with ``m ~ Bernoulli(1 − rate)``, else ``y = x``.
-
-    ``rate`` is the probability to *drop* an entry, in [0, 1). The division keeps the mean, ``E[y] = x``, so that the
-    network for inference is the same one with ``train=False``. No parameters. In training a key is needed.
-
-    Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", section 10.
-    """
-
-    rate: float
-
-    def __post_init__(self) -> None:
-        checks.in_range("Dropout", "rate", self.rate, 0, 1, open_high=True)
-        object.__setattr__(self, "rate", float(self.rate))  # np.float64 would promote what it multiplies
-
-    def init(self, key: Array, x: Shaped) -> Params:
-        return {}
-
-    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        if not train:
-            return jnp.asarray(x)
-        return jnp.where(self.mask(key, x), x / (1 - self.rate), 0)
-
-    def mask(self, key: Array | None, x: Any) -> Array:
-        """The entries that are kept, as booleans of the shape of ``x``."""
-        checks.floating(repr(self), "x", x)
-        return jax.random.bernoulli(checks.key_given(repr(self), key), 1 - self.rate, x.shape)
-
-
-@dataclass(frozen=True)
+@configuration
 class GaussianNoise:
-    """In training ``y = x + stddev · n`` with ``n`` standard normal, else ``y = x``; ``stddev ≥ 0``. No parameters.
+    """Gaussian noise: in training ``y = x + stddev · n`` with ``n`` standard normal, else ``y = x``.
 
-    A penalty in disguise: to second order in ``stddev`` the cost gains half the variance times the trace of its Hessian
-    with respect to ``x`` (Bishop 1995, "Training with noise is equivalent to Tikhonov regularization"). In training a
-    key is needed.
+    It acts as a penalty: to second order in ``stddev ≥ 0``, half its square times the trace of the Hessian of the cost
+    with respect to ``x`` is added to the cost (Bishop 1995, "Training with noise is equivalent to Tikhonov
+    regularization"). There are no parameters. Training needs a key.
     """
 
     stddev: float
 
     def __post_init__(self) -> None:
         checks.in_range("GaussianNoise", "stddev", self.stddev, 0, float("inf"), open_high=True)
-        object.__setattr__(self, "stddev", float(self.stddev))  # as above
+        object.__setattr__(self, "stddev", float(self.stddev))  # np.float64 would promote what it multiplies
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}

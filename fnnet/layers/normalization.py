@@ -2,20 +2,19 @@
 
     x̂ = (x − μ) / √(σ² + ε),   y = x̂ ⊙ scale + shift
 
-with the mean ``μ`` and the variance ``σ²`` (divided by ``n``, not ``n − 1``) over
+The mean ``μ`` and the variance ``σ²`` (divided by ``n``, not ``n − 1``) are taken
 
-- ``LayerNorm``: the features of each position,
-- ``GroupNorm``: the positions of each example and a group of its features,
-- ``BatchNorm``: the examples and positions of each feature.
+- by ``LayerNorm`` over the features of each position,
+- by ``GroupNorm`` over the positions of each example and a group of its features,
+- by ``BatchNorm`` over the examples and positions of each feature.
 
-Shapes: ``x (N, ..., C)``, ``scale (C,)``, ``shift (C,)``, ``y`` as ``x``; ``scale`` starts at one, ``shift`` at zero.
-Moments of low-precision inputs are taken in float32. Features that are constant give ``x̂ = 0``. A single number has no
-variance and is refused.
+Shapes: ``x (N, ..., C)``, ``scale (C,)``, ``shift (C,)``, ``y`` as ``x``. ``scale`` starts at one, ``shift`` at zero.
+Mean and variance of low-precision inputs are computed in float32. Features that are constant give ``x̂ = 0``. A single
+number has no variance, so it raises.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
@@ -23,17 +22,41 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.initializers import ones, zeros
-from fnnet.layers.affine import check_features, scale_and_shift
+from fnnet.layers.affine import scale_and_shift
 from fnnet.types import Array, Initializer, Params, Shape, Shaped
 
 EPSILON = 1e-5
 
 
-@dataclass(frozen=True, repr=False)
-class LayerNorm:
-    """Normalizes the features of each position alone; the moments are over the last axis.
+class Normalization:
+    """The methods that all normalizations share; they differ in which numbers they normalize together."""
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        checks.in_range(name, "epsilon", self.epsilon, 0, float("inf"), open_high=True)
+        checks.require(
+            self.epsilon > 0, f"{name}: epsilon is {self.epsilon}; expected more than 0, for features that are constant"
+        )
+        object.__setattr__(self, "epsilon", float(self.epsilon))  # np.float64 would promote what it is added to
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        return scale_and_shift(self, key, x)
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        return normalized(self, params, x)[0]
+
+    def groups_of(self, shape: Shape) -> Groups:
+        """Return which numbers of an input of this shape are normalized together."""
+        raise NotImplementedError
+
+
+@configuration
+class LayerNorm(Normalization):
+    """Layer normalization, of the features of each position: mean and variance are taken over the last axis.
 
     Source: Ba, Kiros and Hinton 2016, "Layer normalization", eq. 3 and 4.
     """
@@ -41,16 +64,6 @@ class LayerNorm:
     epsilon: float = EPSILON
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
-    __repr__ = brief
-
-    def __post_init__(self) -> None:
-        check_epsilon("LayerNorm", self)
-
-    def init(self, key: Array, x: Shaped) -> Params:
-        return scale_and_shift(repr(self), self, key, x)
-
-    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        return with_moments(self, params, x)[0]
 
     def groups_of(self, shape: Shape) -> Groups:
         groups = Groups(shape, (len(shape) - 1,))
@@ -58,11 +71,11 @@ class LayerNorm:
         return groups
 
 
-@dataclass(frozen=True, repr=False)
-class GroupNorm:
-    """Normalizes ``groups`` equal groups of neighbouring features, each over all positions of its example.
+@configuration
+class GroupNorm(Normalization):
+    """Group normalization, of ``groups`` equal groups of neighbouring features over all positions of an example.
 
-    ``groups=1`` takes all features together; as many groups as features is instance normalization. Source: Wu and He
+    ``groups=1`` takes all features together; one group for each feature is instance normalization. Source: Wu and He
     2018, "Group normalization", eq. 3 and 7.
     """
 
@@ -70,18 +83,14 @@ class GroupNorm:
     epsilon: float = EPSILON
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         checks.positive_integer("GroupNorm", "groups", self.groups)
-        check_epsilon("GroupNorm", self)
+        super().__post_init__()
 
     def init(self, key: Array, x: Shaped) -> Params:
         self.groups_of(x.shape)
-        return scale_and_shift(repr(self), self, key, x)
-
-    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        return with_moments(self, params, x)[0]
+        return super().init(key, x)
 
     def groups_of(self, shape: Shape) -> Groups:
         checks.require(
@@ -93,15 +102,15 @@ class GroupNorm:
         return groups
 
 
-@dataclass(frozen=True, repr=False)
-class BatchNorm:
-    """Normalizes each feature over the batch: all examples and positions.
+@configuration
+class BatchNorm(Normalization):
+    """Batch normalization, of each feature over all examples and positions of the batch.
 
-    One pure function, with ``train=True`` as without: the moments are always those of the batch at hand, nothing is
-    remembered between calls, and no mode quietly takes other numbers. What an example gives depends therefore on the
-    others in its batch, in validation as in training. The network for inference, where it must not, is *another model*:
-    ``fnnet.fold_batch_norm(model, params, x)`` takes the training data and returns it with its parameters. A batch with
-    a single number for each feature, which would give ``shift`` whatever the input, is refused.
+    It is one pure function, the same with ``train=True`` and without: mean and variance are always those of the batch,
+    nothing is remembered between calls, and no mode takes other numbers. So the output for an example depends on the
+    other examples of its batch, in validation as in training. For inference, where it must not, there is *another
+    model*: ``fnnet.fold_batch_norm(model, params, x)`` computes it and its parameters from the training data. A batch
+    with a single number for each feature raises, because it would give ``shift`` for every input.
 
     Source: Ioffe and Szegedy 2015, "Batch normalization", algorithm 1.
     """
@@ -109,16 +118,6 @@ class BatchNorm:
     epsilon: float = EPSILON
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
-    __repr__ = brief
-
-    def __post_init__(self) -> None:
-        check_epsilon("BatchNorm", self)
-
-    def init(self, key: Array, x: Shaped) -> Params:
-        return scale_and_shift(repr(self), self, key, x)
-
-    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        return with_moments(self, params, x)[0]
 
     def groups_of(self, shape: Shape) -> Groups:
         groups = Groups(shape, tuple(range(len(shape) - 1)))
@@ -127,14 +126,14 @@ class BatchNorm:
 
 
 class Groups(NamedTuple):
-    """Which numbers are normalized together: those along ``axes`` of the input reshaped to ``shape``."""
+    """Which numbers are normalized together: those along ``axes`` of the input in the shape ``shape``."""
 
     shape: Shape
     axes: tuple[int, ...]
 
     @property
     def size(self) -> int:
-        """How many numbers are normalized together."""
+        """The count of numbers that are normalized together."""
         return prod(self.shape[axis] for axis in self.axes)
 
     def check(self, place: str, hint: str = "") -> None:
@@ -145,8 +144,8 @@ class Groups(NamedTuple):
         )
 
 
-class Moments(NamedTuple):
-    """``center`` is the mean less a small ``rest``, see ``moments``; ``variance`` is divided by the count."""
+class MeanVariance(NamedTuple):
+    """A mean in two parts, ``center + rest`` with a small ``rest``, and a variance. See ``mean_variance``."""
 
     center: Array
     rest: Array
@@ -157,41 +156,34 @@ class Moments(NamedTuple):
         return self.center + self.rest
 
 
-def moments(x: Array, axes: tuple[int, ...]) -> Moments:
-    """The mean and the variance along ``axes``, which are kept with length one.
+def mean_variance(x: Array, axes: tuple[int, ...]) -> MeanVariance:
+    """Compute the mean and the variance along ``axes``, which are kept with length one.
 
-    Two passes: ``c = x − mean(x)`` before anything is squared. The mean of many large numbers is itself rounded (of 1e5
-    numbers near 1e4, in the first decimal), so it is corrected, ``δ = mean(c)``, and ``σ² = mean((c − δ)²)``: no
-    difference of large numbers, never below 0. ``center`` is the first mean and ``rest`` is ``δ``: ``(x − center) − δ``
-    keeps the digits that their sum has not. Any constant near the mean would do for ``center``, no result depends on
-    it, so nothing is differentiated through it. Source: Chan, Golub and LeVeque 1983, "Algorithms for computing the
-    sample variance", section 1, whose correction is here subtracted before squaring.
+    There are two passes, so that nothing is squared before ``c = x − mean(x)``. The mean of many large numbers is
+    itself rounded (that of 1e5 numbers near 1e4 in the first decimal), so it is corrected by ``δ = mean(c)``, and
+    ``σ² = mean((c − δ)²)``, which is no difference of large numbers and never below 0. ``center`` is the first mean and
+    ``rest`` is ``δ``; ``(x − center) − δ`` keeps the digits that ``center + δ`` loses. Any constant near the mean would
+    serve as ``center``, and no result depends on it, so nothing is differentiated through it. Source: Chan, Golub and
+    LeVeque 1983, "Algorithms for computing the sample variance", section 1, whose correction is here subtracted before
+    squaring.
     """
     x = x.astype(checks.at_least_float32(x))
     center = jax.lax.stop_gradient(jnp.mean(x, axes, keepdims=True))
     centered = x - center
     rest = jnp.mean(centered, axes, keepdims=True)
-    return Moments(center, rest, jnp.mean(jnp.square(centered - rest), axes, keepdims=True))
+    return MeanVariance(center, rest, jnp.mean(jnp.square(centered - rest), axes, keepdims=True))
 
 
-def standardized(x: Array, at: Moments, epsilon: float) -> Array:
-    """``x̂ = (x − μ) / √(σ² + ε)``, in the dtype of the moments."""
+def standardized(x: Array, at: MeanVariance, epsilon: float) -> Array:
+    """Compute ``x̂ = (x − μ) / √(σ² + ε)``, in the dtype of mean and variance."""
     return (x.astype(at.center.dtype) - at.center - at.rest) * jax.lax.rsqrt(at.variance + epsilon)
 
 
-def with_moments(layer: LayerNorm | GroupNorm | BatchNorm, params: Params, x: Any) -> tuple[Array, Moments]:
-    """``y`` and the moments that it was normalized by."""
-    check_features(repr(layer), params, x)
+def normalized(layer: Normalization, params: Params, x: Any) -> tuple[Array, MeanVariance]:
+    """Return ``y``, and the mean and variance that it was normalized with."""
+    checks.same_features(repr(layer), x, "scale", params["scale"])
     groups = layer.groups_of(x.shape)
     grouped = jnp.reshape(x, groups.shape)
-    at = moments(grouped, groups.axes)
+    at = mean_variance(grouped, groups.axes)
     x_hat = standardized(grouped, at, layer.epsilon).reshape(x.shape).astype(x.dtype)
     return x_hat * params["scale"] + params["shift"], at
-
-
-def check_epsilon(place: str, layer: LayerNorm | GroupNorm | BatchNorm) -> None:
-    checks.in_range(place, "epsilon", layer.epsilon, 0, float("inf"), open_high=True)
-    checks.require(
-        layer.epsilon > 0, f"{place}: epsilon is {layer.epsilon}; expected more than 0, for features that are constant"
-    )
-    object.__setattr__(layer, "epsilon", float(layer.epsilon))  # np.float64 would promote what it is added to

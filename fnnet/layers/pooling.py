@@ -1,19 +1,19 @@
 """Pooling: one number for each window, channel by channel.
 
 Every layer here takes ``x (N, L, C)`` or ``x (N, H, W, C)``, examples first and channels last. ``window`` and
-``stride`` are one number for all spatial axes or a tuple with one for each; a ``stride`` of None is the window itself,
-so that windows do not overlap. ``padding`` is "VALID" (none), "SAME" (``⌈length / stride⌉`` outputs), one number for
-both ends of every spatial axis, or a tuple with such a number or ``(low, high)`` for each; it is less than the window.
+``stride`` are one number for all spatial axes, or a sequence with one for each; a ``stride`` of None is the size of the
+window, so that windows do not overlap. ``padding`` is "VALID" (none), "SAME" (``⌈length / stride⌉`` outputs), one
+number for both ends of all spatial axes, or a sequence with a number or a pair ``(low, high)`` for each axis. Padding
+is less than the window.
 
-Windows are taken axis by axis, by shifted slices: a maximum over a window is the maximum over its rows of the maxima
-along them, so that a window of ``k × k`` costs ``2 k`` operations for an output and not ``k²``. On CPU this is also
-several times faster than ``jax.lax.reduce_window``, above all backward.
+Windows are taken axis by axis, by shifted slices: the maximum over a window is the maximum over its rows of their
+maxima, so that a window of ``k × k`` costs ``2 k`` operations for an output and not ``k²``. On a CPU this is also
+several times faster than ``jax.lax.reduce_window``, most of all backward.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
@@ -22,62 +22,57 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
-from fnnet.binding import brief
-from fnnet.layers.windows import Extent, Padding, Windows, check_extent, check_padding, spatial_windows
+from fnnet.configuration import configuration
+from fnnet.convolution.geometry import Padding, Sizes, set_sizes
+from fnnet.layers.windows import AxisWindows, check_spatial, spatial_windows
 from fnnet.types import Array, DType, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
-class MaxPool:
-    """The largest entry of each window, ``y_o = max_k x_{stride · o + k}``. No parameters.
+@configuration
+class Pool:
+    """The fields and methods that pooling layers with a window share."""
 
-    Among equals it is the first in row-major order that hands its value on and receives the gradient, as in XLA.
-    Padding never wins, not even against −∞; NaN always does. ``MaxPool(2)`` halves every spatial axis.
-    """
-
-    window: Extent
-    stride: Extent | None = None
+    window: Sizes
+    stride: Sizes | None = None
     padding: Padding = "VALID"
-    __repr__ = brief
 
     def __post_init__(self) -> None:
-        check_configuration("MaxPool", self)
+        set_sizes(self, "window", "stride", "padding")
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}
+
+    def windows(self, x: Shaped) -> tuple[AxisWindows, ...]:
+        return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
+
+
+@configuration
+class MaxPool(Pool):
+    """Max pooling, the largest entry of each window: ``y_o = max_k x_{stride · o + k}``. It has no parameters.
+
+    At a tie the first of the equal entries in row-major order is taken, and it alone receives the gradient, as in XLA.
+    Padding is never taken, not even before −∞; NaN always is. ``MaxPool(2)`` halves every spatial axis.
+    """
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         return self.with_index(x)[0]
 
     def with_index(self, x: Any) -> tuple[Array, Array]:
-        """The maxima and, for each, its place within the window, counted in row-major order."""
+        """Return the maxima, and the row-major index of each within its window."""
         checks.floating(repr(self), "x", x)
         return maxima(jnp.asarray(x), self.windows(x))
 
-    def windows(self, x: Shaped) -> tuple[Windows, ...]:
-        return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
 
+@configuration
+class AvgPool(Pool):
+    """Average pooling, the mean of each window: ``y_o = 1/n_o Σ_k x_{stride · o + k}``. It has no parameters.
 
-@dataclass(frozen=True, repr=False)
-class AvgPool:
-    """The mean of each window, ``y_o = 1/n_o Σ_k x_{stride · o + k}``. No parameters.
-
-    ``n_o`` counts the entries of ``x`` in the window, so that a constant stays the same at the borders; with
+    ``n_o`` is the number of entries of ``x`` in the window, so that a constant stays the same at the borders. With
     ``count_padding=True`` it is the size of the window, zeros of the padding included (the default of PyTorch and
-    flax). Without padding both are the same.
+    flax). Without padding the two are equal.
     """
 
-    window: Extent
-    stride: Extent | None = None
-    padding: Padding = "VALID"
     count_padding: bool = False
-    __repr__ = brief
-
-    def __post_init__(self) -> None:
-        check_configuration("AvgPool", self)
-
-    def init(self, key: Array, x: Shaped) -> Params:
-        return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         checks.floating(repr(self), "x", x)
@@ -87,19 +82,16 @@ class AvgPool:
             total = reduce(jnp.add, along.slices(total, 0))
         return (total / self.counts(windows).astype(total.dtype)).astype(x.dtype)
 
-    def counts(self, windows: tuple[Windows, ...]) -> np.ndarray[Any, Any]:
-        """``n_o``, in a shape that divides ``y``."""
+    def counts(self, windows: tuple[AxisWindows, ...]) -> np.ndarray[Any, Any]:
+        """Return ``n_o``, in a shape that divides ``y``."""
         if self.count_padding:
             return np.array(math.prod(along.size for along in windows))
         return reduce(np.multiply.outer, [along.covered for along in windows])[..., None]
 
-    def windows(self, x: Shaped) -> tuple[Windows, ...]:
-        return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
 
-
-@dataclass(frozen=True)
+@configuration
 class GlobalAvgPool:
-    """The mean over all spatial axes: ``(N, H, W, C) -> (N, C)``. No parameters.
+    """The mean over all spatial axes, ``(N, H, W, C) -> (N, C)``. It has no parameters.
 
     Source: Lin, Chen and Yan 2013, "Network in network", section 3.2.
     """
@@ -112,9 +104,9 @@ class GlobalAvgPool:
         return jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
 
 
-@dataclass(frozen=True)
+@configuration
 class GlobalMaxPool:
-    """The largest entry over all spatial axes: ``(N, H, W, C) -> (N, C)``; the first among equals. No parameters."""
+    """The largest entry over all spatial axes, ``(N, H, W, C) -> (N, C)``; at a tie the first. It has no parameters."""
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}
@@ -123,57 +115,42 @@ class GlobalMaxPool:
         return self.with_index(x)[0]
 
     def with_index(self, x: Any) -> tuple[Array, Array]:
-        """The maxima and, for each, its place among the positions, counted in row-major order."""
+        """Return the maxima, and the row-major index of each among the positions."""
         check_spatial("GlobalMaxPool", x)
         positions = jnp.reshape(x, (x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1]))
-        index = place_of_maximum(positions)
+        index = first_maximum(positions)
         return jnp.take_along_axis(positions, index[:, None], axis=1)[:, 0], index
 
 
-def maxima(x: Array, windows: tuple[Windows, ...]) -> tuple[Array, Array]:
-    """The maximum of each window and its place within the window.
+def maxima(x: Array, windows: tuple[AxisWindows, ...]) -> tuple[Array, Array]:
+    """Return the maximum of each window and its row-major index within the window.
 
-    By comparisons alone, whose derivative is that of the entry taken, where ``jnp.maximum`` would share it among
-    equals.
+    Comparisons take one entry at a tie, and autodiff gives the gradient to it alone; ``jnp.maximum`` would divide the
+    gradient among the equal entries.
     """
     index = jnp.zeros(x.shape, index_dtype(windows))
-    place = 1  # what one step along the axis adds to a place counted in row-major order
+    unit = 1  # what one step along the axis adds to the row-major index
     for along in reversed(windows):
-        values, places = along.slices(x, -math.inf), along.slices(index, 0)
-        x, index = next(values), next(places)
-        for offset, (value, at) in enumerate(zip(values, places, strict=True), 1):
+        values, indices = along.slices(x, -math.inf), along.slices(index, 0)
+        x, index = next(values), next(indices)
+        for offset, (value, at) in enumerate(zip(values, indices, strict=True), 1):
             better = ~(value <= x) & (x == x)  # larger, or the first NaN
-            if along.low:  # what is left is padding where the window starts at this offset: it gives way to any value
+            if along.low:  # a window that begins in the padding takes the first entry outside of it, whatever it is
                 starts = along.first == offset
                 better |= starts.reshape(along.on_axis(x.ndim, 1, along.outputs))
             x = jnp.where(better, value, x)
-            index = jnp.where(better, at + np.asarray(offset * place, index.dtype), index)
-        place *= along.size
+            index = jnp.where(better, at + np.asarray(offset * unit, index.dtype), index)
+        unit *= along.size
     return x, index
 
 
-def place_of_maximum(x: Array) -> Array:
-    """``argmax`` along axis 1, by a maximum and a minimum: several times faster on CPU. The first NaN is a maximum."""
+def first_maximum(x: Array) -> Array:
+    """Return ``argmax`` along axis 1, several times faster than ``jnp.argmax`` on a CPU. The first NaN wins."""
     x = jax.lax.stop_gradient(x)
-    places = jnp.arange(x.shape[1])[:, None]
-    return jnp.where((x == x.max(1, keepdims=True)) | (x != x), places, x.shape[1]).min(1)
+    indices = jnp.arange(x.shape[1])[:, None]
+    return jnp.where((x == x.max(1, keepdims=True)) | (x != x), indices, x.shape[1]).min(1)
 
 
-def index_dtype(windows: tuple[Windows, ...]) -> DType:
-    """The smallest that counts the entries of a window and has one number more, for those beyond it."""
+def index_dtype(windows: tuple[AxisWindows, ...]) -> DType:
+    """Return the smallest dtype that counts the entries of a window, and one more for those beyond it."""
     return np.min_scalar_type(math.prod(along.size for along in windows))
-
-
-def check_configuration(name: str, layer: MaxPool | AvgPool) -> None:
-    check_extent(name, "window", layer.window)
-    if layer.stride is not None:
-        check_extent(name, "stride", layer.stride)
-    check_padding(name, layer.padding)
-
-
-def check_spatial(place: str, x: Any) -> None:
-    checks.floating(place, "x", x)
-    checks.require(
-        len(x.shape) >= 3 and 0 not in x.shape[1:-1],
-        f"{place}: x has shape {x.shape}; expected (N, L, C) or (N, H, W, C) with at least one position",
-    )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.binding import brief
+from fnnet.configuration import configuration
 from fnnet.layers.combinators import naming, require_layer
+from fnnet.layers.nesting import Children
 from fnnet.types import Array, DType, Layer, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class LowPrecision:
     """Mixed precision: ``layer`` computed in ``dtype``, forward and backward, between inputs and outputs of their own.
 
@@ -31,7 +31,6 @@ class LowPrecision:
     layer: Layer
     dtype: DType = "bfloat16"
     scale: Any = None
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         require_layer("LowPrecision", "layer", self.layer)
@@ -40,6 +39,9 @@ class LowPrecision:
             jnp.issubdtype(self.dtype, jnp.floating),
             f"LowPrecision: dtype is {self.dtype}; expected 'bfloat16' or 'float16'",
         )
+
+    def children(self) -> Children:
+        return (("", self.layer),)
 
     def init(self, key: Array, x: Shaped) -> Params:
         return self.layer.init(key, x)

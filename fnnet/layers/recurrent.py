@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.binding import brief
 from fnnet.cells import Carry, Cell, check_carry
+from fnnet.configuration import configuration
+from fnnet.layers.nesting import Children
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Recurrent:
     """A cell over a sequence: ``carry_t, y_t = cell(carry_{t−1}, x_t)``, one ``lax.scan``.
 
@@ -29,7 +29,6 @@ class Recurrent:
     cell: Cell
     return_sequences: bool = True
     reverse: bool = False
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_cell("Recurrent", self.cell)
@@ -95,7 +94,7 @@ def masked_step(exists: Array | None, before: Carry, after: Carry, y: Array, las
     return carry, jnp.where(here, y, 0), jnp.where(here, y, last)
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Bidirectional:
     """Two recurrences over the same sequence, one forwards and one backwards in time, their outputs side by side.
 
@@ -108,7 +107,6 @@ class Bidirectional:
     cell: Cell
     return_sequences: bool = True
     other: Cell | None = None
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         check_cell("Bidirectional", self.cell)
@@ -121,6 +119,9 @@ class Bidirectional:
             "forward": Recurrent(self.cell, self.return_sequences),
             "backward": Recurrent(self.other or self.cell, self.return_sequences, reverse=True),
         }
+
+    def children(self) -> Children:
+        return tuple(self.directions.items())
 
     def init(self, key: Array, x: Shaped) -> Params:
         keys = jax.random.split(key)

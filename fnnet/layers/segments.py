@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.binding import brief
 from fnnet.cells import Carry
+from fnnet.configuration import configuration
+from fnnet.layers.nesting import Children
 from fnnet.layers.recurrent import Recurrent
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
-class Checkpointed:
+@configuration
+class Rematerialized:
     """A recurrent layer whose gradient needs the memory of few steps: the same values, the same gradient.
 
     Of ``C = T / segment`` segments of a sequence only the carries at their starts are kept; on the way back each
@@ -35,12 +36,14 @@ class Checkpointed:
 
     layer: Recurrent
     segment: int | None = None
-    __repr__ = brief
 
     def __post_init__(self) -> None:
-        require_recurrent("Checkpointed", self.layer)
+        require_recurrent("Rematerialized", self.layer)
         if self.segment is not None:
-            checks.positive_integer("Checkpointed", "segment", self.segment)
+            checks.positive_integer("Rematerialized", "segment", self.segment)
+
+    def children(self) -> Children:
+        return (("", self.layer),)
 
     def init(self, key: Array, x: Shaped) -> Params:
         return self.layer.init(key, x)

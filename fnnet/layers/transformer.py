@@ -1,4 +1,4 @@
-"""The transformer's block, built of other layers."""
+"""The block of a transformer, made of other layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fnnet.activations import gelu
 from fnnet.layers.attention import MultiHeadAttention
 from fnnet.layers.combinators import Residual, Sequential, sequential
 from fnnet.layers.dense import Dense
-from fnnet.layers.noise import Dropout
+from fnnet.layers.dropout import Dropout
 from fnnet.layers.normalization import LayerNorm
 from fnnet.types import ActivationFunction, Layer
 
@@ -22,13 +22,13 @@ def transformer_block(
     dropout: float = 0.0,
     activation: ActivationFunction = gelu,
 ) -> Sequential:
-    """``h = x + attention(norm(x))``, then ``y = h + dense(norm(h))``: each half reads a normalized copy and adds to x.
+    """Return a pre-norm block of a transformer: ``h = x + attention(norm(x))``, then ``y = h + dense(norm(h))``.
 
-    Of inputs with ``features`` features, ``x (N, T, features)``. ``dense`` is two layers with ``activation`` between,
-    ``hidden`` wide, ``4 · features`` unless given. ``dropout`` is the rate at which entries of what each half adds are
-    dropped in training. The gradient of a deep stack of such blocks is well scaled at the start, without a warm-up of
-    the learning rate. Before what reads the last block's output stands one more ``LayerNorm``. Blocks, as ``apply`` of
-    every layer, take no padding mask: ``MultiHeadAttention.attend`` alone does. Source: Xiong et al. 2020, "On layer
+    Shapes: ``x`` and ``y (N, T, features)``. ``dense`` is two layers with ``activation`` between them; the first has
+    ``hidden`` features, by default ``4 · features``. ``dropout`` is the rate at which entries of both summands are
+    dropped in training. The gradient of a deep stack of such blocks is well scaled from the start, without a warm-up of
+    the learning rate. One more ``LayerNorm`` belongs after the last block. Blocks take no padding mask, because
+    ``apply`` of a layer takes none; ``MultiHeadAttention.attend`` does. Source: Xiong et al. 2020, "On layer
     normalization in the transformer architecture", figure 1 (b).
     """
     checks.positive_integer("transformer_block", "heads", heads)

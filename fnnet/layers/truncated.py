@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.binding import brief
 from fnnet.cells import Carry
+from fnnet.configuration import configuration
+from fnnet.layers.nesting import Children
 from fnnet.layers.recurrent import Recurrent
 from fnnet.layers.segments import any_step, forwards, in_order, require_recurrent, scan_segments
 from fnnet.types import Array, Params, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Truncated:
     """A recurrent layer with the gradient of truncated backpropagation through time: the same values.
 
@@ -42,7 +43,6 @@ class Truncated:
     layer: Recurrent
     k1: int
     k2: int | None = None
-    __repr__ = brief
 
     def __post_init__(self) -> None:
         require_recurrent("Truncated", self.layer)
@@ -54,6 +54,9 @@ class Truncated:
                 f"Truncated: k1 is {self.k1} but k2 {self.k2}; expected k1 <= k2: a pass that goes back fewer steps "
                 f"than there are between two passes would leave outputs out",
             )
+
+    def children(self) -> Children:
+        return (("", self.layer),)
 
     def init(self, key: Array, x: Shaped) -> Params:
         return self.layer.init(key, x)

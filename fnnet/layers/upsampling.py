@@ -1,35 +1,34 @@
-"""Making images larger."""
+"""Upsampling: larger images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
-from fnnet.binding import brief
-from fnnet.layers.windows import Extent, check_extent, each_axis
+from fnnet.configuration import configuration
+from fnnet.convolution.geometry import Sizes, per_axis, set_sizes
+from fnnet.layers.windows import check_spatial
 from fnnet.types import Array, Params, Shape, Shaped
 
 
-@dataclass(frozen=True, repr=False)
+@configuration
 class Upsample:
-    """Every spatial axis ``factor`` times as long: ``(N, H, W, C) -> (N, factor H, factor W, C)``. No parameters.
+    """Makes every spatial axis ``factor`` times as long, ``(N, H, W, C) -> (N, factor H, factor W, C)``.
 
-    ``factor`` is one number or a tuple with one for each spatial axis. "nearest" repeats every entry, ``y_i =
-    x_{⌊i / factor⌋}``; "linear" interpolates between the centres of the entries, axis by axis (bilinear on images):
-    ``y_i`` is taken at ``(i + ½) / factor − ½``, and beyond the outermost centres stays constant (PyTorch's
-    ``align_corners=False``).
+    ``factor`` is one number for all spatial axes, or a sequence with one for each. "nearest" repeats every entry,
+    ``y_i = x_{⌊i / factor⌋}``. "linear" interpolates between the centres of the entries, axis by axis (bilinear on
+    images): ``y_i`` is the value at ``(i + ½) / factor − ½``, constant beyond the outermost centres (PyTorch's
+    ``align_corners=False``). There are no parameters.
     """
 
-    factor: Extent
+    factor: Sizes
     method: Literal["nearest", "linear"] = "nearest"
-    __repr__ = brief
 
     def __post_init__(self) -> None:
-        check_extent("Upsample", "factor", self.factor)
+        set_sizes(self, "factor")
         checks.require(
             self.method in ("nearest", "linear"),
             f"Upsample: method is {self.method!r}; expected 'nearest' or 'linear'",
@@ -39,25 +38,15 @@ class Upsample:
         return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        checks.floating(repr(self), "x", x)
+        check_spatial(repr(self), x)
         x = jnp.asarray(x)
         for axis, factor in enumerate(self.factors(x.shape), 1):
-            x = repeated(x, axis, factor) if self.method == "nearest" else interpolated(x, axis, factor)
+            x = jnp.repeat(x, factor, axis) if self.method == "nearest" else interpolated(x, axis, factor)
         return x
 
     def factors(self, shape: Shape) -> tuple[int, ...]:
-        """One for each spatial axis of an ``x`` of this shape."""
-        checks.require(
-            len(shape) >= 3 and 0 not in shape[1:-1],
-            f"{self!r}: x has shape {shape}; expected (N, L, C) or (N, H, W, C) with at least one position",
-        )
-        return each_axis(repr(self), "factor", self.factor, shape)
-
-
-def repeated(x: Array, axis: int, factor: int) -> Array:
-    before, after = x.shape[:axis], x.shape[axis + 1 :]
-    many = jnp.broadcast_to(jnp.expand_dims(x, axis + 1), (*before, x.shape[axis], factor, *after))
-    return many.reshape(*before, factor * x.shape[axis], *after)
+        """Return the factor of each spatial axis, for an ``x`` of this shape."""
+        return per_axis(repr(self), "factor", self.factor, len(shape) - 2)
 
 
 def interpolated(x: Array, axis: int, factor: int) -> Array:
@@ -66,6 +55,6 @@ def interpolated(x: Array, axis: int, factor: int) -> Array:
 
 
 def interpolation(length: int, factor: int) -> np.ndarray[Any, Any]:
-    """The matrix ``A`` of linear interpolation along one axis, ``y = A x``, of shape ``(factor · length, length)``."""
+    """Return the matrix ``A (factor · length, length)`` of linear interpolation along one axis, ``y = A x``."""
     position = np.clip((np.arange(factor * length) + 0.5) / factor - 0.5, 0, length - 1)
     return np.maximum(1 - np.abs(position[:, None] - np.arange(length)), 0)

@@ -1,28 +1,26 @@
-"""The geometry of windows that slide over the spatial axes of ``x (N, L, C)`` or ``x (N, H, W, C)``.
+"""Windows that slide over the spatial axes of ``x (N, L, C)`` or ``x (N, H, W, C)``.
 
 Along an axis of ``length`` entries, padded by ``low`` and ``high``, output ``o`` sees the padded positions
-``stride o + k`` for the offsets ``k = 0 .. size − 1``; there are ``⌊(low + length + high − size) / stride⌋ + 1``
-outputs. Everything here is known while tracing.
+``stride · o + k`` for the offsets ``k = 0 .. size − 1``. There are ``⌊(low + length + high − size) / stride⌋ + 1``
+outputs. All of this is known while tracing. Sizes and padding are given as to convolutions, see
+``fnnet.convolution.geometry``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks
-from fnnet.convolution.geometry import explicit_padding, same_padding
-from fnnet.types import Array, Shape, Shaped
-
-Extent: TypeAlias = int | tuple[int, ...]  # one number for every spatial axis, or one for each
-Padding: TypeAlias = str | int | tuple[int | tuple[int, int], ...]  # as of convolutions
+from fnnet.convolution.geometry import Padding, Sizes, explicit_padding, per_axis, same_padding
+from fnnet.types import Array, Shaped
 
 
-class Windows(NamedTuple):
+class AxisWindows(NamedTuple):
     """The windows along one axis of an array."""
 
     axis: int
@@ -34,32 +32,32 @@ class Windows(NamedTuple):
 
     @property
     def outputs(self) -> int:
-        """How many windows there are: the length of the output."""
+        """The number of windows, which is the length of the output."""
         return (self.low + self.length + self.high - self.size) // self.stride + 1
 
     @property
     def steps(self) -> int:
-        """How many strides the padded axis is long, from its start to the end of ``x``, rounded up."""
+        """The number of strides from the start of the padded axis to the end of ``x``, rounded up."""
         return -(-(self.low + self.length) // self.stride)
 
     @property
     def reach(self) -> int:
-        """How many windows, at most, see the same position."""
+        """The largest number of windows that see the same position."""
         return -(-self.size // self.stride)
 
     @property
     def first(self) -> np.ndarray[Any, Any]:
-        """For each window, the first offset that is not in the padding."""
+        """The first offset of each window that is not in the padding."""
         return np.maximum(self.low - self.stride * np.arange(self.outputs), 0)
 
     @property
     def covered(self) -> np.ndarray[Any, Any]:
-        """For each window, how many of its offsets are not in the padding."""
+        """The number of offsets of each window that are not in the padding."""
         start = self.stride * np.arange(self.outputs) - self.low
         return np.minimum(start + self.size, self.length) - np.maximum(start, 0)
 
     def slices(self, x: Array, fill: float) -> Iterator[Array]:
-        """For each offset in turn, the entry that every window has there; ``fill`` in the padding."""
+        """Yield, for one offset after the other, the entries of all windows there, with ``fill`` in the padding."""
         if self.low or self.high:
             x = jax.lax.pad(x, jnp.asarray(fill, x.dtype), self.on_axis(x.ndim, (0, 0, 0), (self.low, self.high, 0)))
         span = self.stride * (self.outputs - 1) + 1
@@ -67,22 +65,21 @@ class Windows(NamedTuple):
             yield jax.lax.slice_in_dim(x, offset, offset + span, self.stride, self.axis)
 
     def on_axis(self, rank: int, others: Any, here: Any) -> list[Any]:
-        """A list of one entry per axis of an array: ``here`` for this axis, ``others`` for all others."""
+        """Return a list with ``here`` for this axis of an array and ``others`` for its other axes."""
         return [here if axis == self.axis else others for axis in range(rank)]
 
 
 def spatial_windows(
-    place: str, x: Shaped, window: Extent, stride: Extent | None, padding: Padding
-) -> tuple[Windows, ...]:
-    """The windows along every axis of ``x`` between the first and the last; a ``stride`` of None is the window's size.
+    place: str, x: Shaped, window: Sizes, stride: Sizes | None, padding: Padding
+) -> tuple[AxisWindows, ...]:
+    """Return the windows along each spatial axis of ``x``. A ``stride`` of None is the size of the window.
 
-    "VALID" pads nothing; "SAME" pads so that there are ``⌈length / stride⌉`` windows, an odd entry at the end.
-    Refuses what does not fit, and padding so wide that a window would see nothing else.
+    A window that does not fit raises, and so does padding so wide that a window would see nothing else.
     """
     rank = len(x.shape) - 2
     checks.require(rank >= 1, f"{place}: x has shape {x.shape}; expected (N, L, C) or (N, H, W, C)")
-    sizes = each_axis(place, "window", window, x.shape)
-    strides = sizes if stride is None else each_axis(place, "stride", stride, x.shape)
+    sizes = per_axis(place, "window", window, rank)
+    strides = sizes if stride is None else per_axis(place, "stride", stride, rank)
     same = padding == "SAME"
     pairs = same_padding(x.shape[1:-1], sizes, strides) if same else explicit_padding(place, padding, rank)
     windows = []
@@ -95,34 +92,16 @@ def spatial_windows(
         checks.require(
             low < size and high < size,
             f"{place}: padding {(low, high)} on axis {i + 1} is not less than the window of {size}: a window would see "
-            f"nothing but padding; use less",
+            f"nothing but padding; use less padding",
         )
-        windows.append(Windows(i + 1, length, size, step, low, high))
+        windows.append(AxisWindows(i + 1, length, size, step, low, high))
     return tuple(windows)
 
 
-def each_axis(place: str, name: str, value: Extent, shape: Shape) -> tuple[int, ...]:
-    if not isinstance(value, tuple):
-        return (int(value),) * (len(shape) - 2)
+def check_spatial(place: str, x: Any) -> None:
+    """Raise unless ``x`` is of floating point and has spatial axes, none of them empty."""
+    checks.floating(place, "x", x)
     checks.require(
-        len(value) == len(shape) - 2,
-        f"{place}: {name} {value} is for {len(value)} spatial axes but x has shape {shape}; expected one number for "
-        f"each of its {len(shape) - 2}, or one for all",
+        len(x.shape) >= 3 and 0 not in x.shape[1:-1],
+        f"{place}: x has shape {x.shape}; expected (N, L, C) or (N, H, W, C) with at least one position",
     )
-    return tuple(int(v) for v in value)
-
-
-def check_extent(place: str, name: str, value: Any) -> None:
-    """A positive integer, or a tuple of them."""
-    for v in value if isinstance(value, tuple) and value else (value,):
-        checks.positive_integer(place, name if v is value else f"an entry of {name}", v)
-
-
-def check_padding(place: str, padding: Any) -> None:
-    """ "VALID", "SAME", or a natural number for every spatial axis, or for each such a number or a pair of them."""
-    checks.require(
-        not isinstance(padding, list) and padding != (),
-        f"{place}: padding is {padding!r}; expected 'VALID', 'SAME', an integer, or a tuple, which can be hashed",
-    )
-    if padding != "SAME":
-        explicit_padding(place, padding)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.optimizers.base import Optimizer, zero_step
-from fnnet.optimizers.leaves import all_finite
+from fnnet.trees import all_finite
 from fnnet.types import Array, Params
 
 LARGEST, SMALLEST = 2.0**30, 2.0**-10

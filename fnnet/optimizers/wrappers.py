@@ -11,7 +11,8 @@ from fnnet import checks
 from fnnet.checks import at_least_float32
 from fnnet.optimizers.base import Optimizer, apply_updates, zero_step
 from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative, in_dtype, value_at
-from fnnet.optimizers.leaves import all_finite, map_leaves, params_given, zero_moments
+from fnnet.optimizers.leaves import map_leaves, params_given, zero_moments
+from fnnet.trees import all_finite
 from fnnet.types import Array, Hyperparameter, Params
 
 

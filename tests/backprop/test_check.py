@@ -1,4 +1,4 @@
-"""The checker: what it takes, what it reports, and no false alarm for what is right."""
+"""The checker: its arguments, its report, and no false alarm for correct gradients."""
 
 import re
 from collections.abc import Callable
@@ -41,7 +41,7 @@ def test_healthy_layers_pass(case: LayerCase) -> None:
     assert report.rows[0].path == "y"
     assert report.rows[-1].path == "x"
     assert len(report.rows) == 2 + len(jax.tree.leaves(case.params("float32")))
-    assert all(row.differences is not None for row in report.rows[1:])  # not all of the probes straddle a kink
+    assert all(row.differences is not None for row in report.rows[1:])  # at least one probe does not cross a kink
 
 
 def cost_of(case: LossCase) -> tuple[Cost, Any, tuple[jax.Array, jax.Array]]:
@@ -59,7 +59,7 @@ def test_healthy_costs_pass(case: LossCase) -> None:
 
 
 def test_precision_does_not_depend_on_the_default() -> None:
-    """Given bfloat16 it computes in float64, and leaves the default precision alone."""
+    """It computes in float64 also for bfloat16 arguments, and does not change the default precision."""
     params = random_params(NETWORK, X.astype("bfloat16"))
     reports = [check_gradients(COST, params, (X.astype("bfloat16"), LABELS))]
     assert jnp.ones(1).dtype == jnp.float32
@@ -79,7 +79,7 @@ def test_numpy_arrays_and_bare_numbers_are_taken() -> None:
 
 
 def test_an_old_fashioned_key_and_a_new_one() -> None:
-    """A layer that draws from the key itself: the checker asks again for the same numbers, and means to."""
+    """The checker draws the same random numbers several times from one key."""
     for key in (jax.random.key(0), jax.random.PRNGKey(0)):
         assert check_gradients(Dropout(0.5), {}, X, key=key, train=True).ok
     noisy = Cost(GaussianNoise(0.5), losses.squared_error)
@@ -91,7 +91,7 @@ def test_an_old_fashioned_key_and_a_new_one() -> None:
 
 
 def test_the_value_under_a_key_is_the_costs_own() -> None:
-    """Where by hand and by autodiff drew other numbers, ``value`` would differ."""
+    """The rule and autodiff draw the same random numbers; with others ``value`` would differ."""
     model = sequential(Dropout(0.5), NETWORK)
     report = check_gradients(model, random_params(model, X), X, key=jax.random.key(0), train=True, differences=False)
     assert report.ok
@@ -233,7 +233,7 @@ def test_refused(call: Callable[[], Any], error: type[Exception], message: str) 
 
 
 def test_a_layer_without_a_rule_is_checked_by_differences() -> None:
-    """Its gradient is autodiff's; in a network with a rule, which needs one for every part, it is an error."""
+    """Alone it is checked by differences. Inside a layer with a rule it raises."""
 
     class Mine(Sequential): ...
 

@@ -35,7 +35,7 @@ def test_a_plain_function_against_differences() -> None:
 
 
 def test_a_function_that_gives_many_numbers() -> None:
-    """They are weighted at random, as those of a layer: an error that sums to zero shows."""
+    """The outputs are weighted at random, so that an error which sums to zero shows."""
     assert check_gradients(lambda p, x: jax.nn.softmax(x @ p), X[:3], X).ok
     assert not check_gradients(lambda p, x: blind_softmax(x @ p), X[:3], X).ok
     assert check_gradients(lambda p, x: blind_softmax(x @ p).sum(), X[:3], X).ok
@@ -43,7 +43,7 @@ def test_a_function_that_gives_many_numbers() -> None:
 
 @jax.custom_vjp
 def blind_softmax(z: jax.Array) -> jax.Array:
-    """Its derivative is right where all of the outputs count the same, and wrong elsewhere."""
+    """A softmax whose derivative is right only if all outputs have the same weight."""
     return jax.nn.softmax(z)
 
 
@@ -71,7 +71,7 @@ def test_a_right_custom_vjp_passes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["function", "layer", "cost"])
 def test_a_wrong_custom_vjp_is_found_by_differences(name: str) -> None:
-    """Autodiff runs the custom rule and agrees with itself; only the differences can tell, and by which factor."""
+    """Autodiff runs the custom rule and agrees with itself; the differences find the fault and its factor."""
     wrong = cube_with(lambda z: 2 * z**2)
     report = check_gradients(**with_cube(name, wrong))
     found = [row for row in report.rows if not row.ok]
@@ -85,7 +85,7 @@ class Cubed(Activation):
 
 
 def with_cube(name: str, cube: Callable[[jax.Array], jax.Array]) -> dict[str, Any]:
-    """Subjects whose every gradient is off by the cube's factor."""
+    """Return a subject whose gradients are all wrong by the factor of the cube."""
     if name == "function":
         return {"subject": lambda p, x: (cube(p["a"]) * x).sum(), "params": {"a": X}, "data": Y}
     if name == "layer":
@@ -95,7 +95,7 @@ def with_cube(name: str, cube: Callable[[jax.Array], jax.Array]) -> dict[str, An
 
 
 def test_a_value_that_is_cut_off_is_found() -> None:
-    """``stop_gradient`` where none was meant."""
+    """A ``stop_gradient`` by mistake is found."""
     report = check_gradients(lambda p, x: (p * jax.lax.stop_gradient(p)).sum(), X, X)
     assert not report.ok
     assert "a factor of 0.5" in report.rows[1].note
@@ -107,7 +107,7 @@ PARAMS = random_params(MODEL, X)
 
 
 def faulty(change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    """``value_and_grad`` whose gradients ``change(grads, params)`` spoils."""
+    """Return a ``value_and_grad`` with gradients changed by ``change(grads, params)``."""
 
     def of(cost: Any) -> Callable[..., Any]:
         def run(params: Any, data: Any, **options: Any) -> Any:
@@ -120,7 +120,7 @@ def faulty(change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 
 def at(layer: int, name: str, change: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[..., Any]:
-    """A fault in one tensor: ``change(gradient, parameter)``."""
+    """Return a ``value_and_grad`` with a fault in one tensor, ``change(gradient, parameter)``."""
 
     def spoil(grads: Any, params: Any) -> Any:
         changed = {**grads[layer], name: change(grads[layer][name], params[layer][name])}
@@ -206,7 +206,7 @@ def test_a_gradient_of_a_function_by_hand() -> None:
 
 
 def test_key_and_train_reach_value_and_grad() -> None:
-    """Of a cost: with other dropped entries the value alone would give it away."""
+    """They reach the ``value_and_grad`` of a cost; with another mask the value would differ."""
     model = sequential(Dropout(0.5), Dense(3))
     cost, options = Cost(model, losses.squared_error), {"key": jax.random.key(2), "train": True, "differences": False}
     for engine in (jax.value_and_grad, backprop.value_and_grad):

@@ -1,4 +1,4 @@
-"""The checker where differences are treacherous: at kinks, in strong curvature, at zeros and at infinities."""
+"""The checker where differences can mislead: at kinks, zeros and infinities, and with strong curvature."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ AT_KINKS: dict[Callable[..., jax.Array], float] = {
 
 @pytest.mark.parametrize(("function", "kink"), AT_KINKS.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_every_entry_at_a_kink(function: Any, kink: float) -> None:
-    """No difference can say anything, and none is held against the rule."""
+    """All differences cross a kink, and none counts against the rule."""
     report = check_gradients(Activation(function), {}, jnp.full((2, 3), float(kink)))
     assert report.ok, str(report)
     assert report.rows[-1].differences is None
@@ -36,7 +36,7 @@ def test_every_entry_at_a_kink(function: Any, kink: float) -> None:
 
 
 def test_some_entries_at_a_kink() -> None:
-    """The others are judged."""
+    """The other entries are still checked."""
     x = jnp.array([[0.0, 1.0, -1.0, 2.0]])
     report = check_gradients(Activation(relu), {}, x)
     assert report.ok
@@ -66,7 +66,7 @@ def test_weights_that_are_zero_under_an_absolute_value(penalty: Any) -> None:
 
 
 def test_a_network_that_starts_at_zero() -> None:
-    """All of the hidden units stand at ReLU's kink."""
+    """All hidden units are at the kink of ReLU."""
     model = sequential(Dense(3), relu, Dense(3))
     params = jax.tree.map(jnp.zeros_like, random_params(model, X))
     for loss in (losses.squared_error, losses.absolute_error):
@@ -92,7 +92,7 @@ def curved(power: float, scale: float) -> Callable[[Any, Any], jax.Array]:
 
 @pytest.mark.parametrize("function", [curved(2, 30.0), curved(9, 1.0), lambda p, data: jnp.sin(100 * p).sum()])
 def test_strong_curvature_is_no_kink(function: Any) -> None:
-    """The slope changes fast but smoothly: a difference must not be thrown away."""
+    """The slope changes fast but smoothly, so the differences count."""
     p = jnp.linspace(0.1, 1.0, 5)
     report = check_gradients(function, p, None)
     assert report.ok, str(report)
@@ -112,7 +112,7 @@ def test_curvature_does_not_hide_a_wrong_gradient() -> None:
 
 
 def test_a_kink_elsewhere_does_not_hide_a_wrong_gradient() -> None:
-    """One entry of x stands at the kink of a wrong rule; the others show it."""
+    """One entry of x is at the kink of a wrong rule; the other entries show the fault."""
 
     @jax.custom_vjp
     def wrong_relu(z: jax.Array) -> jax.Array:
@@ -125,7 +125,7 @@ def test_a_kink_elsewhere_does_not_hide_a_wrong_gradient() -> None:
 
 
 def test_a_gradient_that_is_zero_on_paper() -> None:
-    """Softmax over the examples does not see a bias: db = 0, which both sides round to something near 1e-17."""
+    """A softmax over the examples ignores a bias: db = 0, which both sides compute as about 1e-17."""
     model = sequential(Dense(3), bind(activations.softmax, axis=0), Dense(2))
     params = random_params(model, X)
     for seed in range(3):
@@ -147,7 +147,7 @@ def spoil_bias(monkeypatch: pytest.MonkeyPatch, change: Callable[[jax.Array], ja
 
 
 def test_zero_on_paper_is_no_excuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """1e-9 where 0 should be is no rounding error."""
+    """An error of 1e-9 in a gradient of 0 is larger than rounding."""
     model = sequential(Dense(3), bind(activations.softmax, axis=0))
     params = random_params(model, X)
     assert check_gradients(model, params, X, differences=False).ok
@@ -157,7 +157,7 @@ def test_zero_on_paper_is_no_excuse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_small_gradient_beside_a_large_one_is_no_rounding_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """db of 1e-16 times dw is all there is of it, and is right to all digits or wrong."""
+    """A db of 1e-16 times dw must be right in all its digits."""
     layer, x = Dense(3), 1e16 * X
     params = {"w": 1e-16 * X[:3], "b": X[3]}
     assert check_gradients(layer, params, x, differences=False).ok
@@ -168,7 +168,7 @@ def test_a_small_gradient_beside_a_large_one_is_no_rounding_error(monkeypatch: p
 
 
 def test_infinite_entries_are_no_excuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where two infinities agree, the finite entries are still compared, at their own scale."""
+    """With equal infinities in both, finite entries are compared at their own scale."""
     cost = Cost(Activation(activations.identity), losses.cross_entropy)
     model = Cost(Dense(3), losses.cross_entropy)
     params = {"w": jnp.zeros((3, 3)), "b": jnp.array([0.0, 0.5, 0.5])}

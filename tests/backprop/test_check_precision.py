@@ -1,4 +1,4 @@
-"""The checker in low precision: what rounding excuses, and what it does not."""
+"""The checker in low precision: which errors count as rounding and which do not."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +59,7 @@ def wrong_rows(dtype: str) -> list[str]:
 
 @pytest.mark.parametrize(("factor", "dtype"), [(0.99, "float32"), (0.9999, "float32"), (0.5, "bfloat16")])
 def test_a_factor_is_caught(factor: float, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is larger than the rounding errors of the precision; it shows by its factor."""
+    """A factor larger than the rounding errors of the precision is found and named."""
     assert wrong_rows(dtype) == []
     spoil_weight(monkeypatch, lambda w: factor * w)
     assert wrong_rows(dtype) == ["w"]
@@ -70,7 +70,7 @@ def test_a_factor_is_caught(factor: float, dtype: str, monkeypatch: pytest.Monke
 
 @every_precision
 def test_what_rounding_excuses(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One unit in the last place is the precision's own; in float64 it is a fault."""
+    """An error of one unit in the last place passes in that precision and fails in float64."""
     eps = float(jnp.finfo(dtype).eps)
     spoil_weight(monkeypatch, lambda w: w * (1 + eps))
     assert wrong_rows(dtype) == []
@@ -79,7 +79,7 @@ def test_what_rounding_excuses(dtype: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 @every_precision
 def test_a_gradient_that_is_computed_worse_than_autodiff(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Right on paper, but as the difference of two numbers 10⁴ times as large."""
+    """A gradient computed as the difference of two numbers 10⁴ times as large fails in low precision."""
     spoil_weight(monkeypatch, lambda w: (w + 1e4) - 1e4)
     assert wrong_rows(dtype) == ["w"]
     assert wrong_rows("float64") == []
@@ -87,7 +87,7 @@ def test_a_gradient_that_is_computed_worse_than_autodiff(dtype: str, monkeypatch
 
 @every_precision
 def test_both_sides_are_at_the_rounded_point(dtype: str) -> None:
-    """1.003 is not a bfloat16: the reference too must be that of the number it is rounded to."""
+    """1.003 is no bfloat16 number, so the reference too is computed at the rounded number."""
     report = check_gradients(
         lambda p, x: (jnp.exp(p * 8) * x).sum(), jnp.full(4, 1.003), jnp.full(4, 0.997), dtype=dtype
     )
@@ -104,7 +104,7 @@ def test_the_table_has_units_in_the_last_place() -> None:
 
 
 def test_it_is_the_precision_that_was_asked_for() -> None:
-    """The function under test sees that dtype and no other; the reference and the differences see float64."""
+    """The gradient under test is computed in that dtype, the reference and the differences in float64."""
     seen: dict[str, set[str]] = {"test": set(), "reference": set()}
 
     def function(params: jax.Array, data: Any) -> jax.Array:

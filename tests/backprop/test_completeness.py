@@ -1,4 +1,4 @@
-"""Nothing public stands without a case, a hand-written rule and a reference."""
+"""Everything public has a case, a hand-written rule and a reference."""
 
 import inspect
 from types import ModuleType
@@ -28,7 +28,7 @@ KINDS = {
 
 
 def lacking(kind: str) -> dict[str, set[Any]]:
-    """By table, the public things that do not stand in it."""
+    """Return the public things that each table lacks."""
     public, cases, rules, references = KINDS[kind]
     tables = {"case": cases, "rule": set(rules), "reference": public() if references is None else set(references)}
     return {name: public() - table for name, table in tables.items() if public() - table}
@@ -67,7 +67,7 @@ def test_every_loss_is_given_out(module: ModuleType) -> None:
 
 
 def test_what_is_missing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new function in a module, or a rule taken away, must be noticed."""
+    """A new function without a rule, or a rule that is taken away, is noticed."""
 
     def swish(z: Any) -> Any: ...
     def triplet(prediction: Any, target: Any, *, margin: float = 1.0) -> Any: ...

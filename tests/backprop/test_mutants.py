@@ -1,4 +1,4 @@
-"""A list of broken rules, each of which the checker must catch, in exactly the rows that are wrong."""
+"""Broken rules, each of which the checker must catch in exactly the rows that are wrong."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Install = Callable[[Patch], None]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A broken rule, a network or a cost in which it matters, and the rows it spoils."""
+    """A broken rule, a network or a cost in which it matters, and the rows that it makes wrong."""
 
     name: str
     install: Install
@@ -38,7 +38,7 @@ class Mutant:
 
 
 def layer_rule(kind: type, change: Callable[..., Any]) -> Install:
-    """``change(dparams, dx, params, residuals, dy)`` of the true gradients."""
+    """Install a rule with the gradients changed by ``change(dparams, dx, params, residuals, dy)``."""
 
     def install(patch: Patch) -> None:
         backward = RULES[kind].backward
@@ -162,7 +162,7 @@ MUTANTS = [
 
 
 def spoiled(subject: Any, train: bool) -> set[str]:
-    """The rows that differ from autodiff; what autodiff and central differences make of each other is not asked."""
+    """Return the rows that differ from autodiff."""
     x = X
     if isinstance(subject, Flatten):
         x = X.reshape(2, 3, 2)
@@ -173,7 +173,7 @@ def spoiled(subject: Any, train: bool) -> set[str]:
     return {row.path for row in report.rows if not row.ok}
 
 
-spoiled_before = cache(spoiled)  # asked before anything is broken, once for each subject
+spoiled_before = cache(spoiled)  # computed before anything is broken, once for each subject
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)

@@ -36,12 +36,12 @@ every_layer = pytest.mark.parametrize("case", LAYERS, ids=str)
 
 
 def cotangent(y: jax.Array) -> jax.Array:
-    """Random: one of ones is blind to errors that sum to zero, as softmax's do."""
+    """A random cotangent; ones would miss errors that sum to zero, such as those of a softmax."""
     return jnp.asarray(np.random.default_rng(SEED + 2).standard_normal(y.shape)).astype(y.dtype)
 
 
 def derivatives(case: LayerCase, layer: Layer, params: Any, x: jax.Array) -> Any:
-    """``(y, (dparams, dx))`` by autodiff, in which a ``CustomVJP`` has its own say."""
+    """Return ``(y, (dparams, dx))`` by autodiff, which runs the rule of a ``CustomVJP``."""
     y, pullback = jax.vjp(lambda p, x: layer.apply(p, x, **case.options()), params, x)
     return y, pullback(cotangent(y))
 
@@ -67,7 +67,7 @@ def test_rule_and_custom_vjp_equal_autodiff(case: LayerCase) -> None:
 
 @pytest.mark.parametrize("case", NOT_ELEMENTWISE, ids=str)
 def test_custom_vjp_of_many_networks_at_once(case: LayerCase) -> None:
-    """Under ``vmap``, over parameters and inputs both."""
+    """It works under ``vmap`` over both parameters and inputs."""
     layer, x = case.build(), case.x(jnp.float64)
     params = jax.tree.map(lambda p: jnp.stack([p, -p]), case.params(jnp.float64))
 
@@ -97,7 +97,7 @@ def test_gradients_have_the_dtype_of_what_they_belong_to(case: LayerCase, dtype:
 
 
 def test_custom_vjp_runs_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its derivative is the rule's, also where the rule is wrong; ``apply`` alone does not run it."""
+    """Its derivative is the rule's, even a wrong one."""
     rule = RULES[Activation]
     monkeypatch.setitem(RULES, Activation, rule._replace(backward=lambda layer, params, r, dy: ({}, 7 * dy)))
     layer = as_custom_vjp(Activation(tanh))
@@ -128,7 +128,7 @@ def sized(layer: Conv | ConvTranspose, expected: reference.Reference) -> referen
     return reference.Reference(partial(expected.value, **sizes), partial(expected.derivative, **sizes))
 
 
-# Explicit in every axis, as the reference wants them.
+# Given for every axis, as the reference needs them.
 NONE, ONE = ((0, 0), (0, 0)), (1, 1)
 CONVOLUTIONS = [
     (Conv(3, 2, ONE, NONE, ONE), (2, 4, 3, 2)),
@@ -174,7 +174,7 @@ def test_layer_rule_equals_reference(layer: Layer, shape: tuple[int, ...], expec
 
 @pytest.mark.parametrize("case", LOSSES, ids=str)
 def test_loss_gradient_equals_autodiff_and_reference(case: LossCase) -> None:
-    """Compiled, with a random cotangent for each example; and the value."""
+    """Value and gradient agree, compiled, with a random cotangent for each example."""
     prediction, target = case.arrays(jnp.float64)
 
     @jax.jit
@@ -215,7 +215,7 @@ def test_rule_equals_autodiff_at_extremes(case: LayerCase) -> None:
 
 
 class Wider(Dense):
-    """Computes something else than ``Dense``."""
+    """A layer that does not compute what ``Dense`` does."""
 
     def apply(self, params: Any, x: Any, **options: Any) -> jax.Array:
         return 2 * super().apply(params, x, **options)
@@ -239,11 +239,11 @@ def test_a_subclass_inherits_no_rule() -> None:
 
 
 def test_what_has_no_rule_is_named() -> None:
-    with pytest.raises(TypeError, match="the activation unknown has no hand-written derivative"):
+    with pytest.raises(TypeError, match="the activation unknown has no hand-written rule"):
         vjp(Activation(unknown), {}, jnp.ones(2))
-    with pytest.raises(TypeError, match="the loss unknown has no hand-written gradient"):
+    with pytest.raises(TypeError, match="the loss unknown has no hand-written rule"):
         loss_gradient(unknown, jnp.ones((2, 1)), jnp.ones((2, 1)))
-    with pytest.raises(TypeError, match=r"the penalty .* has no hand-written gradient"):
+    with pytest.raises(TypeError, match="the penalty unknown has no hand-written rule; a function has no type of its"):
         penalty_gradient(unknown, network_params(jnp.float64))
 
 
@@ -264,7 +264,7 @@ def test_pullback_refuses_another_shape_or_dtype() -> None:
 
 
 def test_params_given_as_a_list_are_refused() -> None:
-    """By the rule as by ``apply``: a list would come back as gradients of another structure."""
+    """The rule and ``apply`` both raise, because gradients would have another structure than the list."""
     model, x = sequential(Dense(2), tanh), jnp.ones((5, 3))
     params = list(model.init(jax.random.key(0), x))
     for call in (vjp, lambda *arguments: arguments[0].apply(*arguments[1:])):

@@ -1,4 +1,4 @@
-"""Derivatives of derivatives: the rules are differentiated once more, by forward mode."""
+"""Second derivatives: forward mode through the hand-written rules."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,12 +42,12 @@ def hessians(of: Callable[..., Any], inner: Any, loss: Any, target: Any) -> Any:
 def test_hessian_through_custom_vjp(inner: Any, loss: Any, target: Any) -> None:
     by_rule = hessians(as_custom_vjp, inner, loss, target)
     assert_close(by_rule, hessians(lambda model: model, inner, loss, target))
-    if inner is not activations.maxout:  # halves the features: the shapes of its blocks are others
+    if inner is not activations.maxout:  # maxout halves the features, so its blocks have other shapes
         assert by_rule[0]["w"][2]["b"].shape == (2, 2, 2)
 
 
 def test_hessian_of_a_quadratic_is_known() -> None:
-    """½ mean (x w)² has the Hessian xᵀ x / N, and the penalty adds its strength to the diagonal."""
+    """½ mean (x w)² has the Hessian xᵀ x / N; the penalty adds its strength to the diagonal."""
     x = jnp.asarray(X)
     cost = Cost(as_custom_vjp(Dense(1, use_bias=False)), losses.half_squared_error, penalties.l2(0.3))
     hessian = jax.jit(jax.hessian(cost))({"w": jnp.ones((2, 1))}, (x, jnp.zeros((3, 1))))["w"]["w"]
@@ -74,7 +74,7 @@ def test_hessian_vector_product_of_the_gradient_by_hand() -> None:
 
 @pytest.mark.parametrize("f", [activations.silu, activations.gelu, GELU_TANH, activations.mish], ids=name_of)
 def test_of_activations_in_float32(f: Any) -> None:
-    """There the rule has a polynomial around the root of the derivative."""
+    """The slope of the hand-written derivative is right in float32, also near the derivative's root."""
     z = jnp.linspace(-3, 1, 41)
     layer = as_custom_vjp(Activation(f))
 
@@ -92,7 +92,7 @@ def test_of_activations_in_float32(f: Any) -> None:
     ids=name_of,
 )
 def test_of_losses_in_float32(loss: Any, target: Any) -> None:
-    """There the gradient is computed in double length."""
+    """The slope of the hand-written gradient is right in float32."""
     target32, target = (jnp.asarray([target], kind if isinstance(target, list) else int) for kind in ("float32", float))
     x = jnp.asarray([[0.3, -1.2]])
     found = jax.jit(jax.jacfwd(lambda x: loss_gradient(loss, x, target32)))(x.astype("float32"))
@@ -101,7 +101,7 @@ def test_of_losses_in_float32(loss: Any, target: Any) -> None:
 
 
 def test_forward_mode_of_the_layer_itself_is_refused() -> None:
-    """As by every ``jax.custom_vjp``; the docstring says so."""
+    """``jax.custom_vjp`` does not support it, and the docstring says so."""
     layer = as_custom_vjp(Dense(2))
     params = random_params(layer, jnp.asarray(X))
     with pytest.raises(TypeError, match="forward-mode"):

@@ -1,4 +1,4 @@
-"""Layers, the activation functions among them."""
+"""Cases of layers, including the activation functions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from fnnet import (
     AvgPool,
     BatchNorm,
     Bidirectional,
-    Checkpointed,
     Conv,
     ConvTranspose,
     Dense,
@@ -33,6 +32,7 @@ from fnnet import (
     MaxPool,
     MultiHeadAttention,
     Recurrent,
+    Rematerialized,
     Residual,
     RNNCell,
     SinusoidalPositions,
@@ -52,7 +52,7 @@ from tests.cases.numbers import SEED, random_params
 
 @dataclass(frozen=True)
 class LayerCase:
-    """A layer, built anew by ``build()``, and the shape of its input."""
+    """A layer, which ``build()`` builds anew, and the shape of its input."""
 
     name: str
     build: Callable[[], Layer]
@@ -70,7 +70,7 @@ class LayerCase:
         return random_params(self.build(), self.x(dtype))
 
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of ``apply``; a key made anew at each call, as a key is used once."""
+        """Return the keyword arguments of ``apply``, with a new key at each call, because a key is used once."""
         return {"key": jax.random.key(7) if self.train else None, "train": self.train}
 
 
@@ -230,10 +230,16 @@ RECURRENT = [
     LayerCase("Recurrent of LSTMCell, reversed", lambda: Recurrent(LSTMCell(3), reverse=True), (2, 4, 2)),
     LayerCase("Bidirectional", lambda: Bidirectional(GRUCell(2), other=LSTMCell(2)), (2, 3, 2)),
     LayerCase("Truncated", lambda: Truncated(Recurrent(GRUCell(3)), 2, 3), (2, 5, 2)),
-    LayerCase("Checkpointed", lambda: Checkpointed(Recurrent(LSTMCell(3)), 2), (2, 5, 2)),
+    LayerCase("Rematerialized", lambda: Rematerialized(Recurrent(LSTMCell(3)), 2), (2, 5, 2)),
 ]
 
 ACTIVATIONS = [*ELEMENTWISE, *ALONG_AXIS]
-AT_ONCE = [*OTHERS, *POOLING, *NORMALIZATION, *RESIDUAL, *ALONG_AXIS]  # without steps: the others compile long
-NOT_ELEMENTWISE = [*AT_ONCE, *RECURRENT, *ATTENTION]  # where axes can be mistaken
+AT_ONCE = [
+    *OTHERS,
+    *POOLING,
+    *NORMALIZATION,
+    *RESIDUAL,
+    *ALONG_AXIS,
+]  # without loops, which compile slowly
+NOT_ELEMENTWISE = [*AT_ONCE, *RECURRENT, *ATTENTION]  # where axes can be confused
 LAYERS = [*NOT_ELEMENTWISE, *ELEMENTWISE]

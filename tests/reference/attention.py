@@ -1,7 +1,7 @@
 """Self-attention, embeddings and positions as loops over examples, heads, steps and features.
 
-For real or complex numbers, so that derivatives are those of ``recurrent.complex_step_gradient``, which nobody derived
-by hand. Imaginary parts are tiny: a largest value is that of the real parts.
+The loops take real or complex numbers, so that ``recurrent.complex_step_gradient`` gives derivatives that nobody
+derived by hand. Imaginary parts are tiny, so that the largest value is that with the largest real part.
 """
 
 import math
@@ -15,7 +15,7 @@ Params = dict[str, np.ndarray]
 def multi_head_attention(
     params: Params, x: np.ndarray, mask: np.ndarray, heads: int, *, causal: bool, rotary: bool
 ) -> np.ndarray:
-    """``y (N, T, D)``; 0 at the steps that do not exist."""
+    """Return ``y (N, T, D)``, with 0 at the steps that do not exist."""
     examples, steps, features = x.shape
     width = params["w_q"].shape[1] // heads
     y = np.zeros((examples, steps, features), complex)
@@ -57,7 +57,7 @@ def weighted_mean(q: np.ndarray, k: np.ndarray, v: np.ndarray, seen: list[int]) 
 
 
 def rotated(a: np.ndarray) -> np.ndarray:
-    """Feature ``i`` and ``i + d/2`` as a complex number, times ``exp(i t ω)``, written in real numbers."""
+    """Multiply features ``i`` and ``i + d/2``, as one complex number, by ``exp(i t ω)``, in real arithmetic."""
     result, half = np.zeros_like(a), a.shape[1] // 2
     for t in range(len(a)):
         for i in range(half):

@@ -1,6 +1,6 @@
 """Normalization: ``value(params, x, groups, epsilon)`` and ``derivative(params, x, dy, groups, epsilon)``.
 
-``groups`` are lists of places, those of the numbers that are normalized together.
+``groups`` lists the indices of the numbers that are normalized together.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ def group_groups(shape: tuple[int, ...], groups: int) -> Groups:
 
 
 def standardized(x: np.ndarray, places: list[tuple[int, ...]], epsilon: float) -> tuple[list[float], float]:
-    """``x̂`` of one group and ``r = 1 / √(σ² + ε)``."""
+    """Return ``x̂`` of one group and ``r = 1 / √(σ² + ε)``."""
     values = [x[place] for place in places]
     mean = sum(values) / len(values)
     r = 1 / np.sqrt(sum((value - mean) ** 2 for value in values) / len(values) + epsilon)
@@ -48,7 +48,7 @@ def normalize(params: Any, x: np.ndarray, groups: Groups, epsilon: float) -> np.
 def normalize_derivative(
     params: Any, x: np.ndarray, dy: np.ndarray, groups: Groups, epsilon: float
 ) -> tuple[Any, np.ndarray]:
-    """By the whole Jacobian of a group, ``∂x̂_j / ∂x_i = r ([i = j] − 1/n − x̂_i x̂_j / n)``."""
+    """Return the gradients by the whole Jacobian of a group, ``∂x̂_j / ∂x_i = r ([i = j] − 1/n − x̂_i x̂_j / n)``."""
     dparams, dx = {name: np.zeros(x.shape[-1]) for name in ("scale", "shift")}, np.zeros_like(x)
     for places in groups:
         x_hat, r = standardized(x, places, epsilon)

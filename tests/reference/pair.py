@@ -1,4 +1,4 @@
-"""What a reference is."""
+"""The type of a reference: a value and its derivative."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

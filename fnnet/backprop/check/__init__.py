@@ -1,6 +1,6 @@
 """The gradient checker: gradients by hand against autodiff and against central differences, tensor by tensor.
 
-The only part of ``fnnet.backprop`` that calls autodiff: the comparison is its job.
+No other module of ``fnnet.backprop`` calls autodiff; here the comparison needs it.
 """
 
 from fnnet.backprop.check.check import check_gradients

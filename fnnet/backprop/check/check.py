@@ -19,10 +19,10 @@ from fnnet.cost import Cost
 from fnnet.types import Array, DType, Layer, Params
 
 TOLERANCE = 1e-10  # float64: rounding errors of well-scaled gradients are about 1e-15
-ROUNDINGS = 16.0  # of the largest gradient, that a gradient that is zero on paper may come out as
-NUDGES, TIMES_NUDGED = 4, 100.0  # what such a gradient may be, as a multiple of its largest change in so many trials
+ROUNDINGS = 16.0  # of the largest gradient: what a gradient that is zero on paper may come out as
+NUDGES, TIMES_NUDGED = 4, 100.0  # what such a gradient may be: a multiple of its largest change in a number of trials
 EPS = float(np.finfo(np.float64).eps)
-ULPS, TIMES_AUTODIFF = 16.0, 4.0  # low precision: what is allowed beside a multiple of autodiff's own rounding error
+ULPS, TIMES_AUTODIFF = 16.0, 4.0  # low precision: the error allowed, besides a multiple of autodiff's own
 
 
 def check_gradients(
@@ -47,17 +47,17 @@ def check_gradients(
     - any function ``f(params, data)``: the gradient of ``value_and_grad``, or, without it, what ``jax.grad`` gives.
 
     ``value_and_grad`` is called as ``value_and_grad(subject)(params, data)``, like ``jax.value_and_grad`` (and for a
-    ``Cost`` also with ``key`` and ``train``). A function or layer with a ``jax.custom_vjp`` and no other rule is itself
-    what autodiff runs, so there only the differences judge.
+    ``Cost`` also with ``key`` and ``train``). Autodiff runs the ``jax.custom_vjp`` of a function or a layer itself, so
+    that a wrong one without another rule is found by the differences alone.
 
-    Everything is compared in float64, whatever the dtypes given and the default precision: a row is right if
-    ``max |m − a| ≤ tolerance · max |a|``, and if no central difference (along some entries of every tensor and along
-    random directions, drawn from ``seed``) contradicts it. A difference that straddles a kink is counted as such and is
-    no error. With ``dtype="float32"`` or ``"bfloat16"`` the gradient under test is computed in that precision, the
-    reference in float64 at the same, rounded point; allowed are 16 units in the last place of the tensor's largest
-    entry, plus 4 times the error that autodiff makes in that precision.
+    Everything is compared in float64, whatever the dtypes of the arrays and the default precision. A row is right if
+    ``max |m − a| ≤ tolerance · max |a|`` and no central difference contradicts it; these are taken along some entries
+    of every tensor and along random directions, drawn from ``seed``. A difference across a kink is counted as such and
+    is no error. With ``dtype="float32"`` or ``"bfloat16"`` the gradient under test is computed in that precision and
+    the reference in float64 at the same, rounded point; the error may be 16 units in the last place of the largest
+    entry of the tensor, plus 4 times the error that autodiff makes in that precision.
 
-    A wrong row's note says which entry, by how much, and names the likely fault.
+    The note of a wrong row says which entry is wrong and by how much, and names the likely fault.
     """
     if isinstance(subject, Cost) and not (isinstance(data, (tuple, list)) and len(data) == 2):
         raise TypeError("check_gradients: a Cost is checked on a batch; expected data=(x, y)")
@@ -71,7 +71,7 @@ def check_gradients(
         )
     low = None if jnp.dtype(dtype) == jnp.float64 else jnp.dtype(dtype)
     with jax.enable_x64(True):
-        if low is not None:  # the rounded point is the one that both sides are computed at
+        if low is not None:  # both sides are computed at the rounded point
             params, data = rounded(params, low), rounded(data, low)
         problem = make_problem(subject, value_and_grad, params, data, key, train, seed)
         if not problem.has_hand and not differences:
@@ -131,10 +131,10 @@ def rows_in_low_precision(problem: Problem, reference: Any, dtype: DType) -> tup
 
 
 def rounding_errors(problem: Problem, reference: Any) -> dict[str, float]:
-    """What a gradient may be that is zero but for rounding, tensor by tensor.
+    """Return, for each tensor, how large a gradient may be that is zero apart from rounding.
 
-    A multiple of what the reference changes by when the variables change in their last digits: a gradient that is zero
-    by an identity then changes altogether, one that is merely small in proportion to itself.
+    It is a multiple of the change of the reference when the variables change in their last digits. A gradient that is
+    zero by an identity then changes completely, and one that is only small changes in proportion to itself.
     """
     rng, right, most = np.random.default_rng(0), dict(reference), dict.fromkeys(dict(reference), 0.0)
     for _ in range(NUDGES):
@@ -145,7 +145,7 @@ def rounding_errors(problem: Problem, reference: Any) -> dict[str, float]:
 
 
 def rounding_of(reference: Any, dtype: DType) -> float:
-    """The size of the rounding errors in ``dtype`` of sums of numbers as large as the largest gradient."""
+    """Return the rounding error in ``dtype`` of sums of numbers as large as the largest gradient."""
     return (
         ROUNDINGS * float(jnp.finfo(dtype).eps) * max((largest(as_float64(a)) for _, a in reference[1:]), default=0.0)
     )
@@ -154,7 +154,7 @@ def rounding_of(reference: Any, dtype: DType) -> float:
 def with_differences(
     problem: Problem, rows: tuple[GradientRow, ...], rng: np.random.Generator
 ) -> tuple[GradientRow, ...]:
-    """The rows with the differences' opinion of autodiff's gradient, which right rows share."""
+    """Return the rows with what central differences say about autodiff's gradient, which right rows share."""
     gradients = problem.by_autodiff()[1:]
     by_path = {row.path: row for row in rows}
     hand = dict(problem.by_hand()) if problem.has_hand else {}
@@ -168,9 +168,9 @@ def with_differences(
 
 def with_probes(row: GradientRow, probes: list[Probe], a: Any) -> GradientRow:
     scale = float(np.abs(a).max(initial=0.0))
-    told = [probe.error / scale if scale > 0 else probe.error for probe in probes if not probe.kink]
+    smooth = [probe.error / scale if scale > 0 else probe.error for probe in probes if not probe.kink]
     kinks = sum(probe.kink for probe in probes)
-    row = replace(row, differences=max(told) if told else None, kinks=kinks)
+    row = replace(row, differences=max(smooth) if smooth else None, kinks=kinks)
     wrong = [probe for probe in probes if probe.wrong]
     if not wrong or not row.ok:
         return row
@@ -185,7 +185,7 @@ def with_probes(row: GradientRow, probes: list[Probe], a: Any) -> GradientRow:
 
 
 def rounded(tree: Any, dtype: DType) -> Any:
-    """Floating-point leaves rounded to ``dtype``, as float64 numbers."""
+    """Return the tree with floating-point leaves rounded to ``dtype``, as float64 numbers."""
 
     def leaf(value: Any) -> Any:
         if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):

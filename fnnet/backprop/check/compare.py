@@ -1,4 +1,4 @@
-"""Two gradients of the same tensors, compared."""
+"""The comparison of two gradients of the same tensors."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ ZERO = "0 up to rounding"
 
 
 def compare_trees(by_hand: Any, reference: Any, tolerance: float, rounding: float = 0.0) -> tuple[GradientRow, ...]:
-    """A row for each tensor of either side, matched by name: right if ``max |m − a| ≤ tolerance · max |a|``.
+    """Return a row for each tensor of either side, matched by name.
 
-    Or if ``max |m − a| ≤ rounding``: a gradient that is zero on paper, as of a bias that a softmax ignores, comes out
-    as the rounding errors of larger numbers, and two such have nothing in common. Both sides are lists of
-    ``(name, tensor)``, as ``fnnet.paths.named_leaves`` makes them.
+    A row is right if ``max |m − a| ≤ tolerance · max |a|``, or if ``max |m − a| ≤ rounding``: a gradient that is zero
+    on paper, as that of a bias which a softmax ignores, comes out as the rounding errors of larger numbers, and two
+    such gradients have nothing in common. Both sides are lists of ``(name, tensor)``, as from
+    ``fnnet.paths.named_leaves``.
     """
     rows = []
     for path, m, a, note in pairs(by_hand, reference):
@@ -35,7 +36,7 @@ def compare_trees(by_hand: Any, reference: Any, tolerance: float, rounding: floa
 
 
 def pairs(by_hand: Any, reference: Any) -> list[tuple[str, Any, Any, str]]:
-    """``(name, m, a, note)`` in float64, the note being what keeps the two from being compared."""
+    """Return ``(name, m, a, note)`` in float64; the note says why the two cannot be compared."""
     hand = dict(by_hand)
     rows: list[tuple[str, Any, Any, str]] = []
     for path, a in reference:
@@ -52,7 +53,7 @@ def pairs(by_hand: Any, reference: Any) -> list[tuple[str, Any, Any, str]]:
 
 
 def errors(m: Tensor, a: Tensor) -> tuple[float, float, float]:
-    """``max |m − a|``, the same over ``max |a|``, and the cosine of the angle between ``m`` and ``a``."""
+    """Return ``max |m − a|``, its ratio to ``max |a|``, and the cosine of the angle between ``m`` and ``a``."""
     absolute = float(deviation(m, a).max(initial=0.0))
     scale = largest(a)
     relative = absolute if absolute == 0 else (absolute / scale if scale > 0 else float("inf"))
@@ -60,12 +61,12 @@ def errors(m: Tensor, a: Tensor) -> tuple[float, float, float]:
 
 
 def largest(a: Tensor) -> float:
-    """The largest finite ``|a|``: an infinity as the scale would excuse every error."""
+    """Return the largest finite ``|a|``; with an infinity as the scale every error would pass."""
     return float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
 
 
 def deviation(m: Tensor, a: Tensor) -> Tensor:
-    """``|m − a|`` entry by entry; infinities that agree differ by 0, not by NaN."""
+    """Return ``|m − a|`` entry by entry; equal infinities differ by 0, not by NaN."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(m == a, 0.0, np.abs(m - a)))
 
@@ -79,7 +80,7 @@ def cosine_of(m: Tensor, a: Tensor, *, same: bool) -> float:
 
 
 def ulps(absolute: float, a: Tensor, dtype: DType) -> float:
-    """``absolute`` in units in the last place, in ``dtype``, of the largest entry of ``a``."""
+    """Return ``absolute`` in units in the last place of the largest entry of ``a``, in ``dtype``."""
     info = jnp.finfo(dtype)
     scale = max(largest(a), float(info.tiny))
     return absolute / (float(info.eps) * 2.0 ** np.floor(np.log2(scale)))

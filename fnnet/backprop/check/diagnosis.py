@@ -7,16 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from fnnet.backprop.check.compare import deviation, largest
+from fnnet.backprop.check.compare import Tensor, deviation, largest
 from fnnet.backprop.check.problem import Problem
 from fnnet.cost import Cost
 
-Tensor = np.ndarray[Any, Any]
-CLOSE = 1e-6  # relative: two tensors that agree to this are taken to be meant as equal
+CLOSE = 1e-6  # relative: two tensors that agree to this count as equal
 
 
 def diagnose(problem: Problem, name: str, m: Tensor, a: Tensor) -> str:
-    """What is wrong with ``m``, of which ``a`` is right: where, by how much, and the likely fault."""
+    """Return what is wrong with ``m`` where ``a`` is right: the entry, by how much, and the likely fault."""
     off = deviation(m, a)
     wrong = ~(off <= CLOSE * largest(a))
     if not wrong.any():
@@ -43,59 +42,59 @@ def constant_factor(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: An
     if not m.any():
         return "it is zero: the term is missing"
     c = float(np.vdot(a, m) / np.vdot(a, a))
-    if c == 0 or not close(m, c * a):
+    if c == 0 or not agree(m, c * a):
         return ""
-    if close(c, -1.0):
+    if agree(c, -1.0):
         return "the sign"
     for size, of in sizes(problem):
         for factor, what in ((float(size), "a sum for a mean"), (1 / size, "a mean for a sum, or a mean taken twice")):
-            if size > 1 and close(abs(c), factor):
+            if size > 1 and agree(abs(c), factor):
                 sign = " and the sign" if c < 0 else ""
                 return f"a factor of {c:.6g}, {'' if factor > 1 else '1 / '}the number of {of}: {what}{sign}"
     return f"a factor of {c:.6g}"
 
 
 def sizes(problem: Problem) -> list[tuple[int, str]]:
-    """Numbers that a mean may have been taken over by mistake."""
+    """Return the numbers by which a mean may have divided by mistake, each with its name."""
     x = problem.data[0] if isinstance(problem.subject, Cost) else problem.data
     shape = np.shape(x) if not isinstance(x, (dict, list, tuple)) else ()
     return [(shape[0], "examples")] if shape else []
 
 
 def transpose(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) -> str:
-    return "the transpose" if a.ndim == 2 and a.shape[0] == a.shape[1] and close(m, a.T) else ""
+    return "the transpose" if a.ndim == 2 and a.shape[0] == a.shape[1] and agree(m, a.T) else ""
 
 
 def of_penalty(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) -> str:
     if not isinstance(problem.subject, Cost) or problem.subject.penalty is None:
         return ""
     penalty, params = problem.subject.penalty, problem.variables
-    share = dict(problem.variable_names(jax.grad(penalty)(params))).get(name)
+    gradient = dict(problem.variable_names(jax.grad(penalty)(params))).get(name)
     everywhere = dict(problem.variable_names(params)).get(name)
-    if share is None or everywhere is None:
+    if gradient is None or everywhere is None:
         return ""
-    share, value = np.asarray(share), np.asarray(everywhere)
+    gradient, value = np.asarray(gradient), np.asarray(everywhere)
     extra = m - a
-    if share.any() and close_share(extra, share):
-        c = float(np.vdot(share, extra) / np.vdot(share, share))
-        return "the penalty's gradient is missing" if close(c, -1.0) else f"the penalty counts {1 + c:.6g} times"
-    if not share.any() and (close_share(extra, value) or close_share(extra, np.sign(value))):
+    if gradient.any() and is_multiple(extra, gradient):
+        c = float(np.vdot(gradient, extra) / np.vdot(gradient, gradient))
+        return "the penalty's gradient is missing" if agree(c, -1.0) else f"the penalty counts {1 + c:.6g} times"
+    if not gradient.any() and (is_multiple(extra, value) or is_multiple(extra, np.sign(value))):
         return "a penalty on a parameter that it leaves free"
     return ""
 
 
-def close_share(extra: Tensor, share: Tensor) -> bool:
-    """Whether ``extra`` is a multiple of ``share``."""
-    if not share.any() or not extra.any():
+def is_multiple(extra: Tensor, of: Tensor) -> bool:
+    """Return whether ``extra`` is a multiple of ``of``."""
+    if not of.any() or not extra.any():
         return False
-    c = float(np.vdot(share, extra) / np.vdot(share, share))
-    return close(extra, c * share)
+    c = float(np.vdot(of, extra) / np.vdot(of, of))
+    return agree(extra, c * of)
 
 
 def forgotten_derivative(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) -> str:
     if not problem.is_layer or name != "x" or m.shape != np.shape(problem.cotangent):
         return ""
-    return "dx is dy: the layer's own derivative is forgotten" if close(m, np.asarray(problem.cotangent)) else ""
+    return "dx is dy: the layer's own derivative is forgotten" if agree(m, np.asarray(problem.cotangent)) else ""
 
 
 def some_entries(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) -> str:
@@ -106,6 +105,6 @@ def some_entries(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) 
     return f"{count} of {a.size} entries differ{zero}; the others agree"
 
 
-def close(m: Any, a: Any) -> bool:
+def agree(m: Any, a: Any) -> bool:
     scale = float(np.abs(a).max(initial=0.0))
     return bool(np.all(np.abs(np.asarray(m) - a) <= CLOSE * scale))

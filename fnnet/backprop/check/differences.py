@@ -1,9 +1,9 @@
-"""Central differences along coordinates and random directions, with their kinks found out.
+"""Central differences along coordinates and random directions, and how a kink shows in them.
 
 Along a direction ``u`` the difference quotient ``D(h) = (f(v + h u) − f(v − h u)) / 2h`` is ``g · u + O(h²)`` where
-``f`` is smooth. A kink between the two points makes it a mixture of two slopes, which says nothing about ``g``. It
-shows in one of two ways: ``D`` changes with ``h``; or, with the kink at ``v`` itself, the one-sided slopes keep their
-distance as ``h`` shrinks, where smoothness would shrink it in proportion.
+``f`` is smooth. With a kink between the two points it is a mixture of two slopes and says nothing about ``g``. A kink
+shows in one of two ways: ``D`` changes with ``h``; or, if the kink is at ``v`` itself, the one-sided slopes keep their
+distance as ``h`` shrinks, while the distance of a smooth function shrinks in proportion.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 from fnnet.backprop.check.problem import Problem
 from fnnet.types import Array
 
-STEP = 1e-5  # of the larger of 1 and the tensor's largest entry: about ε^(1/3), where rounding and h² balance
-RELATIVE = 1e-5  # error of a quotient that is accepted, relative to the slope and to the gradient's root mean square
+STEP = 1e-5  # times the larger of 1 and the tensor's largest entry; about ε^(1/3), where rounding and h² balance
+RELATIVE = 1e-5  # accepted error of a quotient, relative to the slope and to the gradient's root mean square
 ROUNDING = 1e-8  # the same, relative to the value of the function: its rounding errors over h
 DIRECTIONS, COORDINATES = 3, 4  # probes per tensor
 
 
 class Probe(NamedTuple):
-    """One difference quotient: along which entry (None: a random direction), its error, and what that means."""
+    """One difference quotient: its entry (None for a random direction), its error, and what that means."""
 
     entry: tuple[int, ...] | None
     difference: float
@@ -39,13 +39,13 @@ class Probe(NamedTuple):
 
 
 def probe_tensor(problem: Problem, index: int, gradient: Any, rng: np.random.Generator, worst: int) -> list[Probe]:
-    """Probes of leaf ``index`` of the variables, whose claimed gradient is ``gradient``; of entry ``worst`` too."""
+    """Return probes of leaf ``index`` of the variables, of entry ``worst`` too; ``gradient`` is the one to test."""
     g = np.asarray(gradient, np.float64)
     if g.size == 0:
         return []
     entries = {worst, *rng.choice(g.size, min(g.size, COORDINATES), replace=False).tolist()}
     directions: list[tuple[Any, Any]] = [(np.unravel_index(e, g.shape), unit(g, e)) for e in sorted(entries)]
-    directions += [(None, normalized(rng.standard_normal(g.shape))) for _ in range(DIRECTIONS)]
+    directions += [(None, unit_length(rng.standard_normal(g.shape))) for _ in range(DIRECTIONS)]
     typical = float(np.linalg.norm(g)) / np.sqrt(g.size)
     probes = []
     for entry, u in directions:
@@ -56,7 +56,7 @@ def probe_tensor(problem: Problem, index: int, gradient: Any, rng: np.random.Gen
 
 
 def judge(problem: Problem, index: int, u: Any, claimed: float, typical: float) -> tuple[float, float, bool, bool]:
-    """``(difference, claimed, kink, wrong)`` along ``u``."""
+    """Return ``(difference, claimed, kink, wrong)`` along ``u``."""
     leaf = jax.tree.leaves(problem.variables)[index]
     h = STEP * max(1.0, float(jnp.abs(leaf).max()))
     offsets = jnp.asarray([-h, -h / 4, 0, h / 4, h])
@@ -72,7 +72,7 @@ def judge(problem: Problem, index: int, u: Any, claimed: float, typical: float) 
 
 
 def values_along(problem: Problem, index: int, u: Array, offsets: Array) -> Array:
-    """``f(v + t u)`` for every offset ``t``, where ``u`` moves leaf ``index`` of the variables."""
+    """Return ``f(v + t u)`` for every offset ``t``, where ``u`` is a direction of leaf ``index`` of the variables."""
     p = problem
     engine_free = Static((p.subject, p.train, p.differentiates_data))
     return evaluate_along(engine_free, index, p.variables, p.data, p.key, p.cotangent, u, offsets)
@@ -94,7 +94,7 @@ def evaluate_along(
 
 
 class Static:
-    """A static argument of ``jit``: equal subjects share a compiled program, unhashable ones compare by identity."""
+    """A static argument of ``jit``. Equal subjects share a compiled program; unhashable ones compare by identity."""
 
     def __init__(self, value: tuple[Any, ...]) -> None:
         self.value = value
@@ -121,5 +121,5 @@ def unit(g: Any, entry: int) -> Any:
     return u
 
 
-def normalized(u: Any) -> Any:
+def unit_length(u: Any) -> Any:
     return u / np.linalg.norm(u)

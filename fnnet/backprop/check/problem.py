@@ -1,9 +1,9 @@
-"""What is checked, brought to one form: a scalar function of a tree of variables, and a gradient to test."""
+"""One form for all that is checked: a scalar function of a tree of variables, and a gradient to test."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,10 +23,10 @@ Named = list[tuple[str, Any]]
 
 @dataclass(frozen=True)
 class Problem:
-    """A subject at one point. ``variables`` is what it is differentiated by: ``params``, or ``(params, x)`` of a layer.
+    """A subject at one point, differentiated with respect to ``variables``: ``params``, or ``(params, x)`` of a layer.
 
-    ``cotangent`` is the random gradient with respect to an output that is not a scalar: one of ones would miss errors
-    that sum to zero, as softmax's do.
+    ``cotangent`` is a random gradient with respect to an output that is not a scalar. A cotangent of ones would miss
+    errors that sum to zero, such as those of a softmax.
     """
 
     subject: Any
@@ -43,7 +43,7 @@ class Problem:
 
     @property
     def has_hand(self) -> bool:
-        """Whether there is a gradient beside autodiff's own (which of a custom_vjp function is its custom rule)."""
+        """Whether there is a gradient other than autodiff's own, which runs a ``custom_vjp`` as it is."""
         if self.is_layer:
             return type(self.subject) in RULES
         return self.engine is not None or isinstance(self.subject, Cost)
@@ -53,20 +53,12 @@ class Problem:
         return self.is_layer and is_float(self.data)
 
     def in_dtype(self, dtype: DType) -> Problem:
-        """The same problem with every floating-point number in ``dtype``."""
-        cast = partial(in_dtype, dtype=dtype)
-        return Problem(
-            self.subject,
-            self.engine,
-            cast(self.variables),
-            cast(self.data),
-            self.key,
-            self.train,
-            cast(self.cotangent),
-        )
+        """Return the same problem with every floating-point number in ``dtype``."""
+        cast = partial(as_dtype, dtype=dtype)
+        return replace(self, variables=cast(self.variables), data=cast(self.data), cotangent=cast(self.cotangent))
 
     def by_hand(self) -> Named:
-        """``(name, tensor)`` of the value and of the gradient under test."""
+        """Return ``(name, tensor)`` of the value and of the gradient under test."""
         if self.is_layer and self.has_hand:
             params, x = self.variables if self.differentiates_data else (self.variables, self.data)
             y, pullback = vjp(self.subject, params, x, **self.random)
@@ -85,7 +77,7 @@ class Problem:
         return self.named("value", value, grads)
 
     def output(self, variables: Any) -> Array:
-        """The subject's own output, at other values of the variables."""
+        """Return the output of the subject at other values of the variables."""
         if self.is_layer:
             params, x = variables if self.differentiates_data else (variables, self.data)
             return self.subject.apply(params, x, **self.random)
@@ -101,7 +93,7 @@ class Problem:
 
     @property
     def random(self) -> dict[str, Any]:
-        """The same random numbers for every evaluation, with a clone of the key: that they are drawn again is meant."""
+        """The options that draw the same random numbers in every evaluation. The key is cloned, to be used again."""
         return {"key": None if self.key is None else jax.random.clone(self.key), "train": self.train}
 
     def named(self, first: str, value: Any, gradient: Any) -> Named:
@@ -120,11 +112,11 @@ def name_params(params: Params) -> Named:
 def make_problem(
     subject: Any, engine: Any, params: Params, data: Any, key: Array | None, train: bool, seed: int
 ) -> Problem:
-    """The problem in float64. Within ``jax.enable_x64``."""
-    params, data = in_dtype(params, jnp.float64), in_dtype(data, jnp.float64)
+    """Return the problem in float64. Call it within ``jax.enable_x64``."""
+    params, data = as_dtype(params, jnp.float64), as_dtype(data, jnp.float64)
     problem = Problem(subject, engine, params, data, key, train, None)
     if problem.differentiates_data:
-        problem = Problem(subject, engine, (params, data), data, key, train, None)
+        problem = replace(problem, variables=(params, data))
     y = jax.eval_shape(problem.output, problem.variables)
     if y.shape == () and not problem.is_layer:
         return problem
@@ -133,19 +125,19 @@ def make_problem(
             f"check_gradients: the function gives shape {y.shape}; with value_and_grad= it must give a scalar"
         )
     cotangent = jnp.asarray(own_rng(seed, "cotangent").standard_normal(y.shape))
-    return Problem(subject, engine, problem.variables, data, key, train, cotangent)
+    return replace(problem, cotangent=cotangent)
 
 
 def own_rng(seed: int, purpose: str) -> np.random.Generator:
-    """A stream that no ``default_rng(seed)`` of the caller shares.
+    """Return a generator whose stream no ``default_rng(seed)`` of the caller shares.
 
-    With ``x`` from the same stream the cotangent could equal it, and ``xᵀ dy``, then symmetric, would hide a transpose.
+    With ``x`` from the same stream the cotangent could equal it; ``xᵀ dy`` is then symmetric and hides a transpose.
     """
     return np.random.default_rng([seed, *purpose.encode()])
 
 
-def in_dtype(tree: Any, dtype: DType) -> Any:
-    """Every floating-point leaf as an array of ``dtype``, other leaves as they are."""
+def as_dtype(tree: Any, dtype: DType) -> Any:
+    """Return the tree with floating-point leaves as arrays of ``dtype``, and other leaves as they are."""
 
     def convert(leaf: Any) -> Any:
         if isinstance(leaf, jax.core.Tracer):

@@ -1,4 +1,4 @@
-"""What the checker reports."""
+"""The report of the checker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GradientRow:
-    """One tensor: the gradient under test ``m`` against the reference ``a``, autodiff's in float64."""
+    """One tensor: the gradient under test ``m`` and the reference ``a``, which is autodiff's in float64."""
 
     path: str
     shape: tuple[int, ...]
@@ -18,15 +18,13 @@ class GradientRow:
     ok: bool
     note: str = ""  # what is wrong, and the likely fault
     ulps: float | None = None  # max |m − a| in units in the last place of max |a|, in low precision
-    differences: float | None = (
-        None  # worst error against a central difference, relative to the gradient; None: untried
-    )
-    kinks: int = 0  # central differences that straddled a kink, and say nothing
+    differences: float | None = None  # largest relative error against a central difference; None without one
+    kinks: int = 0  # central differences across a kink, which say nothing
 
 
 @dataclass(frozen=True)
 class GradientReport:
-    """The rows of a check, one per tensor. ``report.ok`` is True if all of them are; ``str(report)`` is a table."""
+    """The rows of a check, one per tensor. ``report.ok`` is True if all rows are; ``str(report)`` is a table."""
 
     rows: tuple[GradientRow, ...]
     tolerance: float | None

@@ -1,12 +1,13 @@
-"""The rules of the layers, one file for each file of ``fnnet.layers``. Importing this package fills ``RULES``."""
+"""The rules of the layers, in files with the names of those in ``fnnet.layers``. Importing them fills ``RULES``."""
 
-from fnnet.backprop.layers import (
+from fnnet.backprop.layers import (  # noqa: F401
     activation,
     affine,
     attention,
     combinators,
     convolution,
     dense,
+    dropout,
     embedding,
     flatten,
     noise,
@@ -22,24 +23,4 @@ from fnnet.backprop.layers import (
 )
 from fnnet.backprop.rule import RULES
 
-__all__ = [
-    "RULES",
-    "activation",
-    "affine",
-    "attention",
-    "combinators",
-    "convolution",
-    "dense",
-    "embedding",
-    "flatten",
-    "noise",
-    "normalization",
-    "pooling",
-    "positions",
-    "precision",
-    "recurrent",
-    "scans",
-    "segments",
-    "truncated",
-    "upsampling",
-]
+__all__ = ["RULES"]

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fnnet.backprop.rule import RULES, Rule
+from fnnet.backprop.rule import RULES, Rule, keep_input
 from fnnet.layers import Affine
 from fnnet.types import Array, Params
-
-
-def affine_forward(layer: Affine, params: Params, x: Array, *, key: Array | None, train: bool) -> tuple[Array, Array]:
-    return layer.apply(params, x), x
 
 
 def affine_backward(layer: Affine, params: Params, x: Array, dy: Array) -> tuple[Params, Array]:
@@ -19,8 +15,8 @@ def affine_backward(layer: Affine, params: Params, x: Array, dy: Array) -> tuple
 
 
 def scale_and_shift_gradients(x: Array, dy: Array) -> Params:
-    """Summed over all axes but the last."""
+    """Return ``dscale`` and ``dshift``, summed over all axes but the last."""
     return {"scale": jnp.einsum("...c,...c->c", x, dy), "shift": jnp.einsum("...c->c", dy)}
 
 
-RULES[Affine] = Rule(affine_forward, affine_backward)
+RULES[Affine] = Rule(keep_input, affine_backward)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnnet.backprop.rule import RULES, Rule, rule_of
+from fnnet.backprop.rule import RULES, Rule
 from fnnet.layers import Residual, Sequential
 from fnnet.types import Array, Params
 
@@ -15,7 +15,7 @@ def sequential_forward(
     layer.check(params)
     residuals = []
     for i, (inner, p) in enumerate(zip(layer.layers, params, strict=True)):
-        x, r = rule_of(inner).forward(inner, p, x, key=layer.key(key, i), train=train)
+        x, r = RULES.look_up(inner).forward(inner, p, x, key=layer.key(key, i), train=train)
         residuals.append(r)
     return x, tuple(residuals)
 
@@ -23,10 +23,10 @@ def sequential_forward(
 def sequential_backward(
     layer: Sequential, params: Params, residuals: tuple[Any, ...], dy: Array
 ) -> tuple[Params, Array]:
-    """y = f_L(... f_1(x))  ⇒  the chain rule, from the last layer to the first: each one's dx is the dy before it."""
+    """y = f_L(... f_1(x))  ⇒  the chain rule from the last layer to the first: a layer's dx is dy of the one before."""
     dparams = []
     for inner, p, r in reversed(list(zip(layer.layers, params, residuals, strict=True))):
-        dp, dy = rule_of(inner).backward(inner, p, r, dy)
+        dp, dy = RULES.look_up(inner).backward(inner, p, r, dy)
         dparams.append(dp)
     return tuple(reversed(dparams)), dy
 
@@ -36,8 +36,8 @@ def residual_forward(
 ) -> tuple[Array, tuple[Any, ...]]:
     outputs, residuals = zip(
         *(
-            rule_of(inner).forward(inner, params[name], x, key=Sequential.key(key, i), train=train)
-            for i, (name, inner) in enumerate(layer.branches)
+            RULES.look_up(inner).forward(inner, params[name], x, key=Sequential.key(key, i), train=train)
+            for i, (name, inner) in enumerate(layer.children())
         ),
         strict=True,
     )
@@ -45,10 +45,10 @@ def residual_forward(
 
 
 def residual_backward(layer: Residual, params: Params, residuals: tuple[Any, ...], dy: Array) -> tuple[Params, Array]:
-    """y = f(x) + s(x)  ⇒  both receive dy, and dx is the sum of what they hand back."""
+    """y = f(x) + s(x)  ⇒  both receive dy, and dx is the sum of their dx."""
     dparams, dx = {}, []
-    for (name, inner), r in zip(layer.branches, residuals, strict=True):
-        dparams[name], dx_inner = rule_of(inner).backward(inner, params[name], r, dy)
+    for (name, inner), r in zip(layer.children(), residuals, strict=True):
+        dparams[name], dx_inner = RULES.look_up(inner).backward(inner, params[name], r, dy)
         dx.append(dx_inner)
     return dparams, dx[0] + dx[1]
 

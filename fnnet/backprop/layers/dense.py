@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fnnet.backprop.rule import RULES, Rule
+from fnnet.backprop.rule import RULES, Rule, keep_input
 from fnnet.layers import Dense
 from fnnet.types import Array, Params
-
-
-def dense_forward(layer: Dense, params: Params, x: Array, *, key: Array | None, train: bool) -> tuple[Array, Array]:
-    return layer.apply(params, x), x
 
 
 def dense_backward(layer: Dense, params: Params, x: Array, dy: Array) -> tuple[Params, Array]:
@@ -21,4 +17,4 @@ def dense_backward(layer: Dense, params: Params, x: Array, dy: Array) -> tuple[P
     return dparams, dy @ params["w"].T
 
 
-RULES[Dense] = Rule(dense_forward, dense_backward)
+RULES[Dense] = Rule(keep_input, dense_backward)

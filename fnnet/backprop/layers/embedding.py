@@ -21,8 +21,10 @@ def embedding_forward(
 
 
 def embedding_backward(layer: Embedding, params: Params, tokens: Array, dy: Array) -> tuple[Params, Any]:
-    """y_n = table[x_n]  ⇒  dtable[e] = Σ_n [x_n = e] dy_n. Tokens are no real numbers: their gradient is of the dtype
-    that has no values, ``float0``, as ``jax.vjp`` gives it. Summed in at least float32: in bfloat16, 256 + 1 is 256.
+    """y_n = table[x_n]  ⇒  dtable[e] = Σ_n [x_n = e] dy_n.
+
+    The sum is in at least float32, because 256 + 1 is 256 in bfloat16. Tokens are not real numbers: their gradient has
+    the dtype without values, ``float0``, as in ``jax.vjp``.
     """
     table = params["table"]
     zeros = jnp.zeros(table.shape, checks.at_least_float32(table))

@@ -10,7 +10,7 @@ from fnnet.types import Array, Params
 
 
 def flatten_forward(layer: Flatten, params: Params, x: Array, *, key: Array | None, train: bool) -> tuple[Array, Array]:
-    # Only the shape of x matters, but residuals are arrays: an array with no entries carries it at no cost.
+    # Only the shape of x matters. Residuals are arrays, and one without entries carries it at no cost.
     return layer.apply(params, x), jnp.zeros((*x.shape, 0), x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""The rule of the normalizations, one for all: they differ only in which numbers are normalized together."""
+"""The rule of all normalizations, which differ only in which numbers are normalized together."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ import jax
 from fnnet.backprop.layers.affine import scale_and_shift_gradients
 from fnnet.backprop.rule import RULES, Rule
 from fnnet.layers import BatchNorm, GroupNorm, LayerNorm
-from fnnet.layers.normalization import Moments, standardized, with_moments
+from fnnet.layers.normalization import MeanVariance, Normalization, normalized, standardized
 from fnnet.types import Array, Params
-
-Normalization = LayerNorm | GroupNorm | BatchNorm
-Residuals = tuple[Array, Moments]  # x̂ is worked out again: x is at hand in its own dtype, its moments are few
 
 
 def normalization_forward(
     layer: Normalization, params: Params, x: Array, *, key: Array | None, train: bool
-) -> tuple[Array, Residuals]:
-    y, at = with_moments(layer, params, x)
-    return y, (x, at)
+) -> tuple[Array, tuple[Array, MeanVariance]]:
+    y, at = normalized(layer, params, x)
+    return y, (x, at)  # x̂ is computed again from these
 
 
 def normalization_backward(
-    layer: Normalization, params: Params, residuals: Residuals, dy: Array
+    layer: Normalization, params: Params, residuals: tuple[Array, MeanVariance], dy: Array
 ) -> tuple[Params, Array]:
     """x̂ = (x − μ) r with r = 1 / √(σ² + ε), y = x̂ ⊙ scale + shift  ⇒  dscale = Σ x̂ ⊙ dy,  dshift = Σ dy and, with
     dx̂ = dy ⊙ scale,  dx = r (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂)), the means over the numbers normalized together.
 
-    The two means are what μ and σ hand back: ∂μ/∂x = 1/n, and ∂r/∂x = −r² x̂ / n. dx is orthogonal to 1 and, but for
-    ε, to x̂: no step along it changes what normalization takes away.
+    The two means come from μ and σ: ∂μ/∂x = 1/n and ∂r/∂x = −r² x̂ / n. dx is orthogonal to 1 and, apart from ε, to
+    x̂: a step along dx does not change what normalization takes away.
     """
     x, at = residuals
     groups = layer.groups_of(x.shape)

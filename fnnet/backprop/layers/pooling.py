@@ -14,7 +14,7 @@ import numpy as np
 from fnnet import checks
 from fnnet.backprop.rule import RULES, Rule
 from fnnet.layers import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
-from fnnet.layers.windows import Windows
+from fnnet.layers.windows import AxisWindows
 from fnnet.types import Array, Params
 
 # The shape of x, for a backward pass that needs nothing else of it: residuals are arrays, and one with no entries
@@ -101,7 +101,7 @@ def global_max_pool_backward(
     return {}, jnp.where(places == index[:, None], dy[:, None], 0).reshape(shape)
 
 
-def widened(dy: Array, windows: tuple[Windows, ...]) -> Array:
+def widened(dy: Array, windows: tuple[AxisWindows, ...]) -> Array:
     """``dy`` with room for the windows that a shift reaches before the first and after the last one.
 
     Behind a barrier: fused into its many readers the padding would be worked out anew by each of them.
@@ -112,7 +112,7 @@ def widened(dy: Array, windows: tuple[Windows, ...]) -> Array:
     return dy if not np.any(room) else jax.lax.optimization_barrier(jnp.pad(dy, room))
 
 
-def seen(wide: Array, windows: tuple[Windows, ...], shifts: tuple[int, ...]) -> Array:
+def seen(wide: Array, windows: tuple[AxisWindows, ...], shifts: tuple[int, ...]) -> Array:
     """For every stride ``q`` of each axis what belongs to the window ``q − shift``, with an axis after it for ``r``."""
     for along, shift in zip(windows, shifts, strict=True):
         start = along.reach - 1 - shift
@@ -120,7 +120,7 @@ def seen(wide: Array, windows: tuple[Windows, ...], shifts: tuple[int, ...]) -> 
     return jnp.expand_dims(wide, [along.axis + i + 1 for i, along in enumerate(windows)])
 
 
-def joined(dx: Array, windows: tuple[Windows, ...]) -> Array:
+def joined(dx: Array, windows: tuple[AxisWindows, ...]) -> Array:
     """The axes ``q`` and ``r`` as one again, without the padding."""
     for along in windows:
         shape = (*dx.shape[: along.axis], along.steps * along.stride, *dx.shape[along.axis + 2 :])
@@ -128,12 +128,12 @@ def joined(dx: Array, windows: tuple[Windows, ...]) -> Array:
     return dx
 
 
-def offsets(along: Windows, shift: int) -> np.ndarray[Any, Any]:
+def offsets(along: AxisWindows, shift: int) -> np.ndarray[Any, Any]:
     """The offsets ``k = r + stride · shift`` of the positions ``r`` of a stride."""
     return np.arange(along.stride) + along.stride * shift
 
 
-def places_in_window(windows: tuple[Windows, ...], shifts: tuple[int, ...]) -> np.ndarray[Any, Any]:
+def places_in_window(windows: tuple[AxisWindows, ...], shifts: tuple[int, ...]) -> np.ndarray[Any, Any]:
     """Their places in row-major order, in a shape that compares with ``seen``; beyond the window, no place at all."""
     sizes = [along.size for along in windows]
     grid = np.meshgrid(*map(offsets, windows, shifts), indexing="ij")

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fnnet.backprop.rule import RULES, Rule
+from fnnet.backprop.rule import RULES, Rule, keep_nothing
 from fnnet.layers.positions import LearnedPositions, SinusoidalPositions
 from fnnet.types import Array, Params
-
-
-def positions_forward(
-    layer: SinusoidalPositions | LearnedPositions, params: Params, x: Array, *, key: Array | None, train: bool
-) -> tuple[Array, tuple[()]]:
-    return layer.apply(params, x), ()
 
 
 def sinusoidal_positions_backward(
@@ -25,9 +19,9 @@ def sinusoidal_positions_backward(
 def learned_positions_backward(
     layer: LearnedPositions, params: Params, residuals: tuple[()], dy: Array
 ) -> tuple[Params, Array]:
-    """y_nt = x_nt + table_t  ⇒  dx = dy and dtable_t = Σ_n dy_nt, 0 for positions that no step had."""
+    """y_nt = x_nt + table_t  ⇒  dx = dy and dtable_t = Σ_n dy_nt, 0 at positions without a step."""
     return {"table": jnp.pad(dy.sum(0), ((0, layer.length - dy.shape[1]), (0, 0)))}, dy
 
 
-RULES[SinusoidalPositions] = Rule(positions_forward, sinusoidal_positions_backward)
-RULES[LearnedPositions] = Rule(positions_forward, learned_positions_backward)
+RULES[SinusoidalPositions] = Rule(keep_nothing, sinusoidal_positions_backward)
+RULES[LearnedPositions] = Rule(keep_nothing, learned_positions_backward)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.backprop.rule import RULES, Rule, rule_of
+from fnnet.backprop.rule import RULES, Rule
 from fnnet.layers import LowPrecision
 from fnnet.layers.precision import times
 from fnnet.types import Array, Params
@@ -17,7 +17,8 @@ from fnnet.types import Array, Params
 def low_precision_forward(
     layer: LowPrecision, params: Params, x: Array, *, key: Array | None, train: bool
 ) -> tuple[Array, Any]:
-    y, residuals = rule_of(layer.layer).forward(layer.layer, layer.low(params), layer.low(x), key=key, train=train)
+    rule = RULES.look_up(layer.layer)
+    y, residuals = rule.forward(layer.layer, layer.low(params), layer.low(x), key=key, train=train)
     like_x = jnp.zeros((), x.dtype if checks.is_float(x) else jnp.float32)
     return y.astype(layer.wide(x)), (residuals, jnp.zeros((), y.dtype), like_x)
 
@@ -31,7 +32,7 @@ def low_precision_backward(
     """
     inner, like, like_x = residuals
     scaled = dy if layer.scale is None else times(dy, layer.scale)
-    dparams, dx = rule_of(layer.layer).backward(layer.layer, layer.low(params), inner, scaled.astype(like.dtype))
+    dparams, dx = RULES.look_up(layer.layer).backward(layer.layer, layer.low(params), inner, scaled.astype(like.dtype))
 
     def widened(gradient: Array, of: Any) -> Array:
         if not checks.is_float(gradient):

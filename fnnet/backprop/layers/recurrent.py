@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnnet.backprop.cells import Arrays, cell_rule, outer_sum
+from fnnet.backprop.cells import CELL_RULES, Arrays, outer_sum
 from fnnet.cells import Carry, check_inputs
 from fnnet.layers.recurrent import Bidirectional, Recurrent, masked_step, where_steps_exist
 from fnnet.shards import varying_with
@@ -33,7 +33,7 @@ def scan_forward(
     layer: Recurrent, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry, Residuals]:
     """``(y, carry, residuals)``. The array of ``z`` goes through the loop, which leaves the gates in its place."""
-    cell, rule, sequences = layer.cell, cell_rule(layer.cell), layer.return_sequences
+    cell, rule, sequences = layer.cell, CELL_RULES.look_up(layer.cell), layer.return_sequences
     check_inputs(cell, x, params["w_x"])
     x = where_steps_exist(x, mask)
     z = x @ params["w_x"]  # b is added in each step: XLA would have both this and the sum in memory
@@ -78,7 +78,7 @@ def scan_backward(
     dx_t = δ_t w_xᵀ, and the recurrent weights likewise. A step that does not exist passes dcarry on and has δ = 0.
     """
     x, mask, gates, kept, _, _ = residuals
-    rule, sequences = cell_rule(layer.cell), layer.return_sequences
+    rule, sequences = CELL_RULES.look_up(layer.cell), layer.return_sequences
     transposed = jax.tree.map(jnp.transpose, params)
     before = partial(state_before, layer, residuals)
 

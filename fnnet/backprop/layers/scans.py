@@ -15,12 +15,12 @@ from fnnet.backprop.layers.recurrent import (
     scan_backward,
     scan_forward,
 )
-from fnnet.backprop.layers.segments import checkpointed_backward, checkpointed_forward
+from fnnet.backprop.layers.segments import rematerialized_backward, rematerialized_forward
 from fnnet.backprop.layers.truncated import truncated_backward, truncated_forward
-from fnnet.backprop.rule import RULES, Rule, check_cotangent
+from fnnet.backprop.rule import RULES, Rule, Table, check_cotangent
 from fnnet.cells import Carry, shapes_of
 from fnnet.layers.recurrent import Bidirectional, Recurrent
-from fnnet.layers.segments import Checkpointed
+from fnnet.layers.segments import Rematerialized
 from fnnet.layers.truncated import Truncated
 from fnnet.types import Array, DType, Params
 
@@ -35,10 +35,11 @@ class ScanRule(NamedTuple):
     backward: Callable[..., tuple[Params, Array, Carry]]
 
 
-SCAN_RULES: dict[type, ScanRule] = {
+SCAN_RULES: Table[ScanRule] = Table("scan of", "SCAN_RULES", "fnnet.backprop.ScanRule(forward, backward)")
+SCAN_RULES |= {
     Recurrent: ScanRule(scan_forward, scan_backward),
     Bidirectional: ScanRule(bidirectional_forward, bidirectional_backward),
-    Checkpointed: ScanRule(checkpointed_forward, checkpointed_backward),
+    Rematerialized: ScanRule(rematerialized_forward, rematerialized_backward),
     Truncated: ScanRule(truncated_forward, truncated_backward),
 }
 
@@ -49,13 +50,10 @@ def scan_vjp(
     """``((y, carry), pullback)`` of ``layer.scan``, by hand: ``pullback(dy, dcarry) -> (dparams, dx, dcarry)``.
 
     Equals ``jax.vjp(lambda params, x, carry: layer.scan(params, x, carry, mask), params, x, carry)``, for a
-    ``Recurrent``, ``Bidirectional``, ``Checkpointed`` or ``Truncated``. ``pullback(dy)`` takes ``dcarry`` to be zero:
+    ``Recurrent``, ``Bidirectional``, ``Rematerialized`` or ``Truncated``. ``pullback(dy)`` takes ``dcarry`` to be zero:
     nothing depends on the carry given back.
     """
-    place, rule = "backprop.scan_vjp", SCAN_RULES.get(type(layer))
-    if rule is None:
-        known = ", ".join(kind.__name__ for kind in SCAN_RULES)
-        raise TypeError(f"{place}: layer is {layer!r}; expected one of {known}")
+    place, rule = "backprop.scan_vjp", SCAN_RULES.look_up(layer)
     x = jnp.asarray(x)
     y, after, residuals = rule.forward(layer, params, x, *checked(layer, x, carry, mask))
 

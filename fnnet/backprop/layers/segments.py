@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.backprop.layers.recurrent import scan_backward, scan_forward
 from fnnet.cells import Carry
-from fnnet.layers.segments import Checkpointed, any_step, forwards, in_order
+from fnnet.layers.segments import Rematerialized, any_step, forwards, in_order
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params
 
 
-def checkpointed_forward(
-    layer: Checkpointed, params: Params, x: Array, carry: Carry, mask: Array | None
+def rematerialized_forward(
+    layer: Rematerialized, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry, Any]:
     """``(y, carry, residuals)``: the carries at the segments' starts and the inputs. y is filled in place."""
     inner, x, mask = forwards(layer.layer, x, mask)
@@ -45,8 +45,8 @@ def cut(arrays: Any, first: Any, steps: int) -> Any:
     return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, steps, 1), arrays)
 
 
-def checkpointed_backward(
-    layer: Checkpointed, params: Params, residuals: Any, dy: Array, dcarry: Carry
+def rematerialized_backward(
+    layer: Rematerialized, params: Params, residuals: Any, dy: Array, dcarry: Carry
 ) -> tuple[Params, Array, Carry]:
     """From the last segment to the first: forward once more from its carry, then back; dparams is the sum over them."""
     x, mask, carry, starts = residuals

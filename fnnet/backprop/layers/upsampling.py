@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fnnet.backprop.rule import RULES, Rule
+from fnnet.backprop.rule import RULES, Rule, keep_nothing
 from fnnet.layers import Upsample
 from fnnet.layers.upsampling import interpolation
 from fnnet.types import Array, Params
-
-
-def upsample_forward(
-    layer: Upsample, params: Params, x: Array, *, key: Array | None, train: bool
-) -> tuple[Array, tuple[()]]:
-    return layer.apply(params, x), ()
 
 
 def upsample_backward(layer: Upsample, params: Params, residuals: tuple[()], dy: Array) -> tuple[Params, Array]:
@@ -28,4 +22,4 @@ def upsample_backward(layer: Upsample, params: Params, residuals: tuple[()], dy:
     return {}, dy
 
 
-RULES[Upsample] = Rule(upsample_forward, upsample_backward)
+RULES[Upsample] = Rule(keep_nothing, upsample_backward)

@@ -10,10 +10,14 @@ from collections.abc import Callable
 
 from fnnet import activations, losses
 from fnnet.backprop.losses import binary, classes, likelihood, regression
-from fnnet.binding import name_of, unbind
+from fnnet.backprop.rule import Table, bare_function
+from fnnet.binding import unbind
 from fnnet.types import Array, Loss
 
-LOSS_GRADIENTS: dict[Callable[..., Array], Callable[..., Array]] = {
+LOSS_GRADIENTS: Table[Callable[..., Array]] = Table(
+    "loss", "LOSS_GRADIENTS", "gradient(prediction, target)", bare_function
+)
+LOSS_GRADIENTS |= {
     losses.squared_error: regression.squared_error,
     losses.half_squared_error: regression.half_squared_error,
     losses.absolute_error: regression.absolute_error,
@@ -40,13 +44,5 @@ FUSED_GRADIENTS: dict[tuple[Callable[..., Array], Callable[..., Array]], Callabl
 
 
 def loss_gradient(loss: Loss, prediction: Array, target: Array) -> Array:
-    """``∂ℓ_n/∂prediction_n`` by the hand-written rule of ``loss``."""
-    bare, options = unbind(loss)
-    try:
-        gradient = LOSS_GRADIENTS[bare]
-    except KeyError:
-        raise TypeError(
-            f"backprop: the loss {name_of(bare)} has no hand-written gradient; add one with "
-            f"fnnet.backprop.LOSS_GRADIENTS[{name_of(bare)}] = gradient(prediction, target)"
-        ) from None
-    return gradient(prediction, target, **options)
+    """Return ``∂ℓ_n/∂prediction_n`` by the hand-written rule of ``loss``."""
+    return LOSS_GRADIENTS.look_up(loss)(prediction, target, **unbind(loss)[1])

@@ -1,0 +1,26 @@
+"""The rule of ``Dropout``: the mask of the forward pass."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from fnnet.backprop.rule import RULES, Rule
+from fnnet.layers import Dropout
+from fnnet.types import Array, Params
+
+
+def dropout_forward(
+    layer: Dropout, params: Params, x: Array, *, key: Array | None, train: bool
+) -> tuple[Array, Array | None]:
+    if not train:
+        return x, None
+    mask = layer.mask(key, x)
+    return jnp.where(mask, x / (1 - layer.rate), 0), mask
+
+
+def dropout_backward(layer: Dropout, params: Params, mask: Array | None, dy: Array) -> tuple[Params, Array]:
+    """y = m ⊙ x / (1 − rate)  ⇒  dx = m ⊙ dy / (1 − rate), with the mask of the forward pass."""
+    return {}, dy if mask is None else jnp.where(mask, dy / (1 - layer.rate), 0)
+
+
+RULES[Dropout] = Rule(dropout_forward, dropout_backward)

@@ -1,0 +1,42 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fnnet import checks
+from fnnet.configuration import configuration
+from fnnet.types import Array, Params, Shaped
+
+
+@configuration
+class Dropout:
+    """Inverted dropout: in training ``y = m ⊙ x / (1 − rate)`` with ``m ~ Bernoulli(1 − rate)``, else ``y = x``.
+
+    ``rate`` is the probability that an entry is *dropped*, in [0, 1). The division keeps the mean, ``E[y] = x``, so
+    that the same network serves for inference, with ``train=False``. There are no parameters. Training needs a key.
+
+    Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", section 10.
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        checks.in_range("Dropout", "rate", self.rate, 0, 1, open_high=True)
+        object.__setattr__(self, "rate", float(self.rate))  # np.float64 would promote what it multiplies
+
+    def init(self, key: Array, x: Shaped) -> Params:
+        return {}
+
+    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
+        if not train:
+            return jnp.asarray(x)
+        return jnp.where(self.mask(key, x), x / (1 - self.rate), 0)
+
+    def mask(self, key: Array | None, x: Any) -> Array:
+        """Draw the mask ``m``: True at the entries that are kept, in the shape of ``x``."""
+        checks.floating(repr(self), "x", x)
+        return jax.random.bernoulli(checks.key_given(repr(self), key), 1 - self.rate, x.shape)
