@@ -1,10 +1,11 @@
-"""The README's examples run and print what it shows, its commands are those that CI runs, its links lead somewhere."""
+"""The examples of both READMEs run and print what is shown; commands, links and the map of the house are true."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from experiments.__main__ import EXPERIMENTS
 from fnnet.backprop import RULES
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +31,7 @@ def examples(page: str) -> list[tuple[str, str]]:
 EXAMPLES = [example for page in PAGES for example in examples(page)]
 
 
-@pytest.mark.parametrize(("code", "shown"), EXAMPLES)
+@pytest.mark.parametrize(("code", "shown"), EXAMPLES, ids=map(str, range(len(EXAMPLES))))
 def test_examples_print_what_is_shown(code: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     registered = set(RULES)
     try:
@@ -70,3 +71,10 @@ def test_the_map_of_the_house_is_true() -> None:
     (house,) = (block for block in blocks("README.md", "text") if block.startswith("fnnet/"))
     for line in house.splitlines():
         assert (ROOT / line.split()[0]).exists(), line
+
+
+def test_every_experiment_has_a_question_an_answer_and_a_command() -> None:
+    sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", text_of("experiments/README.md"), re.DOTALL | re.MULTILINE))
+    for name in EXPERIMENTS:
+        for wanted in ("**Question.**", "**Answer.**", f"python -m experiments {name}"):
+            assert wanted in sections[name], name
