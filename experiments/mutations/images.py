@@ -1,9 +1,9 @@
-"""Faults of the rules of pooling, normalization and residual connections.
+"""Faults in the rules of pooling, upsampling, normalization and residual connections.
 
-The healthy rules: ``MaxPool`` gives ``dy`` to the place of the maximum, the first among equals; ``AvgPool`` gives
-``dy / n`` to the ``n`` entries of a window; ``Upsample`` sums ``dy`` over the copies of an entry. Normalization has
-``dscale = Σ x̂ ⊙ dy``, ``dshift = Σ dy`` and ``dx = r (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂))`` with ``dx̂ = dy ⊙ scale``
-and ``r = 1 / √(σ² + ε)``; ``Residual`` adds up what its branches hand back.
+The healthy rules are: ``MaxPool`` gives ``dy`` to the maximum, and to the first of several equal ones; ``AvgPool``
+gives ``dy / n`` to each of the ``n`` entries of a window; ``Upsample`` sums ``dy`` over the copies of an entry.
+Normalization has ``dscale = Σ x̂ ⊙ dy``, ``dshift = Σ dy`` and ``dx = r (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂))`` with
+``dx̂ = dy ⊙ scale`` and ``r = 1 / √(σ² + ε)``. ``Residual`` adds the ``dx`` of its branches.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from fnnet.types import Array, Params
 
 @cache
 def ties(*shape: int) -> Draw:
-    """Few values, so that a window has equals."""
+    """Draw from few values, so that a window has equal entries."""
     return lambda rng: rng.integers(0, 3, shape).astype(np.float64)
 
 
@@ -58,7 +58,7 @@ RESIDUAL = Subject("Residual", Residual(Dense(4), Dense(4)), normal(6, 4))
 
 
 def in_blocks(choose: Broken) -> Fault:
-    """The rule of max pooling 2×2 that gives ``choose(blocks, maxima) ⊙ dy``, over the four entries of a window."""
+    """Return the fault of max pooling 2×2 that gives ``choose(blocks, maxima) ⊙ dy`` to the entries of a window."""
 
     def fault(rule: Any) -> Any:
         def forward(layer: Any, params: Params, x: Array, **options: Any) -> tuple[Array, Array]:
@@ -88,8 +88,10 @@ def last_of_equals(blocks: Array, maxima: Array) -> Array:
 
 
 def normalization(dx_of: Broken, params_of: Broken | None = None) -> Fault:
-    """The rule with ``dx_of(x_hat, dx_hat, r, mean) -> dx``, all with the numbers normalized together along ``mean``'s
-    axes, and ``params_of(dparams, x, dy) -> dparams``.
+    """Return the fault of a normalization with ``dx_of(x_hat, dx_hat, r, mean) -> dx`` in its backward pass.
+
+    ``mean`` averages over the axes that are normalized together. ``params_of(dparams, x, dy) -> dparams`` replaces the
+    gradients of the parameters.
     """
 
     def fault(rule: Any) -> Any:
@@ -123,7 +125,7 @@ SHIFT_A_MEAN = after(lambda dparams, dx: (dparams | {"shift": dparams["shift"] /
 
 
 def average_by_size(dx_of: Broken) -> Fault:
-    """The rule of ``AvgPool`` that divides by ``dx_of(counts)`` where it should by ``counts``."""
+    """Return the fault of ``AvgPool`` that divides by ``dx_of(counts)`` instead of ``counts``."""
 
     def fault(rule: Any) -> Any:
         def broken(layer: Any, params: Params, outline: Array, dy: Array) -> tuple[Params, Array]:
@@ -137,7 +139,7 @@ def average_by_size(dx_of: Broken) -> Fault:
 
 
 def places(change: Broken) -> Fault:
-    """The rule of max pooling that remembers ``change(index)``."""
+    """Return the fault of max pooling that keeps ``change(index)`` as the position of the maximum."""
     return remembering(lambda residuals: (change(residuals[0]), *residuals[1:]))
 
 
@@ -151,7 +153,7 @@ def nearest_of_means(layer: Any, params: Params, residuals: Any, dy: Array) -> A
 
 
 def without_shortcut(layer: Residual, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
-    """Both branches' parameters, and ``dx`` of the first alone."""
+    """Return the gradients of the parameters of both branches, but ``dx`` of the first branch only."""
     (dp, dx), (ds, _) = (
         fnnet.backprop.rule.rule_of(inner).backward(inner, params[name], r, dy)
         for (name, inner), r in zip(layer.branches, residuals, strict=True)

@@ -1,8 +1,8 @@
-"""Faults of the layers' rules.
+"""Faults in the rules of layers; those of image layers are in ``images``.
 
-The healthy rules: ``Dense`` has ``dw = xᵀ dy``, ``db = Σ_n dy_n``, ``dx = dy wᵀ``; ``Dropout`` has
-``dx = m ⊙ dy / (1 − rate)``; ``Flatten`` gives ``dy`` the indices of ``x``; ``GaussianNoise`` has ``dx = dy``;
-``Sequential`` hands each layer's ``dx`` to the layer before it. The rules of images stand in ``images``.
+The healthy rules are: ``Dense`` has ``dw = xᵀ dy``, ``db = Σ_n dy_n``, ``dx = dy wᵀ``; ``Dropout`` has
+``dx = m ⊙ dy / (1 − rate)``; ``Flatten`` gives ``dy`` the shape of ``x``; ``GaussianNoise`` has ``dx = dy``;
+``Sequential`` passes each layer's ``dx`` to the layer before it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEEP = Subject(
 
 
 def after(change: Broken) -> Fault:
-    """The rule with ``change(dparams, dx)`` in the place of what its backward pass gives."""
+    """Return the fault that replaces the result of the backward pass by ``change(dparams, dx)``."""
 
     def fault(rule: Any) -> Any:
         return rule._replace(backward=lambda *given: change(*rule.backward(*given)))
@@ -54,12 +54,15 @@ def dx(change: Broken) -> Fault:
 
 
 def backward(broken: Broken) -> Fault:
-    """The rule with ``broken(layer, params, residuals, dy) -> dx`` for its backward pass, of a layer without params."""
+    """Return the fault that makes ``broken(layer, params, residuals, dy) -> dx`` the backward pass.
+
+    It is for layers without parameters.
+    """
     return lambda rule: rule._replace(backward=lambda *given: ({}, broken(*given)))
 
 
 def remembering(change: Broken) -> Fault:
-    """The rule with ``change(residuals)`` in the place of what its forward pass remembers."""
+    """Return the fault that replaces the residuals of the forward pass by ``change(residuals)``."""
 
     def fault(rule: Any) -> Any:
         def forward(*given: Any, **options: Any) -> Any:
@@ -72,7 +75,7 @@ def remembering(change: Broken) -> Fault:
 
 
 def rule_with_dx(broken: Broken) -> Fault:
-    """The rule of ``Dense`` with ``dx = broken(w, dy)``."""
+    """Return the fault that gives the rule of ``Dense`` ``dx = broken(w, dy)``."""
 
     def fault(rule: Any) -> Any:
         def backward(layer: Any, params: Params, x: Array, dy: Array) -> Any:
@@ -84,7 +87,7 @@ def rule_with_dx(broken: Broken) -> Fault:
 
 
 def other_key(rule: Any) -> Any:
-    """Dropout's rule, whose backward pass has the mask of another key than the forward pass."""
+    """Return the rule of ``Dropout`` with a backward pass that uses the mask of another key than the forward pass."""
 
     def forward(layer: Dropout, params: Params, x: Array, *, key: Any, train: bool) -> tuple[Array, Any]:
         y, _ = rule.forward(layer, params, x, key=key, train=train)
@@ -94,7 +97,7 @@ def other_key(rule: Any) -> Any:
 
 
 def chain(handed_on: Broken) -> Fault:
-    """The rule of ``Sequential`` where layer ``i`` hands ``handed_on(i, dx, dy)`` to the layer before it."""
+    """Return the fault of ``Sequential`` in which layer ``i`` passes ``handed_on(i, dx, dy)`` to the layer before it."""
 
     def backward(layer: Sequential, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
         dparams = []
@@ -136,7 +139,7 @@ MUTANTS = (
     dense("db times 0.9", db(lambda db: 0.9 * db)),
     dense("db zero", db(jnp.zeros_like)),
     dense("db of a mean for a sum", db(lambda db: db / EXAMPLES)),
-    dense("db of the neuron beside", db(lambda db: jnp.roll(db, 1))),
+    dense("db of the next neuron", db(lambda db: jnp.roll(db, 1))),
     dense("dx times 0.999", dx(lambda dx: 0.999 * dx)),
     dense("dx by w for its transpose", rule_with_dx(lambda w, dy: dy @ w), SQUARE),
     dense("dx is dy", rule_with_dx(lambda w, dy: dy), SQUARE),
