@@ -238,9 +238,8 @@ def curves(learned: Sequence[Learned]) -> Figure:
                 label = LABELS[one.cell] if one.seed == 0 else None
                 ax.plot(updates, points, **look, label=label)
         ax.axhline(CONSTANT, color="0.3", linewidth=1, zorder=1, label="always 1: 1/6")
-        ax.set(
-            title=f"T = {length}", xlabel="updates", yscale="log", ylim=(None, 1)
-        )  # cuts off the peaks of exploding gradients
+        # The limit cuts off the peaks of exploding gradients.
+        ax.set(title=f"T = {length}", xlabel="updates", yscale="log", ylim=(None, 1))
         plots.tidy(ax)
     axes[0].set_ylabel("mean squared error")
     handles, labels = axes[0].get_legend_handles_labels()

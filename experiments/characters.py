@@ -61,7 +61,7 @@ class Config:
     batch_size: int = 32
     """Number of streams, and so of segments in an update; a short text has fewer."""
     learning_rate: float = 4e-3
-    """Adam's highest learning rate, reached after a twentieth of the updates; then it falls to 0 along half a cosine."""
+    """Adam's highest learning rate, reached after 1/20 of the updates; then it falls to 0 along half a cosine."""
     clip: float = 1.0
     """Largest norm of a gradient; a longer gradient is scaled down to it."""
     engine: Engine = "hand"

@@ -196,9 +196,8 @@ def normal(rng: np.random.Generator, *shape: int) -> Arrays:
 
 WITH_CLASS_OPTIONS = ("cross_entropy", "softmax_cross_entropy", "focal")
 OUTPUTS = fnnet.sequential(fnnet.Dense(4))
-PROBABILITIES = fnnet.sequential(
-    fnnet.Dense(4), fnnet.softmax, fnnet.identity
-)  # identity keeps the softmax and the loss apart
+# identity separates softmax or sigmoid from the loss, so that their rules are not fused and each one is checked.
+PROBABILITIES = fnnet.sequential(fnnet.Dense(4), fnnet.softmax, fnnet.identity)
 CHANCES = fnnet.sequential(fnnet.Dense(4), fnnet.sigmoid, fnnet.identity)
 TARGETS: dict[str, tuple[Any, Targets]] = {
     "squared_error": (OUTPUTS, real),

@@ -124,7 +124,8 @@ def meshes_of(config: Config) -> Any:
     counts = [count for count in counts if count % config.model == 0]
     if not counts:
         raise ExperimentError(
-            f"--model is {config.model}, but there are {len(devices)} devices; expected a power of 2 that divides them"
+            f"--model is {config.model}, but the number of devices is {len(devices)}; "
+            "expected a power of 2 that divides it"
         )
     for count in counts:
         grid = devices[:count].reshape(-1, config.model)

@@ -37,8 +37,8 @@ def goes_on(layer: Layer) -> TypeGuard[Scanned]:
         return False
     if isinstance(layer, Bidirectional) or inner_of(layer).reverse:
         raise TypeError(
-            f"streaming: {layer!r} runs backwards in time and needs segments that have not arrived yet; expected layers "
-            "that run forwards"
+            f"streaming: {layer!r} runs backwards in time and needs segments that have not arrived yet; "
+            "expected layers that run forwards"
         )
     return True
 

@@ -25,7 +25,7 @@ STEP, THRESHOLD, COORDINATES = 1e-5, 1e-4, 10
 
 
 def by_fnnet(subject: Subject, point: Point) -> bool:
-    """Return the verdict of ``fnnet.check_gradients`` with its defaults: autodiff and central differences in float64."""
+    """Return the verdict of ``fnnet.check_gradients`` with its defaults, in float64."""
     engine = ENGINES[Cost] if isinstance(subject.model, Cost) else None
     report = fnnet.check_gradients(subject.model, point.params, point.data, value_and_grad=engine, **point.options)
     return not report.ok

@@ -67,8 +67,8 @@ def in_blocks(choose: Broken) -> Fault:
         def broken(layer: Any, params: Params, x: Array, dy: Array) -> tuple[Params, Array]:
             n, h, w, c = x.shape
             blocks = x.reshape(n, h // 2, 2, w // 2, 2, c)
-            share = choose(blocks, blocks.max((2, 4), keepdims=True))
-            return {}, (share * dy[:, :, None, :, None]).reshape(x.shape)
+            fraction = choose(blocks, blocks.max((2, 4), keepdims=True))
+            return {}, (fraction * dy[:, :, None, :, None]).reshape(x.shape)
 
         return rule._replace(forward=forward, backward=broken)
 
@@ -173,36 +173,36 @@ def scale_forgotten(rule: Any) -> Any:
 
 
 MUTANTS = (
-    mutant("dy shared among equals", TIED, in_blocks(split_among_equals)),
+    mutant("dy divided among equals", TIED, in_blocks(split_among_equals)),
     mutant("the last of equals", TIED, in_blocks(last_of_equals)),
     mutant("dy to each of equals", TIED, in_blocks(lambda blocks, maxima: (blocks == maxima).astype(blocks.dtype))),
     mutant("no mask", MAX, in_blocks(lambda blocks, maxima: jnp.ones_like(blocks))),
-    mutant("a mean for the maximum", MAX, in_blocks(lambda blocks, maxima: jnp.full_like(blocks, 0.25))),
-    mutant("place in the window off by one", MAX, places(lambda index: (index + 1) % 4)),
+    mutant("mean instead of maximum", MAX, in_blocks(lambda blocks, maxima: jnp.full_like(blocks, 0.25))),
+    mutant("position in the window off by one", MAX, places(lambda index: (index + 1) % 4)),
     mutant("rows and columns of a window swapped", MAX, places(lambda index: index % 2 * 2 + index // 2)),
-    mutant("place of the window beside", OVERLAPPING, places(lambda index: jnp.roll(index, 1, 1))),
+    mutant("position in the next window", OVERLAPPING, places(lambda index: jnp.roll(index, 1, 1))),
     mutant("rows and columns of a window swapped", OVERLAPPING, places(lambda index: index % 3 * 3 + index // 3)),
     mutant("not divided", AVERAGE, average_by_size(jnp.ones_like)),
     mutant("padding counted", AVERAGE, average_by_size(lambda counts: 9)),
     mutant("not divided", GLOBAL_AVERAGE, dx(lambda dx: 16 * dx)),
     mutant("divided by one side", GLOBAL_AVERAGE, dx(lambda dx: 4 * dx)),
-    mutant("another place", GLOBAL_MAX, places(lambda index: (index + 1) % 16)),
-    mutant("a mean for the sum of the copies", UPSAMPLE, backward(nearest_of_means)),
-    mutant("the first copy alone", UPSAMPLE, backward(lambda layer, params, _, dy: dy[:, ::2, ::2])),
+    mutant("another position", GLOBAL_MAX, places(lambda index: (index + 1) % 16)),
+    mutant("mean instead of sum of the copies", UPSAMPLE, backward(nearest_of_means)),
+    mutant("only the first copy", UPSAMPLE, backward(lambda layer, params, _, dy: dy[:, ::2, ::2])),
     mutant("neighbours forgotten", LINEAR, backward(lambda layer, params, r, dy: 4 * nearest_of_means(0, 0, r, dy))),
     mutant("scale forgotten", AFFINE, scale_forgotten),
     mutant("mean of the gradient forgotten", LAYER, NO_MEAN),
-    mutant("variance taken for a constant", LAYER, NO_VARIANCE),
+    mutant("variance treated as a constant", LAYER, NO_VARIANCE),
     mutant("1 / σ forgotten", LAYER, NO_R),
-    mutant("1 / σ² for 1 / σ", LAYER, R_SQUARED),
-    mutant("sign of the variance's part", LAYER, SIGN_OF_VARIANCE),
-    mutant("dscale of x for x̂", LAYER, SCALE_OF_X),
-    mutant("dshift of a mean for a sum", LAYER, SHIFT_A_MEAN),
+    mutant("1 / σ² instead of 1 / σ", LAYER, R_SQUARED),
+    mutant("sign of the variance's term", LAYER, SIGN_OF_VARIANCE),
+    mutant("dscale of x instead of x̂", LAYER, SCALE_OF_X),
+    mutant("dshift of a mean instead of a sum", LAYER, SHIFT_A_MEAN),
     mutant("mean of the gradient forgotten", GROUP, NO_MEAN),
-    mutant("moments taken for constants", GROUP, CONSTANT_MOMENTS),
+    mutant("moments treated as constants", GROUP, CONSTANT_MOMENTS),
     mutant("mean of the gradient forgotten", BATCH, NO_MEAN),
-    mutant("variance taken for a constant", BATCH, NO_VARIANCE),
-    mutant("moments taken for constants, as in inference", BATCH, CONSTANT_MOMENTS),
+    mutant("variance treated as a constant", BATCH, NO_VARIANCE),
+    mutant("moments treated as constants, as in inference", BATCH, CONSTANT_MOMENTS),
     mutant("gradient of the shortcut's parameters zero", RESIDUAL, after(shortcut_zero)),
     mutant("dx halved", RESIDUAL, dx(lambda dx: dx / 2)),
     mutant("shortcut forgotten", RESIDUAL, lambda rule: rule._replace(backward=without_shortcut)),

@@ -97,7 +97,7 @@ def other_key(rule: Any) -> Any:
 
 
 def chain(handed_on: Broken) -> Fault:
-    """Return the fault of ``Sequential`` in which layer ``i`` passes ``handed_on(i, dx, dy)`` to the layer before it."""
+    """Return the fault in which layer ``i`` of a ``Sequential`` passes ``handed_on(i, dx, dy)`` to the one before."""
 
     def backward(layer: Sequential, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
         dparams = []
@@ -132,27 +132,27 @@ MUTANTS = (
     dense("sign of dw", dw(lambda dw: -dw)),
     dense("one entry of dw zero", dw(lambda dw: dw.at[2, 1].set(0))),
     dense("one entry of dw NaN", dw(lambda dw: dw.at[2, 1].set(jnp.nan))),
-    dense("dw of a mean for a sum", dw(lambda dw: dw / EXAMPLES)),
+    dense("dw of a mean instead of a sum", dw(lambda dw: dw / EXAMPLES)),
     dense("dw of all examples but the last", remembering(lambda x: x.at[-1].set(0))),
     dense("dw transposed", dw(lambda dw: dw.T), SQUARE),
     dense("x of the batch in another order", remembering(lambda x: x[::-1])),
     dense("db times 0.9", db(lambda db: 0.9 * db)),
     dense("db zero", db(jnp.zeros_like)),
-    dense("db of a mean for a sum", db(lambda db: db / EXAMPLES)),
+    dense("db of a mean instead of a sum", db(lambda db: db / EXAMPLES)),
     dense("db of the next neuron", db(lambda db: jnp.roll(db, 1))),
     dense("dx times 0.999", dx(lambda dx: 0.999 * dx)),
-    dense("dx by w for its transpose", rule_with_dx(lambda w, dy: dy @ w), SQUARE),
+    dense("dx from w instead of its transpose", rule_with_dx(lambda w, dy: dy @ w), SQUARE),
     dense("dx is dy", rule_with_dx(lambda w, dy: dy), SQUARE),
     dense("dx of the examples in another order", dx(lambda dx: dx[::-1])),
     dropout("1 / (1 - rate) forgotten", backward(lambda layer, _, mask, dy: jnp.where(mask, dy, 0))),
-    dropout("rate for 1 - rate", backward(lambda layer, _, mask, dy: jnp.where(mask, dy / layer.rate, 0))),
+    dropout("rate instead of 1 - rate", backward(lambda layer, _, mask, dy: jnp.where(mask, dy / layer.rate, 0))),
     dropout("no mask", backward(lambda layer, _, mask, dy: dy / (1 - layer.rate))),
     dropout("mask of another key", other_key),
     Mutant("gaussian noise: times 1 + stddev", NOISE, RULES, GaussianNoise, dx(lambda dx: 1.5 * dx)),
     flatten("column-major order", lambda dy: dy.reshape(EXAMPLES, 8, 2).swapaxes(1, 2)),
     flatten("examples rolled by one", lambda dy: jnp.roll(dy, 1, 0).reshape(EXAMPLES, 2, 8)),
-    sequential("an activation passed over", chain(lambda i, dx, dy: dy if i == 3 else dx)),
-    sequential("a weight matrix passed over", chain(lambda i, dx, dy: dy if i == 2 else dx)),
+    sequential("an activation skipped", chain(lambda i, dx, dy: dy if i == 3 else dx)),
+    sequential("a weight matrix skipped", chain(lambda i, dx, dy: dy if i == 2 else dx)),
     sequential("gradient stopped half-way", chain(lambda i, dx, dy: 0 * dx if i == 2 else dx)),
     sequential("dx times 0.99 at every layer", chain(lambda i, dx, dy: 0.99 * dx)),
     sequential("db of the layer after", after(lambda dp, dx: ((dp[0] | {"b": dp[2]["b"]}, *dp[1:]), dx))),

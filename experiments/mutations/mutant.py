@@ -20,7 +20,7 @@ Draw = Callable[[np.random.Generator], Any]
 Broken = Callable[..., Any]
 Fault = Callable[[Any], Any]  # maps the healthy entry of a table to the broken one
 
-# The gradient of a whole cost, in a table like those of fnnet.backprop, so that a mutant can replace it in the same way.
+# The gradient of a whole cost, in a table like those of fnnet.backprop, so that a mutant can replace it.
 ENGINES: dict[type, Callable[..., Any]] = {Cost: backprop.value_and_grad}
 
 
@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Return the key and ``train=True`` if there is noise. The key is cloned: every evaluation uses the same noise."""
+        """Return a clone of the key, so that every evaluation has the same noise, and ``train=True``."""
         return {} if self.key is None else {"key": jax.random.clone(self.key), "train": True}
 
     def in_dtype(self, dtype: DType) -> Point:

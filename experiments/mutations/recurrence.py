@@ -103,7 +103,7 @@ def differentiating(function: Broken) -> Fault:
 
 
 def steps(step: Broken) -> Fault:
-    """Return the derivative of a loop over ``step(cell, t, params, carry, x_t) -> (carry, y)``."""
+    """Return the fault that differentiates a loop over ``step(cell, t, params, carry, x_t) -> (carry, y)``."""
 
     def loop(layer: Any, params: Params, x: Array) -> Array:
         carry, ys = layer.cell.initial_carry(len(x), x.dtype), []
@@ -116,12 +116,12 @@ def steps(step: Broken) -> Fault:
 
 
 def handing(change: Broken) -> Fault:
-    """Return the derivative of the loop in which step ``t`` gets ``change(t, carry)``."""
+    """Return the fault that differentiates the loop in which step ``t`` gets ``change(t, carry)``."""
     return steps(lambda cell, t, params, carry, x: cell.step(params, change(t, carry), x))
 
 
 def missing(name: str, at: Broken) -> Fault:
-    """Return the derivative of the loop in which the parameter ``name`` is a constant at the steps where ``at(t)``."""
+    """Return the fault that differentiates the loop with ``params[name]`` constant at the steps where ``at(t)``."""
 
     def step(cell: Any, t: int, params: Params, carry: Any, x: Array) -> Any:
         return cell.step(params | {name: stopped(params[name])} if at(t) else params, carry, x)
@@ -130,7 +130,7 @@ def missing(name: str, at: Broken) -> Fault:
 
 
 def rnn(h_times_w: Broken | None = None, function: Broken = lambda z: tanh(z)) -> Fault:
-    """Return the derivative of the loop of ``h ← f(x w_x + b + h_times_w(h, w_h, z))``."""
+    """Return the fault that differentiates the loop of ``h ← f(x w_x + b + h_times_w(h, w_h, z))``."""
 
     def step(cell: Any, t: int, params: Params, h: Array, x: Array) -> Any:
         z = cell.project(params, x)
@@ -152,7 +152,7 @@ def state_after(h: Array, w: Array, z: Array) -> Array:
 
 
 def lstm(change: Broken) -> Fault:
-    """Return the derivative of an LSTM's loop in which ``change`` maps preactivations to ``(i, f, g, o, tanh(c))``."""
+    """Return the fault that differentiates an LSTM's loop with ``(i, f, g, o, tanh(c)) = change([z_i, ..., c])``."""
 
     def step(cell: Any, t: int, params: Params, carry: Any, x: Array) -> Any:
         h, c = carry
@@ -166,7 +166,7 @@ def lstm(change: Broken) -> Fault:
 
 
 def gates(**broken: Broken) -> Fault:
-    """Return the derivative of an LSTM's loop in which the named gates, or ``c`` for ``tanh(c)``, are broken.
+    """Return the fault that differentiates an LSTM's loop with broken gates, or with a broken ``tanh(c)`` named ``c``.
 
     ``broken[name](value, z, all_z)`` replaces the gate's value.
     """
@@ -182,7 +182,7 @@ def gates(**broken: Broken) -> Fault:
 
 
 def gru(change: Broken) -> Fault:
-    """Return the derivative of a GRU's loop with ``h = change(h, r, u, q, n)``, where ``n(r ⊙ q)`` is the candidate."""
+    """Return the fault that differentiates a GRU's loop; ``h = change(h, r, u, q, n)``, candidate ``n(r ⊙ q)``."""
 
     def step(cell: Any, t: int, params: Params, h: Array, x: Array) -> Any:
         z, a = jnp.split(cell.project(params, x), 3, -1), jnp.split(h @ params["w_h"], 3, -1)
@@ -227,12 +227,12 @@ MUTANTS = (
     mutant("gradient of the carry dropped at one step", RNN, handing(lambda t, h: stopped(h) if t == 2 else h)),
     mutant("dw_h misses the last step", RNN, missing("w_h", lambda t: t == END)),
     mutant("dw_x misses the first step", RNN, missing("w_x", lambda t: t == 0)),
-    mutant("db of the last step alone", RNN, missing("b", lambda t: t < END)),
-    mutant("h_t for h_(t-1) in dw_h", RNN, rnn(state_after)),
-    mutant("w_h for its transpose", RNN, rnn(transposed)),
+    mutant("db of the last step only", RNN, missing("b", lambda t: t < END)),
+    mutant("h_t instead of h_(t-1) in dw_h", RNN, rnn(state_after)),
+    mutant("w_h instead of its transpose", RNN, rnn(transposed)),
     mutant("f' forgotten", RNN, rnn(function=lambda z: alike(tanh(z), z))),
-    mutant("f' at h for z", RNN, rnn(function=lambda z: alike(tanh(z), (1 - stopped(tanh(tanh(z))) ** 2) * z))),
-    mutant("steps of dx in the other order", RNN, dx(lambda dx: dx[:, ::-1])),
+    mutant("f' at h instead of z", RNN, rnn(function=lambda z: alike(tanh(z), (1 - stopped(tanh(tanh(z))) ** 2) * z))),
+    mutant("steps of dx reversed", RNN, dx(lambda dx: dx[:, ::-1])),
     mutant("dx of the step after", RNN, dx(lambda dx: jnp.roll(dx, -1, 1))),
     mutant("dw_h a mean over the steps", RNN, after(lambda dp, dx: (dp | {"w_h": dp["w_h"] / STEPS}, dx))),
     mutant("time not reversed", MASKED, derivative_of(not_reversed)),
@@ -251,7 +251,7 @@ MUTANTS = (
     ),
     mutant("output gate's derivative doubled", LSTM, gates(o=lambda o, z, _: alike(o, 2 * o))),
     mutant(
-        "1 - u for u towards the carry",
+        "1 - u instead of u towards the carry",
         GRU,
         gru(lambda h, r, u, q, n: alike(u * h, stopped(1 - u) * h + u * stopped(h)) + (1 - u) * n(r * q)),
     ),
