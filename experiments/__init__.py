@@ -1,4 +1,4 @@
-"""Experiments: one module per question, each with a frozen ``Config`` and ``run(config)``.
+"""Experiments: one module per question, each with a frozen ``Config`` and a function ``run(config)``.
 
-``python -m experiments list`` names them.
+``python -m experiments list`` lists them.
 """

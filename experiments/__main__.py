@@ -1,4 +1,4 @@
-"""``python -m experiments`` runs ``digits``; ``list`` names the others; ``NAME --help`` tells the options of one."""
+"""``python -m experiments`` runs ``digits``; ``list`` shows all names; ``NAME --help`` shows the options of one."""
 
 import sys
 

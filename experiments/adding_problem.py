@@ -1,10 +1,10 @@
-"""The adding problem: which recurrence can carry two numbers over 50, 200, 400 steps, and from which start?
+"""Show which recurrent cells, with which initial weights, solve the adding problem over 50, 200 and 400 steps.
 
-Every step of a sequence has a number, uniform in [0, 1], and a mark: 1 at one step of the first half and at one of the
-second, else 0. The target is the sum of the two marked numbers (Hochreiter and Schmidhuber 1997, section 5.4; Le,
-Jaitly and Hinton 2015, section 4.1). The best constant is 1, and its mean squared error the variance of the sum,
-2 · 1/12 = 1/6: who is not below has learned nothing. A training is one compiled program, which draws its sequences
-from the key as it goes: none comes twice.
+Every step of a sequence has a number, uniform in [0, 1], and a mark, which is 1 at one step of the first half and at
+one step of the second half, and 0 elsewhere. The target is the sum of the two marked numbers (Hochreiter and
+Schmidhuber 1997, section 5.4; Le, Jaitly and Hinton 2015, section 4.1). The best constant is 1; its mean squared error
+is the variance of the sum, 2 · 1/12 = 1/6, and a network that is not below it has learned nothing. A training is one
+compiled program, which draws new sequences for every update.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fnnet.types import Array, Batch, DType, Params, Shape
 
 CONSTANT = 1 / 6  # mean squared error of the best constant
 LEARNED = 0.01
-SMOOTHED = 50  # updates that a point of a curve is the mean of
+SMOOTHED = 50  # a point of a curve is the mean over this many updates
 
 Name = Literal["rnn_glorot", "rnn_orthogonal", "irnn", "gru", "lstm_0", "lstm_1", "lstm_chrono"]
 LABELS: dict[Name, str] = {
@@ -52,7 +52,10 @@ def nearly_zero(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
 
 
 def cell_of(name: Name, features: int) -> Cell:
-    """Weights that are not named start as the cell's own default. ``"irnn"``: Le, Jaitly and Hinton 2015, section 3."""
+    """Return the cell of that name; weights that are not given here have the cell's default initializer.
+
+    ``"irnn"`` is the RNN of Le, Jaitly and Hinton 2015, section 3.
+    """
     if name == "rnn_glorot":
         return fnnet.RNNCell(features, w_h_init=initializers.glorot_uniform)
     if name == "rnn_orthogonal":
@@ -65,10 +68,10 @@ def cell_of(name: Name, features: int) -> Cell:
 
 
 def chrono(key: Array, params: Params, length: int) -> Params:
-    """An LSTM's parameters with biases by the length: every neuron forgets over a time ``τ`` of its own.
+    """Return an LSTM's parameters with gate biases that give every neuron its own time scale ``τ`` of forgetting.
 
-    ``b_f = log τ`` with ``τ`` uniform in [1, T − 1], and ``b_i = −b_f``, so that as much comes in as is forgotten
-    (Tallec and Ollivier 2018, "Can recurrent neural networks warp time?": chrono initialization).
+    This is the chrono initialization of Tallec and Ollivier 2018, "Can recurrent neural networks warp time?":
+    ``b_f = log τ`` with ``τ`` uniform in [1, T − 1], and ``b_i = −b_f``, which balances input and forgetting.
     """
     b = params["b"]
     forget = jnp.log(jax.random.uniform(key, (len(b) // 4,), b.dtype, 1, max(length - 1, 2)))
@@ -78,25 +81,25 @@ def chrono(key: Array, params: Params, length: int) -> Params:
 @dataclass(frozen=True)
 class Config:
     lengths: tuple[int, ...] = (50, 200, 400)
-    """Steps of the sequences, one task for each."""
+    """Lengths of the sequences in steps; each length is a task."""
     cells: tuple[Name, ...] = get_args(Name)
-    """Who is to learn them."""
+    """Cells that are trained."""
     features: int = 32
-    """Neurons of the state."""
+    """Number of neurons of the state."""
     steps: int = 1500
-    """Updates."""
+    """Number of updates."""
     batch_size: int = 32
     """Sequences per update."""
     learning_rate: float = 1e-2
-    """Adam's learning rate at the first update; it falls to 0 along a half cosine."""
+    """Adam's learning rate at the first update; it falls to 0 along half a cosine."""
     clip: float = 1.0
-    """Longest gradient; longer ones are shortened to it."""
+    """Largest norm of a gradient; a longer gradient is scaled down to it."""
     seeds: int = 1
-    """Trainings of each, from other first parameters and with other sequences."""
+    """Trainings of each cell, with different initial parameters and sequences."""
     test_size: int = 2000
-    """Sequences of the test."""
+    """Number of test sequences."""
     workers: int = 2
-    """Trainings at a time."""
+    """Number of trainings that run at the same time."""
     seed: int = 0
     """Seed of everything random."""
     runs: Path = Path("runs")
@@ -104,24 +107,24 @@ class Config:
 
 
 class Learned(NamedTuple):
-    """One training."""
+    """The result of one training."""
 
     cell: Name
     length: int
     seed: int
-    costs: np.ndarray[Any, Any]  # (steps,): mean squared error of each batch before the update that it makes
-    error: float  # mean squared error on the test sequences at the end
+    costs: np.ndarray[Any, Any]  # (steps,): mean squared error of each batch before its update
+    error: float  # mean squared error on the test sequences after the last update
 
 
 def run(config: Config) -> None:
     check(config)
     results = Results("adding_problem", config, config.runs)
     console.print(
-        f"{config.steps} updates with {config.batch_size} new sequences each; {config.features} neurons; mean squared "
-        f"error of the best constant: 1/6 = {CONSTANT:.4f}\n",
+        f"{config.steps} updates with {config.batch_size} new sequences each; {config.features} neurons; the mean "
+        f"squared error of the best constant is 1/6 = {CONSTANT:.4f}\n",
         highlight=False,
     )
-    # The longest first, so that no worker is left with one at the end.
+    # The longest tasks start first, so that all workers finish at about the same time.
     tasks = sorted(product(config.cells, config.lengths, range(config.seeds)), key=lambda task: -task[1])
     with ThreadPoolExecutor(config.workers) as pool:
         learning = pool.map(lambda task: learn(config, *task), tasks)
@@ -134,7 +137,8 @@ def run(config: Config) -> None:
     results.figure("curves", curves(learned))
     results.summary(
         f"{markdown_table(*table_of(learned))}\n\nMean squared error on {config.test_size} new sequences, and the "
-        f"updates until the mean error of {SMOOTHED} batches was below {LEARNED}. The constant's is 1/6."
+        f"number of updates until the mean error of {SMOOTHED} batches was below {LEARNED}. The error of the best "
+        f"constant is 1/6."
     )
 
 
@@ -143,13 +147,15 @@ def check(config: Config) -> None:
         if getattr(config, name) < 1:
             raise ExperimentError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least 1")
     if not config.lengths or min(config.lengths) < 2:
-        raise ExperimentError(f"--lengths is {config.lengths}; expected at least 2 steps each, one for each number")
+        raise ExperimentError(
+            f"--lengths is {config.lengths}; expected at least 2 steps each, one for each of the two numbers"
+        )
     if not config.cells:
-        raise ExperimentError(f"--cells is empty; expected some of {', '.join(get_args(Name))}")
+        raise ExperimentError(f"--cells is empty; expected at least one of {', '.join(get_args(Name))}")
 
 
 def sequences(key: Array, examples: int, length: int) -> Batch:
-    """``x (N, T, 2)``, a number and a mark in every step, and the sums of the marked numbers ``(N, 1)``."""
+    """Return ``x (N, T, 2)``, a number and a mark at every step, and the sums of the marked numbers ``(N, 1)``."""
     number_key, first_key, second_key = jax.random.split(key, 3)
     numbers, half = jax.random.uniform(number_key, (examples, length)), length // 2
     first = jax.random.randint(first_key, (examples,), 0, half)
@@ -165,7 +171,7 @@ def learn(config: Config, cell: Name, length: int, seed: int) -> Learned:
 
 
 def training(config: Config, name: Name, length: int) -> Callable[[Array], tuple[Array, Array]]:
-    """``train(key) -> (costs (steps,), error)``: from the first parameters to the test."""
+    """Return ``train(key) -> (costs (steps,), error)``, which initializes, trains and tests one network."""
     model = fnnet.sequential(fnnet.Recurrent(cell_of(name, config.features), return_sequences=False), fnnet.Dense(1))
     cost = fnnet.Cost(model, fnnet.losses.squared_error)
     rate = fnnet.schedules.cosine(config.learning_rate, config.steps)
@@ -190,18 +196,21 @@ def training(config: Config, name: Name, length: int) -> Callable[[Array], tuple
 
 
 def smoothed(costs: Any) -> np.ndarray[Any, Any]:
-    """Means of ``SMOOTHED`` updates after one another; what is left over at the end is a smaller last group."""
+    """Return the means of consecutive groups of ``SMOOTHED`` costs; the last group may be smaller."""
     return np.array([np.mean(costs[i : i + SMOOTHED]) for i in range(0, len(costs), SMOOTHED)])
 
 
 def learned_at(costs: Any) -> int | None:
-    """Updates until the smoothed error was below ``LEARNED``; None if it never was."""
+    """Return the number of updates until the smoothed error was below ``LEARNED``, or None if it never was."""
     (below,) = np.nonzero(smoothed(costs) < LEARNED)
     return min(len(costs), (int(below[0]) + 1) * SMOOTHED) if len(below) else None
 
 
 def table_of(learned: Sequence[Learned]) -> TableRows:
-    """A row for each cell, the test error and the updates to learn for each length; of all seeds, by commas."""
+    """Return a row for each cell, with the test error and the updates to learn each length.
+
+    The numbers of several seeds are separated by commas.
+    """
     lengths = list(dict.fromkeys(one.length for one in learned))
     rows = []
     for cell in dict.fromkeys(one.cell for one in learned):
@@ -215,7 +224,7 @@ def table_of(learned: Sequence[Learned]) -> TableRows:
 
 
 def curves(learned: Sequence[Learned]) -> Figure:
-    """The smoothed error by updates on a log scale, a panel for each length, a line for each training."""
+    """Draw the smoothed error by updates on a log scale, with a panel for each length and a line for each training."""
     lengths = list(dict.fromkeys(one.length for one in learned))
     names = list(dict.fromkeys(one.cell for one in learned))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -229,7 +238,8 @@ def curves(learned: Sequence[Learned]) -> Figure:
                 label = LABELS[one.cell] if one.seed == 0 else None
                 ax.plot(updates, points, **look, label=label)
         ax.axhline(CONSTANT, color="0.3", linewidth=1, zorder=1, label="always 1: 1/6")
-        ax.set(title=f"T = {length}", xlabel="updates", yscale="log", ylim=(None, 1))  # not what explodes at first
+        # The limit cuts off the peaks of exploding gradients.
+        ax.set(title=f"T = {length}", xlabel="updates", yscale="log", ylim=(None, 1))
         plots.tidy(ax)
     axes[0].set_ylabel("mean squared error")
     handles, labels = axes[0].get_legend_handles_labels()

@@ -1,4 +1,4 @@
-"""A model of the next character: its network, an epoch of its training, its loss on held-out text, samples."""
+"""The network of the experiment ``characters``, an epoch of its training, its held-out loss, and its samples."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ CELLS: dict[str, Callable[[int], fnnet.cells.Cell]] = {
 def network(
     cell: Cell, characters: int, features: int, layers: int, *, heads: int = 1, dropout: float = 0.0
 ) -> fnnet.Sequential:
-    """Inputs ``(N, T)``, places in the alphabet; outputs ``(N, T, characters)``: scores before the softmax.
+    """Return a network that maps tokens ``(N, T)`` to scores before the softmax, ``(N, T, characters)``.
 
-    ``heads`` are those of the transformer, whose positions are rotations (``rotary``).
+    A token is the index of a character in the alphabet. ``heads`` counts the heads of the transformer, which encodes
+    positions as rotations (``rotary``).
     """
     stack: list[Layer] = []
     if cell == "transformer":
@@ -48,11 +49,12 @@ def train_epoch(
     length: int,
     engine: streaming.Engine = "hand",
 ) -> Callable[[fnnet.TrainState, Array], tuple[fnnet.TrainState, Array]]:
-    """``epoch(state, tokens) -> (state, cost)``: the text once, cut into streams that are read side by side.
+    """Return the pure function ``epoch(state, tokens) -> (state, cost)``, which reads the text once.
 
-    A pure function. Each of the ``streams`` is read in consecutive pieces of ``length``; the state of the recurrent
-    layers goes on from piece to piece, and is zero at the start. What is left over, less than ``streams · length``, is
-    left out at both ends, shared between them anew in every epoch: so all cuts move.
+    The text is cut into ``streams`` that are read side by side in consecutive segments of ``length``. The carries of
+    the recurrent layers are zero at the start and continue from segment to segment. Fewer than ``streams · length``
+    characters are left over; they are left out at the two ends of the text, divided at random in every epoch, so that
+    the cuts move.
     """
     value_and_grad = streaming.value_and_grad(model, LOSS, engine)
 
@@ -64,13 +66,13 @@ def train_epoch(
         return (fnnet.TrainState(params, opt_state, state.step + 1, state.key), carries), cost
 
     def epoch(state: fnnet.TrainState, tokens: Array) -> tuple[fnnet.TrainState, Array]:
-        pieces = pieces_in(len(tokens), streams, length)
-        used = pieces * streams * length
+        segments = segments_in(len(tokens), streams, length)
+        used = segments * streams * length
         start = jax.random.randint(state.order_key(), (), 0, len(tokens) - used)
 
         def arranged(start: Array) -> Array:
             text = jax.lax.dynamic_slice(tokens, (start,), (used,))
-            return text.reshape(streams, pieces, length).swapaxes(0, 1)
+            return text.reshape(streams, segments, length).swapaxes(0, 1)
 
         begin = (state, streaming.initial_carries(model, streams))
         (state, _), costs = jax.lax.scan(step, begin, (arranged(start), arranged(start + 1)))
@@ -79,24 +81,28 @@ def train_epoch(
     return epoch
 
 
-def pieces_in(characters: int, streams: int, length: int) -> int:
-    """Updates of an epoch: pieces of each stream, each with a character after it."""
+def segments_in(characters: int, streams: int, length: int) -> int:
+    """Return the number of segments of each stream, which is the number of updates of an epoch.
+
+    Every character of a segment has a next one to predict, so one character of the text is not an input.
+    """
     return (characters - 1) // (streams * length)
 
 
 def held_out_loss(model: fnnet.Sequential) -> Callable[[Params, tuple[Array, Array, Array]], Array]:
-    """``loss(params, (x, y, counts)) -> nats per character``, for the rows of ``text.in_rows``.
+    """Return ``loss(params, (x, y, counts)) -> nats per character`` for the rows of ``text.in_rows``.
 
-    The mean over every character that counts, once each; the rows are read side by side, each from a state of zero.
+    It is the mean over all characters for which ``counts`` is True. The rows are read side by side, each from zero
+    carries.
     """
 
     def loss(params: Params, rows: tuple[Array, Array, Array]) -> Array:
-        def piece(carries: Carries, batch: tuple[Array, Array, Array]) -> tuple[Carries, Array]:
+        def segment(carries: Carries, batch: tuple[Array, Array, Array]) -> tuple[Carries, Array]:
             x, y, counts = batch
             scores, carries = streaming.scan(model, params, x, carries)
             return carries, jnp.where(counts, LOSS(scores, y), 0).sum()
 
-        _, sums = jax.lax.scan(piece, streaming.initial_carries(model, rows[0].shape[1]), rows)
+        _, sums = jax.lax.scan(segment, streaming.initial_carries(model, rows[0].shape[1]), rows)
         total = sums.sum()
         return total / rows[2].sum().astype(total.dtype)
 
@@ -114,10 +120,10 @@ def sample(
     *,
     window: int,
 ) -> Array:
-    """``(characters,)`` tokens drawn one after the other from ``softmax(scores / temperature)``, after a prompt.
+    """Return ``(characters,)`` tokens that continue a prompt, drawn one by one from ``softmax(scores / temperature)``.
 
-    A temperature below 1 makes the likely likelier. One scan: recurrent layers go on from their state; a model without
-    any reads the last ``window`` tokens again for each new one.
+    A temperature below 1 favors likely characters. Everything is one scan: recurrent layers continue from their
+    carries, and a model without recurrent layers reads the last ``window`` tokens again for each new one.
     """
     draw = partial(drawn, temperature=temperature)
     keys = jax.random.split(key, characters)
@@ -134,7 +140,7 @@ def sample(
         return tokens
 
     def read_again(state: tuple[Array, Array], key: Array) -> tuple[tuple[Array, Array], Array]:
-        seen, count = state  # (window,), the first ``count`` of which are there: what comes later has no influence
+        seen, count = state  # seen (window,) holds ``count`` tokens; the causal model ignores what follows them
         scores = model.apply(params, seen[None])[0, count - 1]
         token = draw(key, scores)
         full = count == window

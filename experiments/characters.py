@@ -1,10 +1,12 @@
-"""A model of text, character by character: what comes next? RNN, GRU, LSTM or transformer, on any UTF-8 file.
+"""Learn to predict the next character of a text with an RNN, GRU, LSTM or transformer, on any UTF-8 file.
 
-The text is cut into streams that are read side by side, piece by piece; the state goes on from piece to piece, while
-gradients end where a piece begins (truncated backpropagation through time). An epoch is one compiled program. The last
-part of the text is held out: the loss per character of it is told in nats and in bits. Samples are printed on the way.
+The text is cut into streams that are read side by side, segment by segment. The state continues from segment to
+segment, and gradients stop where a segment begins (truncated backpropagation through time). An epoch is one compiled
+program. The end of the text is held out, and the loss per held-out character is reported in nats and in bits. Samples
+are printed during training.
 
-Without ``--text`` it learns Tiny Shakespeare where FNNET_DATA names its folder, else the topics of Python's ``help()``.
+Without ``--text`` the model learns Tiny Shakespeare if FNNET_DATA names its folder, and the topics of Python's
+``help()`` otherwise.
 """
 
 from __future__ import annotations
@@ -33,53 +35,55 @@ from experiments.streaming import Engine
 from fnnet import optimizers, plots
 from fnnet.types import Params
 
-ROWS = 8  # in which the held-out text is read: each starts from nothing, which a few characters feel
+# The held-out text is read in this many rows side by side. Each row starts from a zero state, which makes its first few
+# characters slightly harder to predict.
+ROWS = 8
 
 
 @dataclass(frozen=True)
 class Config:
     text: Path | None = None
-    """The text, a UTF-8 file."""
+    """Path of the text, a UTF-8 file."""
     cell: Cell = "lstm"
-    """What the layers are made of."""
+    """Kind of the layers."""
     layers: int = 2
-    """Layers between the embedding and the scores."""
+    """Number of layers between the embedding and the scores."""
     features: int = 128
-    """Neurons of a layer, and numbers that stand for a character."""
+    """Number of neurons of a layer, and of numbers in the embedding of a character."""
     heads: int = 4
-    """Heads of the transformer's attention."""
+    """Number of heads of the transformer's attention."""
     length: int = 50
-    """Characters of a piece: so far go gradients, and the transformer's sight."""
+    """Number of characters of a segment, beyond which neither gradients nor the transformer's attention reach."""
     dropout: float = 0.1
-    """Share of every layer's outputs that is dropped in training."""
+    """Rate at which the outputs of every layer are dropped in training."""
     epochs: int = 20
     """Passes over the training text."""
     batch_size: int = 32
-    """Streams, as many as there are pieces in an update; fewer for a short text."""
+    """Number of streams, and so of segments in an update; a short text has fewer."""
     learning_rate: float = 4e-3
-    """Adam's highest learning rate, reached after the first twentieth; then it falls to 0 along a half cosine."""
+    """Adam's highest learning rate, reached after 1/20 of the updates; then it falls to 0 along half a cosine."""
     clip: float = 1.0
-    """Longest gradient; longer ones are shortened to it."""
+    """Largest norm of a gradient; a longer gradient is scaled down to it."""
     engine: Engine = "hand"
-    """Gradients by hand or by jax.grad."""
+    """Gradients from hand-written rules or from jax.grad."""
     validation_share: float = 0.1
-    """Share of the text, at its end, that is held out."""
+    """Fraction of the text, at its end, that is held out."""
     samples: int = 5
-    """How often a sample is printed."""
+    """Number of samples printed during training."""
     sample_length: int = 300
-    """Characters of a sample."""
+    """Number of characters of a sample."""
     temperature: float = 0.8
-    """The scores are divided by it before a character is drawn: lower is safer."""
+    """Divisor of the scores before a character is drawn; a lower temperature prefers likely characters."""
     prompt: str | None = None
-    """What a sample goes on from; by default a line break, or the text's first character where it has none."""
+    """Text that a sample continues; by default a line break, or the first character of a text without one."""
     seed: int = 0
-    """Seed of the first parameters, of dropout and of the samples."""
+    """Seed of the initial parameters, of dropout and of the samples."""
     runs: Path = Path("runs")
     """Folder for the results."""
 
 
 class Task(NamedTuple):
-    """What is trained, on what."""
+    """The model, its optimizer and its first state, and the text that it learns."""
 
     corpus: text.Corpus
     prompt: str
@@ -97,9 +101,9 @@ def run(config: Config) -> None:
     results = Results("characters", config, config.runs)
     corpus, name = task.corpus, f"{config.cell} {config.layers} × {config.features}"
     console.print(
-        f"{source}: {len(content):,} characters, {len(corpus.alphabet)} different; {len(corpus.train):,} to learn, "
-        f"{len(corpus.validation):,} held out\n"
-        f"{name}, {count(task.state.params):,} parameters; {task.streams} streams in pieces of {config.length}, "
+        f"{source}: {len(content):,} characters, {len(corpus.alphabet)} of them different; {len(corpus.train):,} for "
+        f"training, {len(corpus.validation):,} held out\n"
+        f"{name}: {count(task.state.params):,} parameters; {task.streams} streams in segments of {config.length}, "
         f"{task.updates:,} updates\n",
         highlight=False,
     )
@@ -118,9 +122,9 @@ def run(config: Config) -> None:
 def task_of(config: Config, content: str) -> Task:
     corpus = text.corpus(content, config.validation_share, config.length)
     prompt = prompt_of(config, content)
-    text.encode(prompt, corpus.alphabet)  # refused here, before anything is done
+    text.encode(prompt, corpus.alphabet)  # raises an error for an unknown character before any work is done
     streams = min(config.batch_size, (len(corpus.train) - 1) // config.length)
-    updates = config.epochs * character_model.pieces_in(len(corpus.train), streams, config.length)
+    updates = config.epochs * character_model.segments_in(len(corpus.train), streams, config.length)
     model = character_model.network(
         config.cell,
         len(corpus.alphabet),
@@ -139,7 +143,7 @@ def task_of(config: Config, content: str) -> Task:
 
 
 def train(config: Config, task: Task, results: Results, name: str) -> tuple[Params, dict[str, list[float]]]:
-    """``(params, history)``: the parameters at the end, and by name a list with one number per epoch."""
+    """Return ``(params, history)``: the final parameters, and for each name a list with one number per epoch."""
     corpus, state, tokens = task.corpus, task.state, jnp.asarray(task.corpus.train)
     options: dict[str, Any] = {"streams": task.streams, "length": config.length, "engine": config.engine}
     start = perf_counter()
@@ -168,7 +172,7 @@ def train(config: Config, task: Task, results: Results, name: str) -> tuple[Para
 
 
 def sample(config: Config, task: Task, params: Params, number: int) -> str:
-    """The text that the model writes after the prompt; another one for each number."""
+    """Return the text that the model writes after the prompt; each number gives another text."""
     key = jax.random.fold_in(jax.random.key(config.seed + 1), number)
     prompt = jnp.asarray(text.encode(task.prompt, task.corpus.alphabet))
     tokens = character_model.sample(
@@ -182,9 +186,9 @@ def check(config: Config) -> None:
         if getattr(config, name) < 1:
             raise ExperimentError(f"--{name.replace('_', '-')} is {getattr(config, name)}; expected at least 1")
     if not 0 < config.validation_share < 1:
-        raise ExperimentError(f"--validation-share is {config.validation_share}; expected a share in (0, 1)")
+        raise ExperimentError(f"--validation-share is {config.validation_share}; expected a fraction in (0, 1)")
     if not 0 <= config.dropout < 1:
-        raise ExperimentError(f"--dropout is {config.dropout}; expected a share in [0, 1)")
+        raise ExperimentError(f"--dropout is {config.dropout}; expected a rate in [0, 1)")
     if not config.temperature > 0:
         raise ExperimentError(f"--temperature is {config.temperature}; expected a number above 0")
     if config.cell == "transformer" and config.features % (2 * config.heads):
@@ -219,7 +223,7 @@ def in_nats(bits: Any) -> Any:
 
 
 def curve(history: Mapping[str, Sequence[float]], pairs: float, title: str) -> Figure:
-    """Training and held-out loss by epoch, in nats on the left and bits on the right, and that of counting pairs."""
+    """Draw training and held-out loss by epoch, in nats (left) and bits (right), and the loss of counting pairs."""
     figure = Figure(figsize=(plots.WIDTH, 4.2), layout="constrained")
     ax = figure.subplots()
     for i, (name, label) in enumerate((("cost", "training"), ("nats", "held out"))):

@@ -1,4 +1,4 @@
-"""The command line of a table of modules, each with a frozen dataclass ``Config`` and a function ``run(config)``."""
+"""A command line for modules that have a frozen dataclass ``Config`` and a function ``run(config)``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from rich.table import Table
 
 
 class ExperimentError(Exception):
-    """What went wrong, said to the person at the command line: shown without a traceback."""
+    """An error that the command line shows as its message, without a traceback."""
 
 
 def main(
     program: str, modules: Mapping[str, str], default: str | None = None, arguments: Sequence[str] | None = None
 ) -> int:
-    """Run ``NAME [--option value ...]`` and return the exit status: what ``run`` returned, 2 for a bad command line.
+    """Run ``NAME [--option value ...]`` and return the exit status.
 
-    ``modules`` maps a name to the module that it runs; ``default`` is the name taken when none is given.
+    The status is what ``run`` returned, 1 after an ``ExperimentError``, and 2 if there is no such name. ``modules``
+    maps each name to the module that it runs; ``default`` is the name that is used when none is given.
     """
     name, *options = list(sys.argv[1:] if arguments is None else arguments) or [default or "list"]
     if name in ("list", "--help", "-h"):
@@ -32,7 +33,7 @@ def main(
         return 0
     if name not in modules:
         close = difflib.get_close_matches(name, modules, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(modules)}."
+        hint = f"did you mean {close[0]!r}?" if close else f"the names are {', '.join(modules)}."
         print(f"{program}: there is no {name!r}; {hint} See `{program} list`.", file=sys.stderr)
         return 2
     module = import_module(modules[name])
@@ -45,10 +46,10 @@ def main(
 
 
 def keep_compiled_programs() -> None:
-    """From here on, compiled programs are kept on disk, so that the next process need not compile them again.
+    """Keep compiled programs on disk from now on, so that the next process need not compile them again.
 
-    In ``fnnet/compiled`` of the user's cache directory, or where ``JAX_COMPILATION_CACHE_DIR`` says;
-    ``JAX_ENABLE_COMPILATION_CACHE=false`` does without.
+    They are kept in ``fnnet/compiled`` of the user's cache directory, or in ``JAX_COMPILATION_CACHE_DIR``.
+    ``JAX_ENABLE_COMPILATION_CACHE=false`` turns this off.
     """
     if jax.config.values["jax_compilation_cache_dir"] is None:
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -57,6 +58,7 @@ def keep_compiled_programs() -> None:
 
 
 def list_modules(program: str, modules: Mapping[str, str]) -> None:
+    """Print each name with the first line of its module's docstring."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, path in modules.items():
         table.add_row(f"[bold]{name}[/]", (import_module(path).__doc__ or "").strip().splitlines()[0])

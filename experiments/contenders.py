@@ -1,4 +1,4 @@
-"""The optimizers that are compared, by family, each as a function of its learning rate."""
+"""The optimizers that the experiments compare, by family, each as a function of its learning rate."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Make: TypeAlias = Callable[[Scalar, Objective], Optimizer]
 
 @dataclass(frozen=True)
 class Contender:
-    """An optimizer of one family; ``make(learning_rate, objective)`` gives it."""
+    """An optimizer of one family, which ``make(learning_rate, objective)`` builds."""
 
     name: str
     family: str
     make: Make
-    whole_batch: bool = False  # needs the objective itself, not gradients of batches
-    tuned: bool = True  # has a learning rate; if not, a line search
-    for_networks: bool = True  # newton keeps and solves a matrix of n × n for n parameters
+    whole_batch: bool = False  # whether it needs the objective itself and not gradients of batches
+    tuned: bool = True  # whether it has a learning rate; otherwise it has a line search
+    for_networks: bool = True  # False for newton, which solves an n × n system for n parameters
 
     def shown_rate(self, rates: Numbers, best: int) -> str:
-        """The rate, with a star if it is the lowest or the highest of the grid: a better one may lie beyond."""
+        """Return the rate, with a star if it is at an end of the grid, since a better one may lie beyond."""
         if not self.tuned:
             return "line search"
         return f"{rates[best]:.2g}" + ("*" if best in (0, len(rates) - 1) else "")

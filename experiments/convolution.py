@@ -1,8 +1,9 @@
-"""Convolution seen: a kernel slides over a digit, the same as a matrix, and what a network makes of it.
+"""Show what a convolution does: its feature maps, its matrix, its singular values, and learned kernels.
 
-Draws feature maps of kernels that people wrote and of kernels that a network learned on scikit-learn's digits, the
-Toeplitz matrix of a small convolution, and its singular values beside those of the circular one from the Fourier
-transform. The three ways to compute it, sliding, im2col and Toeplitz, are compared in float64.
+The experiment draws feature maps of kernels that people designed and of kernels that a network learned on
+scikit-learn's digits, the Toeplitz matrix of a small convolution, and the singular values of convolutions with zero
+padding and with circular padding (by the Fourier transform). Three ways to compute a convolution (sliding, im2col and
+Toeplitz) are compared in float64.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ KERNELS: dict[str, list[list[float]]] = {
 @dataclass(frozen=True)
 class Config:
     digit: int = 8
-    """The class of the digit that is drawn, the first of its kind."""
+    """Class of the digit that is drawn: the first training digit of this class."""
     filters: int = 8
-    """Filters of the network's first layer."""
+    """Number of filters of the network's first layer."""
     epochs: int = 30
     """Passes over the training digits."""
     seed: int = 0
@@ -80,14 +81,14 @@ def run(config: Config) -> None:
     results.figure("toeplitz", matrix(small, (6, 6)))
     results.figure("singular_values", spectrum(written))
     accuracy = fitted.history["validation_accuracy"][-1]
-    line = f"test accuracy of the small network {accuracy:.4f}; the ways to compute it differ by {worst:.1e} at most"
+    line = f"test accuracy of the small network: {accuracy:.4f}; the ways to convolve differ by at most {worst:.1e}"
     console.print(line, highlight=False)
     results.record(accuracy=accuracy, worst_difference=worst)
     results.summary(line)
 
 
 def operation(digit: Array, kernels: Array, names: list[str]) -> Figure:
-    """The input, and for every kernel ``(3, 3, 1, F)`` the kernel above its feature map."""
+    """Draw the input and each of the ``F`` kernels ``(3, 3, 1, F)`` above its feature map."""
     maps = np.asarray(convolve(digit[None], kernels, padding="SAME"))[0]
     count = kernels.shape[-1]
     figure = Figure(figsize=(1.35 * (count + 1), 3.3), layout="constrained")
@@ -110,7 +111,7 @@ def operation(digit: Array, kernels: Array, names: list[str]) -> Figure:
 
 
 def matrix(kernel: Array, image_shape: tuple[int, int]) -> Figure:
-    """The Toeplitz matrix of a kernel ``(A, A, 1, 1)`` whose taps are told apart by their colours."""
+    """Draw a kernel ``(A, A, 1, 1)`` and its Toeplitz matrix, with one colour for each entry of the kernel."""
     t = np.asarray(toeplitz(kernel, (*image_shape, 1)))
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 4])
@@ -130,17 +131,17 @@ def matrix(kernel: Array, image_shape: tuple[int, int]) -> Figure:
 
 
 def spectrum(kernels: Array, side: int = 16) -> Figure:
-    """Singular values of the kernels that people wrote: circular, by the Fourier transform, and padded with zeros."""
+    """Draw the singular values of the designed kernels, with circular padding and with zero padding."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     ax = figure.subplots()
     for i, name in enumerate(KERNELS):
         if name == "upper edges":
-            continue  # the transpose of the left ones, with the same values
+            continue  # the transpose of "left edges", with the same singular values
         kernel = kernels[..., i : i + 1]
         circular = circular_singular_values(kernel, (side, side, 1))
         padded = singular_values(kernel, (side, side, 1), padding="SAME")
         ax.plot(circular, color=plots.COLORS[i], label=f"{name}, circular")
-        ax.plot(padded, color=plots.COLORS[i], linestyle="--", label=f"{name}, zeros beside the image")
+        ax.plot(padded, color=plots.COLORS[i], linestyle="--", label=f"{name}, zero padding")
     ax.set(xlabel=f"index, of {side * side}", ylabel="singular value", title=f"Gain of 3 × 3 kernels, {side} × {side}")
     plots.tidy(ax)
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
@@ -148,7 +149,10 @@ def spectrum(kernels: Array, side: int = 16) -> Figure:
 
 
 def agreement(generator: np.random.Generator) -> tuple[Table, float]:
-    """Sliding, im2col and Toeplitz, forward and for dx, on random numbers in float64."""
+    """Compare sliding, im2col and Toeplitz on random numbers in float64, forward and for dx.
+
+    Return the table of differences and the largest of them.
+    """
     with jax.enable_x64(True):
         x, w = generator.standard_normal((2, 7, 6, 3)), generator.standard_normal((3, 2, 3, 4))
         t = toeplitz(w, (7, 6, 3))

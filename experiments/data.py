@@ -1,4 +1,4 @@
-"""Real data for the experiments."""
+"""The real data sets that the experiments use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Split(NamedTuple):
 
 
 def digits(test_share: float = 0.2) -> Split:
-    """scikit-learn's 1,797 handwritten digits of 8×8 pixels, split by class and always in the same way."""
+    """Return scikit-learn's 1,797 handwritten digits of 8×8 pixels, always with the same split by class."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -35,11 +35,11 @@ def digits(test_share: float = 0.2) -> Split:
 
 
 def mnist(data_dir: Path | None = None) -> Split:
-    """MNIST's 60,000 and 10,000 digits of 28×28 pixels.
+    """Return MNIST's 60,000 and 10,000 digits of 28×28 pixels.
 
-    From the IDX files (``.gz`` or not) in ``data_dir`` or its folder ``mnist``; without ``data_dir``, in the folder
-    named by the environment variable ``FNNET_DATA``; with neither, from OpenML through scikit-learn, which needs a
-    network and keeps a copy in its own cache.
+    They are read from the IDX files (``.gz`` or not) in ``data_dir`` or in its folder ``mnist``. Without ``data_dir``
+    the environment variable ``FNNET_DATA`` names the folder. With neither, they are fetched from OpenML through
+    scikit-learn, which needs a network connection and keeps a copy in its own cache.
     """
     folder = data_dir or (Path(os.environ["FNNET_DATA"]) if os.environ.get("FNNET_DATA") else None)
     if folder is None:
@@ -63,8 +63,8 @@ def find_idx(folder: Path, name: str) -> Path:
         if place.is_file():
             return place
     raise ExperimentError(
-        f"no MNIST in the data folder {folder}: none of {', '.join(map(str, places))} is there. Pass --data-dir or set "
-        f"FNNET_DATA to the folder that holds the IDX files, or leave both out to fetch them from OpenML"
+        f"no MNIST in the data folder {folder}: none of {', '.join(map(str, places))} exists. Pass --data-dir or set "
+        f"FNNET_DATA to the folder with the IDX files, or leave both out to fetch them from OpenML"
     )
 
 

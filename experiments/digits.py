@@ -1,8 +1,8 @@
-"""Handwritten digits learned twice from the same start: by jax.grad and by backpropagation by hand.
+"""Learn handwritten digits twice from the same start: with jax.grad and with hand-written backpropagation.
 
-Trains a multilayer perceptron 64-64-10 on scikit-learn's 1,797 real digits with each gradient engine, compares the two
-engines' gradients tensor by tensor in float64 and their final parameters in float32, and draws what was learned.
-Exits with status 1 if the engines disagree.
+A multilayer perceptron 64-64-10 is trained on scikit-learn's 1,797 real digits with each of the two gradient engines.
+Their gradients are compared tensor by tensor in float64, and their final parameters in float32. The exit status is 1
+if they disagree.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENGINES = {"autodiff": jax.value_and_grad, "by hand": fnnet.backprop.value_and_g
 @dataclass(frozen=True)
 class Config:
     hidden: int = 64
-    """Neurons of the hidden layer."""
+    """Number of hidden neurons."""
     epochs: int = 60
     """Passes over the training digits."""
     batch_size: int = 32
@@ -39,11 +39,11 @@ class Config:
     weight_decay: float = 1e-3
     """Strength of the L2 penalty on the weights."""
     seed: int = 0
-    """Seed of the first parameters and of the order of the digits."""
+    """Seed of the initial parameters and of the order of the digits."""
     tolerance: float = 1e-10
-    """Largest relative difference of the engines' float64 gradients."""
+    """Largest relative difference allowed between the engines' float64 gradients."""
     parameter_tolerance: float = 1e-4
-    """Largest relative difference of the final float32 parameters."""
+    """Largest relative difference allowed between the final float32 parameters."""
     runs: Path = Path("runs")
     """Folder for the results."""
 
@@ -54,7 +54,7 @@ def run(config: Config) -> int:
     model = fnnet.sequential(fnnet.Flatten(), fnnet.Dense(config.hidden), fnnet.relu, fnnet.Dense(10))
     cost = fnnet.Cost(model, fnnet.losses.softmax_cross_entropy, fnnet.penalties.l2(config.weight_decay))
     params = model.init(jax.random.key(config.seed), split.train[0])
-    console.print(f"{len(split.train[0])} digits to learn, {len(split.test[0])} to test; 64-{config.hidden}-10\n")
+    console.print(f"{len(split.train[0])} training digits, {len(split.test[0])} test digits; 64-{config.hidden}-10\n")
 
     report = fnnet.check_gradients(cost, params, split.train, tolerance=config.tolerance)
     console.print(
@@ -69,7 +69,7 @@ def run(config: Config) -> int:
     agree = report.ok and difference <= config.parameter_tolerance
     console.print(table_of(fits))
     console.print(
-        f"final parameters differ by at most {difference:.1e} relative, tensor by tensor: "
+        f"the final parameters differ by at most {difference:.1e} (relative, tensor by tensor): "
         f"{'the engines agree' if agree else '[bold red]THE ENGINES DISAGREE[/]'}"
     )
 
@@ -78,8 +78,8 @@ def run(config: Config) -> int:
         f"| {name} | {accuracy(f):.4f} | {seconds(f):.2f} | {compiling(f):.2f} |" for name, f in fits.items()
     )
     results.summary(
-        f"| engine | test accuracy | seconds for epochs 2 on | compiling seconds |\n|---|---|---|---|\n{rows}\n\n"
-        f"Final parameters differ by at most {difference:.1e} relative.\n\n```\n{report}\n```"
+        f"| engine | test accuracy | seconds after epoch 1 | seconds of compiling |\n|---|---|---|---|\n{rows}\n\n"
+        f"The final parameters differ by at most {difference:.1e} (relative).\n\n```\n{report}\n```"
     )
     return 0 if agree else 1
 
@@ -102,7 +102,7 @@ def train(name: str, engine: Any, cost: fnnet.Cost, params: Any, split: data.Spl
 
 
 def parameter_difference(a: Any, b: Any) -> float:
-    """The largest relative difference of two parameter trees' tensors, ``max |a − b| / max |b|``."""
+    """Return the largest of ``max |a − b| / max |b|`` over the tensors of two parameter trees."""
     return max(row.relative for row in compare_trees(named_leaves(a), named_leaves(b), tolerance=0))
 
 
@@ -111,7 +111,7 @@ def accuracy(fitted: fnnet.FitResult) -> float:
 
 
 def seconds(fitted: fnnet.FitResult) -> float:
-    """Of all epochs but the first, in which whoever comes first also warms the machine up."""
+    """Return the seconds of all epochs after the first one, which also warms up the machine."""
     return sum(fitted.history["seconds"][1:])
 
 
@@ -120,14 +120,14 @@ def compiling(fitted: fnnet.FitResult) -> float:
 
 
 def table_of(fits: dict[str, fnnet.FitResult]) -> Table:
-    table = Table("engine", "test accuracy", "epochs 2 on", "compiling")
+    table = Table("engine", "test accuracy", "after epoch 1", "compiling")
     for name, fitted in fits.items():
         table.add_row(name, f"{accuracy(fitted):.4f}", f"{seconds(fitted):.2f} s", f"{compiling(fitted):.2f} s")
     return table
 
 
 def draw(results: Results, model: fnnet.Sequential, fits: dict[str, fnnet.FitResult], split: data.Split) -> None:
-    """Curves of both runs; activations and mistakes of the network trained by hand, on the test digits."""
+    """Draw the curves of both runs, and the activations and mistakes of the network trained by hand on the test set."""
     images, labels = split.test
     params = fits["by hand"].state.params
     results.figure("curves", plots.training_curves({name: fitted.history for name, fitted in fits.items()}))

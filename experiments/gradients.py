@@ -1,7 +1,8 @@
-"""Every hand-written gradient of the library, checked against autodiff and central differences.
+"""Check every hand-written gradient of the library against autodiff and central differences.
 
-Each activation, layer, loss and penalty, and whole models, in float64: the largest relative error of its tensors, the
-worst central difference, and how many of those straddled a kink. Exits with status 1 if any gradient is wrong.
+Activations, layers, losses, penalties and whole models are checked in float64. For each one the table shows the largest
+relative error of its tensors, the worst error of a central difference, and how many differences straddled a kink. The
+exit status is 1 if a gradient is wrong.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ Arrays = Any
 @dataclass(frozen=True)
 class Config:
     seed: int = 0
-    """Seed of the parameters, the data and the probes."""
+    """Seed of the parameters, of the data and of the central differences."""
     tolerance: float = 1e-12
-    """Largest relative error of a tensor."""
+    """Largest relative error allowed for a tensor."""
     runs: Path = Path("runs")
     """Folder for the results."""
 
 
 class Subject(NamedTuple):
-    """What is checked: a layer with an input, or a cost with a batch."""
+    """What is checked: a layer with its input, or a cost with its batch."""
 
     kind: str
     name: str
@@ -48,18 +49,18 @@ def run(config: Config) -> int:
     wrong = []
     for subject in subjects(np.random.default_rng(config.seed)):
         report = check(subject, config)
-        told = [row.differences for row in report.rows if row.differences is not None]
+        errors = [row.differences for row in report.rows if row.differences is not None]
         numbers = {
             "tensors": len(report.rows),
             "relative": report.worst,
-            "differences": max(told, default=float("nan")),
+            "differences": max(errors, default=float("nan")),
             "kinks": sum(row.kinks for row in report.rows),
         }
         results.record(kind=subject.kind, name=subject.name, ok=report.ok, **numbers)
         table.add_row(
             f"[dim]{subject.kind}[/] {subject.name}",
             f"{report.worst:.1e}",
-            f"{numbers['differences']:.0e}" if told else "",
+            f"{numbers['differences']:.0e}" if errors else "",
             str(numbers["kinks"] or ""),
             "ok" if report.ok else "[bold red]DIFFERS[/]",
         )
@@ -68,7 +69,7 @@ def run(config: Config) -> int:
     console.print(table)
     verdict = f"{len(wrong)} wrong" if wrong else f"all {table.row_count} agree"
     console.print("\n\n".join([*wrong, verdict]), markup=False, highlight=False)
-    results.summary(f"{verdict}: relative error at most {config.tolerance:g} in float64, see metrics.jsonl")
+    results.summary(f"{verdict}; the tolerance is {config.tolerance:g} (relative, float64). See metrics.jsonl.")
     return 1 if wrong else 0
 
 
@@ -87,7 +88,7 @@ def check(subject: Subject, config: Config) -> fnnet.GradientReport:
 
 
 def subjects(rng: np.random.Generator) -> Iterator[Subject]:
-    """Everything public that has a gradient; a new activation, loss or penalty is in it by being public."""
+    """Yield everything public that has a gradient; new public activations and losses are included automatically."""
     x = normal(rng, 6, 8)
     functions = [getattr(activations, name) for name in activations.__all__]
     for f in [*functions, bind(activations.gelu, approximate=True), bind(activations.softmax, axis=0)]:
@@ -107,7 +108,7 @@ def subjects(rng: np.random.Generator) -> Iterator[Subject]:
 
 
 def layers_of_images(rng: np.random.Generator) -> Iterator[Subject]:
-    """Pooling, upsampling and normalization of images, and residual connections."""
+    """Yield pooling, upsampling and normalization of images, and residual connections."""
     overlapping: dict[str, Any] = {"window": 3, "stride": 2, "padding": "SAME"}
     image = normal(rng, 4, 6, 5, 4)
     for name, layer in {
@@ -131,7 +132,7 @@ def layers_of_images(rng: np.random.Generator) -> Iterator[Subject]:
 
 
 def loss_subjects(name: str, x: Arrays, rng: np.random.Generator) -> Iterator[Subject]:
-    """A loss behind a network that predicts what it takes, with each kind of target that it takes."""
+    """Yield a loss after a network with suitable predictions, once for each kind of target that it takes."""
     loss = getattr(losses, name)
     body, targets = TARGETS[name]
     for kind, target in targets(rng).items():
@@ -195,7 +196,8 @@ def normal(rng: np.random.Generator, *shape: int) -> Arrays:
 
 WITH_CLASS_OPTIONS = ("cross_entropy", "softmax_cross_entropy", "focal")
 OUTPUTS = fnnet.sequential(fnnet.Dense(4))
-PROBABILITIES = fnnet.sequential(fnnet.Dense(4), fnnet.softmax, fnnet.identity)  # not taken as one with the loss
+# identity separates softmax or sigmoid from the loss, so that their rules are not fused and each one is checked.
+PROBABILITIES = fnnet.sequential(fnnet.Dense(4), fnnet.softmax, fnnet.identity)
 CHANCES = fnnet.sequential(fnnet.Dense(4), fnnet.sigmoid, fnnet.identity)
 TARGETS: dict[str, tuple[Any, Targets]] = {
     "squared_error": (OUTPUTS, real),

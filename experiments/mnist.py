@@ -1,6 +1,7 @@
-"""MNIST by a multilayer perceptron 784-100-10, or of another width.
+"""Learn MNIST with a multilayer perceptron 784-100-10, or with other hidden layers.
 
-The 60,000 and 10,000 digits come from IDX files in --data-dir or the folder named by FNNET_DATA, else from OpenML.
+The 60,000 and 10,000 digits come from IDX files in --data-dir or in the folder that FNNET_DATA names. Without both,
+they are fetched from OpenML.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ class Config:
     data_dir: Path | None = None
     """Folder with MNIST's four IDX files."""
     hidden: tuple[int, ...] = (100,)
-    """Neurons of each hidden layer."""
+    """Number of neurons of each hidden layer."""
     engine: Literal["autodiff", "hand"] = "hand"
-    """Gradients by jax.grad or by hand-written backpropagation."""
+    """Gradients from jax.grad or from hand-written backpropagation."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """What the network is computed in; its parameters stay in float32. float16 with a dynamic loss scale."""
+    """Dtype of the network's computation. Parameters stay in float32; float16 uses a dynamic loss scale."""
     epochs: int = 10
     """Passes over the training digits."""
     batch_size: int = 64
     """Digits per update."""
     learning_rate: float = 2e-3
-    """Adam's learning rate at the first update; it falls to 0 along a half cosine."""
+    """Adam's learning rate at the first update; it falls to 0 along half a cosine."""
     seed: int = 0
-    """Seed of the first parameters and of the order of the digits."""
+    """Seed of the initial parameters and of the order of the digits."""
     runs: Path = Path("runs")
     """Folder for the results."""
 

@@ -1,7 +1,8 @@
-"""MNIST by a convolutional network: 20 filters 5×5, pool, 40 filters 5×5, pool, dense 100, softmax.
+"""Learn MNIST with a convolutional network: 20 filters 5×5, pool, 40 filters 5×5, pool, dense 100, softmax.
 
-The 60,000 and 10,000 digits come from IDX files in --data-dir or the folder named by FNNET_DATA, else from OpenML.
-``--dropout 0.4 --shift 2 --epochs 20`` adds dropout and trains every epoch on newly shifted images.
+The 60,000 and 10,000 digits come from IDX files in --data-dir or in the folder that FNNET_DATA names. Without both,
+they are fetched from OpenML. ``--dropout 0.4 --shift 2 --epochs 20`` adds dropout and shifts the images anew in every
+epoch.
 """
 
 from __future__ import annotations
@@ -30,23 +31,23 @@ class Config:
     data_dir: Path | None = None
     """Folder with MNIST's four IDX files."""
     filters: tuple[int, int] = (20, 40)
-    """Filters of the two convolutions."""
+    """Number of filters of the two convolutions."""
     hidden: int = 100
-    """Neurons of the dense layer."""
+    """Number of neurons of the dense layer."""
     dropout: float = 0.0
-    """Share of the dense layer's inputs and outputs that are dropped in training."""
+    """Rate at which inputs and outputs of the dense layer are dropped in training."""
     shift: int = 0
-    """Images are moved by up to that many pixels in each direction, anew in every epoch."""
+    """Largest shift of an image in pixels, in each direction; drawn anew in every epoch."""
     engine: Literal["autodiff", "hand"] = "hand"
-    """Gradients by jax.grad or by hand-written backpropagation."""
+    """Gradients from jax.grad or from hand-written backpropagation."""
     epochs: int = 5
     """Passes over the training digits."""
     batch_size: int = 64
     """Digits per update."""
     learning_rate: float = 2e-3
-    """Adam's learning rate at the first update; it falls to 0 along a half cosine."""
+    """Adam's learning rate at the first update; it falls to 0 along half a cosine."""
     seed: int = 0
-    """Seed of the first parameters, of the order of the digits, of dropout and of the shifts."""
+    """Seed of the initial parameters, of the order of the digits, of dropout and of the shifts."""
     runs: Path = Path("runs")
     """Folder for the results."""
 
@@ -105,7 +106,7 @@ def run(config: Config) -> None:
 
 
 def network(config: Config) -> fnnet.Sequential:
-    """Inputs ``(N, 28, 28, 1)``, outputs ``(N, 10)``: scores before the softmax."""
+    """Return the network; inputs are ``(N, 28, 28, 1)``, outputs ``(N, 10)`` are scores before the softmax."""
     dropout = (fnnet.Dropout(config.dropout),) if config.dropout else ()
     first, second = config.filters
     return fnnet.sequential(
@@ -116,6 +117,6 @@ def network(config: Config) -> fnnet.Sequential:
 
 
 def guesses_of(model: fnnet.Sequential, params: Any, images: Any, batch_size: int = 1000) -> np.ndarray[Any, Any]:
-    """The class of the highest score of each image, a batch at a time."""
+    """Return the class with the highest score for each image, computed a batch at a time."""
     classify = jax.jit(lambda images: model.apply(params, images).argmax(-1))
     return np.concatenate([np.asarray(classify(images[i : i + batch_size])) for i in range(0, len(images), batch_size)])

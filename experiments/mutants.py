@@ -1,9 +1,9 @@
-"""The checker is checked: three gradient checkers on deliberately broken rules and on their healthy counterparts.
+"""Check the checker: run three gradient checkers on deliberately broken rules and on their healthy counterparts.
 
-A mutant is one fault in one hand-written derivative: of a layer, an activation, a loss, a penalty or a whole cost. The
-kill rate is the share of checks of broken rules that a checker flags, the false-alarm rate that of healthy ones. One
-means little without the other: what flags everything kills everything. Exits with status 1 if
-fnnet.check_gradients lets a mutant live or flags a healthy rule.
+A mutant is one fault in one hand-written derivative of a layer, an activation, a loss, a penalty or a whole cost. The
+kill rate is the fraction of the checks of broken rules that a checker flags; the false-alarm rate is the fraction of
+the checks of healthy rules that it flags. Neither means much alone: a checker that flags everything kills every mutant.
+The exit status is 1 if fnnet.check_gradients misses a mutant or flags a healthy rule.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ OURS = "fnnet.check_gradients"
 @dataclass(frozen=True)
 class Config:
     seeds: int = 20
-    """Points, drawn anew, at which every healthy rule is checked."""
+    """Number of random points at which every healthy rule is checked."""
     mutant_seeds: int = 3
-    """Points at which every mutant is checked."""
+    """Number of random points at which every mutant is checked."""
     runs: Path = Path("runs")
     """Folder for the results."""
 
 
 class Check(NamedTuple):
-    """One verdict. ``mutant`` is empty where the rule was healthy."""
+    """One verdict of one checker. ``mutant`` is empty if the rule was healthy."""
 
     checker: str
     subject: str
@@ -46,7 +46,7 @@ class Check(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Rates in percent; the seconds are the median over the healthy checks, which leaves compilation out."""
+    """Rates in per cent, and seconds per check: the median over the healthy checks, which excludes compilation."""
 
     killed: float
     false_alarms: float
@@ -65,7 +65,7 @@ def run(config: Config) -> int:
     ours = scores[OURS]
     perfect = ours.killed == 100 and ours.false_alarms == 0
     verdict = f"{OURS}: " + (
-        "every mutant killed, no false alarm" if perfect else "A MUTANT LIVES OR A HEALTHY RULE IS FLAGGED"
+        "every mutant killed, no false alarm" if perfect else "A MUTANT SURVIVED OR A HEALTHY RULE WAS FLAGGED"
     )
     console.print(verdict, style="bold green" if perfect else "bold red", highlight=False)
     results.summary(summary_of(checks, scores) + f"\n\n{verdict}")
@@ -73,7 +73,7 @@ def run(config: Config) -> int:
 
 
 def all_checks(config: Config) -> Iterator[Check]:
-    """Every healthy subject, then its mutants, at the same points and by every checker."""
+    """Yield the checks of every healthy subject and of its mutants, at the same points and by every checker."""
     subjects = list(dict.fromkeys(mutant.subject for mutant in MUTANTS))
     for subject in track(subjects, "checking the checkers", console=console, transient=True):
         for seed in range(max(config.seeds, config.mutant_seeds)):
@@ -104,7 +104,7 @@ def scores_of(checker: str, checks: list[Check]) -> Scores:
 
 
 def table_of(checks: list[Check], scores: dict[str, Scores]) -> Table:
-    table = Table("mutant", title=f"how often each mutant is killed by {', '.join(CHECKERS)}", box=None)
+    table = Table("mutant", title=f"how often {', '.join(CHECKERS)} kill each mutant", box=None)
     for name in CHECKERS:
         table.add_column(short(name), justify="right")
     for mutant in MUTANTS:
@@ -125,12 +125,12 @@ def alarms_of(checks: list[Check]) -> Table:
 
 
 def short(checker: str) -> str:
-    """The library that a checker comes from, for narrow columns."""
+    """Return the library that a checker comes from, for narrow columns."""
     return checker.split(".")[0]
 
 
 def count(checks: list[Check], checker: str, *, mutant: str = "", subject: str | None = None) -> tuple[int, int]:
-    """``(flagged, checked)`` of a mutant or, without one, of a healthy subject."""
+    """Return ``(flagged, checked)`` of a mutant or, without a mutant's name, of the healthy rules."""
     flags = [
         check.flagged
         for check in checks
@@ -153,12 +153,12 @@ def summary_rows(scores: dict[str, Scores]) -> dict[str, list[str]]:
 
 
 def summary_of(checks: list[Check], scores: dict[str, Scores]) -> str:
-    """Markdown: the rates, then the mutants that not every checker killed every time."""
+    """Return the rates, and the mutants that some checker missed at least once, as Markdown."""
     counts = {m.name: [count(checks, name, mutant=m.name) for name in CHECKERS] for m in MUTANTS}
     lived = {name: [f"{k}/{n}" for k, n in cells] for name, cells in counts.items() if any(k < n for k, n in cells)}
     return (
         f"{markdown_table(summary_rows(scores))}\n\n"
-        f"Mutants that lived at some point, and how often each checker killed them:\n\n{markdown_table(lived)}"
+        f"Mutants that survived at least one check, and how often each checker killed them:\n\n{markdown_table(lived)}"
     )
 
 

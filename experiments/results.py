@@ -1,4 +1,4 @@
-"""The folder of results that an experiment leaves, and the progress that it shows."""
+"""The folder of results that an experiment writes, and the progress bar that it shows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ console = Console()
 
 
 class Results:
-    """``runs/NAME/DATE_TIME/`` with ``config.json``, ``metrics.jsonl``, figures and ``summary.md``.
+    """The folder ``runs/NAME/DATE_TIME/`` with ``config.json``, ``metrics.jsonl``, figures and ``summary.md``.
 
-    A new folder every time: nothing is overwritten.
+    Every run makes a new folder and overwrites nothing.
     """
 
     def __init__(self, name: str, config: Any, root: Path = Path("runs")) -> None:
@@ -35,22 +35,24 @@ class Results:
         (self.folder / "config.json").write_text(json.dumps(about, indent=2, default=str) + "\n")
 
     def record(self, **values: Any) -> None:
-        """One line of JSON more in ``metrics.jsonl``."""
+        """Append the values as one line of JSON to ``metrics.jsonl``."""
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(values, default=str) + "\n")
 
     def figure(self, name: str, figure: Figure) -> None:
+        """Save the figure as ``NAME.png``; ``summary`` will show it."""
         figure.savefig(self.folder / f"{name}.png", dpi=150)
         self.figures.append(name)
 
     def summary(self, text: str) -> None:
-        """Write ``summary.md``: the text, then the figures; and say where everything is."""
+        """Write the text and then the figures to ``summary.md``, and print the path of the folder."""
         pictures = "\n\n".join(f"![{name}]({name}.png)" for name in self.figures)
         (self.folder / "summary.md").write_text(f"# {self.name}\n\n{text.strip()}\n\n{pictures}\n", encoding="utf-8")
         console.print(f"results in {self.folder}/", highlight=False)
 
 
 def new_folder(parent: Path) -> Path:
+    """Make a folder named after the current time and return it; a number is added if that name is taken."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
     for attempt in range(1000):
         folder = parent / (f"{stamp}_{attempt}" if attempt else stamp)
@@ -66,7 +68,7 @@ def new_folder(parent: Path) -> Path:
 
 @contextmanager
 def epoch_progress(label: str, epochs: int) -> Iterator[Callable[[Any, Mapping[str, float]], None]]:
-    """A progress bar over epochs, as the callback of ``fnnet.fit``."""
+    """Show a progress bar over epochs and yield the function of state and record that advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(label, total=epochs, numbers="")

@@ -1,12 +1,13 @@
-"""One network on more and more devices: seconds for an epoch, by how many share each batch.
+"""Train one network on more and more devices, and compare the seconds per epoch and the parameters.
 
-Trains a multilayer perceptron 256-512-512-10 on random examples with ``fit(..., mesh=...)``, batches split over 1, 2,
-4, ... devices, and compares seconds and parameters with those of the first row, the fewest devices. Devices that only
-share the cores of one CPU, as with ``--virtual``, show that the numbers agree and what the splitting costs, no gain.
+A multilayer perceptron 256-512-512-10 is trained on random examples with ``fit(..., mesh=...)``; each batch is split
+over 1, 2, 4, ... devices. Seconds and parameters are compared with those of the first row, which has the fewest
+devices. Devices that only share the cores of one CPU (``--virtual``) show that the numbers agree and what splitting
+costs; they are no faster.
 
-On several machines start it on each: under Slurm, Open MPI, Kubernetes and on Cloud TPU with ``--processes 0``;
-elsewhere with ``--coordinator ADDRESS:PORT --processes P --process I``, the address that of process 0. Every process
-makes its own part of the examples; only all devices together are then measured.
+To use several machines, start the experiment on each of them: with ``--processes 0`` under Slurm, Open MPI, Kubernetes
+and on Cloud TPU, elsewhere with ``--coordinator ADDRESS:PORT --processes P --process I``, where the address is that of
+process 0. Every process generates its own examples, and only a mesh of all devices is measured.
 """
 
 from __future__ import annotations
@@ -33,25 +34,25 @@ COLUMNS = ("devices", "data × model", "seconds per epoch", "examples per second
 @dataclass(frozen=True)
 class Config:
     virtual: int = 0
-    """Make the CPU appear as so many devices; 0: the devices that there are."""
+    """Number of devices to split the CPU into; 0 uses the devices as they are."""
     model: int = 1
-    """Devices that share the parameters and the optimizer's state."""
+    """Number of devices that share the parameters and the optimizer's state."""
     hidden: int = 512
-    """Neurons of each of the two hidden layers."""
+    """Number of neurons of each of the two hidden layers."""
     examples: int = 8192
-    """Random examples, of all processes together."""
+    """Number of random examples of all processes together."""
     batch_size: int = 512
-    """Examples per update, shared by the devices."""
+    """Examples per update, split over the devices."""
     epochs: int = 4
-    """Passes over the examples; the first is not counted."""
+    """Passes over the examples; the first one is not timed."""
     coordinator: str = ""
-    """Address and port of process 0, where no cluster tells it."""
+    """Address and port of process 0; a cluster's scheduler makes it unnecessary."""
     processes: int = 1
-    """How many processes there are; 0: the cluster knows."""
+    """Number of processes; 0 asks the cluster's scheduler."""
     process: int = 0
-    """The number of this one."""
+    """Number of this process."""
     heartbeat: int = 30
-    """Seconds without a sign of life after which a process counts as dead and the others end."""
+    """Seconds without a heartbeat after which a process counts as dead and the others stop."""
     seed: int = 0
     """Seed of everything random."""
     runs: Path = Path("runs")
@@ -81,44 +82,50 @@ def run(config: Config) -> None:
 
 def check(config: Config) -> None:
     if config.epochs < 2:
-        raise ExperimentError(f"--epochs {config.epochs}: the first is not counted; give at least 2")
+        raise ExperimentError(f"--epochs is {config.epochs}; expected at least 2, because the first one is not timed")
     if config.model < 1:
-        raise ExperimentError(f"--model {config.model}: give at least 1, the devices that share the parameters")
+        raise ExperimentError(f"--model is {config.model}; expected at least 1 device to hold the parameters")
 
 
 def begin(config: Config) -> None:
-    """Before JAX's first computation: how many devices the CPU is, and who the other processes are."""
+    """Set the number of CPU devices and connect the processes; this must precede JAX's first computation."""
     if config.virtual:
         try:
             jax.config.update("jax_num_cpu_devices", config.virtual)
         except RuntimeError as error:
-            raise ExperimentError(f"JAX has started already, with {jax.device_count()} devices: {error}") from error
+            raise ExperimentError(
+                f"--virtual comes too late: JAX has started already, with {jax.device_count()} devices ({error})"
+            ) from error
     if config.processes == 0:
         jax.distributed.initialize(heartbeat_timeout_seconds=config.heartbeat)
     elif config.processes > 1:
         if not config.coordinator:
-            raise ExperimentError(f"{config.processes} processes need --coordinator ADDRESS:PORT, or --processes 0")
+            raise ExperimentError(
+                f"--processes is {config.processes}, but --coordinator is missing; pass the ADDRESS:PORT of process 0, "
+                "or --processes 0 on a cluster"
+            )
         jax.distributed.initialize(
             config.coordinator, config.processes, config.process, heartbeat_timeout_seconds=config.heartbeat
         )
 
 
 def examples(config: Config) -> tuple[Any, Any]:
-    """This process's part of them."""
-    part = config.examples // jax.process_count()
+    """Return the examples of this process."""
+    count = config.examples // jax.process_count()
     generator = np.random.default_rng((config.seed, jax.process_index()))
-    x = generator.standard_normal((part, 256), np.float32)
+    x = generator.standard_normal((count, 256), np.float32)
     return x, x[:, :10].argmax(1).astype(np.int32)
 
 
 def meshes_of(config: Config) -> Any:
-    """Over 1, 2, 4, ... devices; over all of them, if they belong to several processes."""
+    """Yield meshes of 1, 2, 4, ... devices, or one of all devices if they belong to several processes."""
     devices = np.array(jax.devices())
     counts = [2**i for i in range(len(devices).bit_length())] if jax.process_count() == 1 else [len(devices)]
     counts = [count for count in counts if count % config.model == 0]
     if not counts:
         raise ExperimentError(
-            f"--model {config.model} on {len(devices)} devices: give a number that divides theirs, a power of 2"
+            f"--model is {config.model}, but the number of devices is {len(devices)}; "
+            "expected a power of 2 that divides it"
         )
     for count in counts:
         grid = devices[:count].reshape(-1, config.model)
@@ -141,7 +148,10 @@ def train(config: Config, mesh: Mesh, data: tuple[Any, Any]) -> fnnet.FitResult:
 
 
 def difference(fitted: fnnet.FitResult, reference: fnnet.FitResult) -> float:
-    """The largest relative difference of the parameters, tensor by tensor; NaN where other processes have parts."""
+    """Return the largest relative difference of the parameters over the tensors.
+
+    It is NaN for a tensor that is split over other processes.
+    """
     pairs = zip(jax.tree.leaves(fitted.state.params), jax.tree.leaves(reference.state.params), strict=True)
     return max(
         float(np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(np.asarray(b)).max())
@@ -158,9 +168,9 @@ def row_of(config: Config, mesh: Mesh, seconds: float, alone: float, apart: floa
 
 
 def about_devices() -> str:
-    """What the devices are, and what may be expected of them."""
+    """Return a sentence about the number and kind of the devices."""
     devices = jax.devices()
-    text = f"{len(devices)} devices of kind {devices[0].device_kind}, {jax.process_count()} processes."
+    text = f"devices: {len(devices)} of kind {devices[0].device_kind}; processes: {jax.process_count()}."
     if devices[0].platform != "cpu":
         return text
-    return f"{text} They are one CPU's: all of them share the {os.cpu_count()} cores of this machine."
+    return f"{text} The devices belong to one CPU and share the {os.cpu_count()} cores of this machine."

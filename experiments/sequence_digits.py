@@ -1,8 +1,8 @@
-"""Digits read row by row, as sequences: RNN, GRU and LSTM beside each other.
+"""Read digits row by row, as sequences, with an RNN, a GRU and an LSTM, and compare them.
 
-An image of T rows of D pixels is a sequence of T steps of D features; the class comes from the state after the last
-row. On MNIST's digits (28 steps) where ``--data-dir`` or FNNET_DATA names their folder, else on the 1,797 of
-scikit-learn (8 steps).
+An image of T rows of D pixels is a sequence of T steps of D features. The class comes from the state after the last
+row. The digits are MNIST's (28 steps) if ``--data-dir`` or FNNET_DATA names their folder, and otherwise the 1,797
+digits of scikit-learn (8 steps).
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ ENGINES: dict[str, Any] = {"autodiff": jax.value_and_grad, "hand": fnnet.backpro
 @dataclass(frozen=True)
 class Config:
     digits: Literal["small", "mnist"] | None = None
-    """scikit-learn's digits of 8×8 pixels or MNIST's of 28×28; by default MNIST where there is a folder with them."""
+    """scikit-learn's digits of 8×8 pixels or MNIST's of 28×28; by default MNIST's if a folder with them is named."""
     data_dir: Path | None = None
     """Folder with MNIST's four IDX files."""
     features: int = 64
-    """Neurons of the state."""
+    """Number of neurons of the state."""
     epochs: int | None = None
     """Passes over the training digits; by default 40 over the small digits and 3 over MNIST's."""
     batch_size: int = 32
     """Digits per update."""
     learning_rate: float = 3e-3
-    """Adam's learning rate at the first update; it falls to 0 along a half cosine."""
+    """Adam's learning rate at the first update; it falls to 0 along half a cosine."""
     clip: float = 1.0
-    """Longest gradient; longer ones are shortened to it."""
+    """Largest norm of a gradient; a longer gradient is scaled down to it."""
     engine: Literal["autodiff", "hand"] = "hand"
-    """Gradients by jax.grad or by backpropagation through time by hand."""
+    """Gradients from jax.grad or from hand-written backpropagation through time."""
     seed: int = 0
-    """Seed of the first parameters and of the order of the digits."""
+    """Seed of the initial parameters and of the order of the digits."""
     runs: Path = Path("runs")
     """Folder for the results."""
 
@@ -66,7 +66,7 @@ def run(config: Config) -> None:
     results = Results("sequence_digits", config, config.runs)
     examples, steps, pixels = split.train[0].shape
     console.print(
-        f"{examples} digits to learn, {len(split.test[0])} to test; {steps} rows of {pixels} pixels; "
+        f"{examples} training digits, {len(split.test[0])} test digits; {steps} rows of {pixels} pixels; "
         f"{config.features} neurons\n",
         highlight=False,
     )
@@ -85,7 +85,7 @@ def read_mnist(config: Config) -> data.Split:
     try:
         return data.mnist(config.data_dir)
     except ExperimentError as error:
-        raise ExperimentError(f"{error}; or pass --digits small for those of scikit-learn") from error
+        raise ExperimentError(f"{error}; or pass --digits small for scikit-learn's digits") from error
 
 
 def has_folder(config: Config) -> bool:
@@ -93,7 +93,7 @@ def has_folder(config: Config) -> bool:
 
 
 def network(cell: Cell) -> fnnet.Sequential:
-    """Inputs ``(N, T, D)``, outputs ``(N, 10)``: scores before the softmax."""
+    """Return the network; inputs are ``(N, T, D)``, outputs ``(N, 10)`` are scores before the softmax."""
     return fnnet.sequential(fnnet.Recurrent(cell, return_sequences=False), fnnet.Dense(10))
 
 
@@ -127,7 +127,7 @@ def table_of(fits: Mapping[str, fnnet.FitResult]) -> TableRows:
 
 
 def curves(histories: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Training and test cost, and the share of test digits read wrong, by epoch, all on log scales."""
+    """Draw training cost, test cost and test error by epoch, all on log scales."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
     panels = {"cost": "training cost", "validation_cost": "test cost", "validation_accuracy": "test error, %"}

@@ -1,8 +1,8 @@
-"""A stack of layers along a stream that comes in pieces: every recurrent layer goes on from its carry.
+"""Apply a stack of layers to a stream that arrives in segments: every recurrent layer continues from its carry.
 
-Truncated backpropagation through time (Williams and Peng 1990): values flow from piece to piece, gradients do not.
-Letters: ``x (N, T, ...)`` is the next piece of ``N`` streams, ``carries`` a tuple with one entry for each layer: that
-of ``scan`` of a ``Recurrent``, ``Rematerialized`` or ``Truncated``, and ``()`` for a layer without.
+This is truncated backpropagation through time (Williams and Peng 1990): values flow from segment to segment, gradients
+do not. ``x (N, T, ...)`` is the next segment of ``N`` streams. ``carries`` is a tuple with one entry for each layer:
+the carry of its ``scan``, or ``()`` for a layer that has none.
 """
 
 from __future__ import annotations
@@ -24,16 +24,22 @@ Engine = Literal["hand", "autodiff"]
 
 
 def initial_carries(model: Sequential, streams: int, dtype: DType = jnp.float32) -> Carries:
-    """Those at the start of a stream: all zero."""
+    """Return the carries at the start of a stream, which are zero."""
     return tuple(inner_of(layer).cell.initial_carry(streams, dtype) if goes_on(layer) else () for layer in model.layers)
 
 
 def goes_on(layer: Layer) -> TypeGuard[Scanned]:
-    """Whether the layer goes on from piece to piece. Refuses one that would need the pieces to come."""
+    """Return whether the layer continues from segment to segment.
+
+    Raises ``TypeError`` for a layer that runs backwards in time, since it would need the segments to come.
+    """
     if not hasattr(layer, "scan"):
         return False
     if isinstance(layer, Bidirectional) or inner_of(layer).reverse:
-        raise TypeError(f"streaming: {layer!r} runs backwards in time, from pieces that are not there yet")
+        raise TypeError(
+            f"streaming: {layer!r} runs backwards in time and needs segments that have not arrived yet; "
+            "expected layers that run forwards"
+        )
     return True
 
 
@@ -44,7 +50,10 @@ def inner_of(layer: Any) -> Recurrent:
 def scan(
     model: Sequential, params: Params, x: Any, carries: Carries, *, key: Array | None = None, train: bool = False
 ) -> tuple[Array, Carries]:
-    """``(y, carries)``: the model over the next piece, and where it stands then. From zeros it is ``model.apply``."""
+    """Return ``(y, carries)``: the model's outputs over the next segment, and the carries after it.
+
+    From zero carries, ``y`` is that of ``model.apply``.
+    """
     after = []
     for i, (layer, p, carry) in enumerate(zip(model.layers, params, carries, strict=True)):
         if goes_on(layer):
@@ -58,7 +67,10 @@ def scan(
 def scan_vjp(
     model: Sequential, params: Params, x: Any, carries: Carries, *, key: Array | None = None, train: bool = False
 ) -> tuple[tuple[Array, Carries], Callable[[Array], Params]]:
-    """``((y, carries), pullback)`` by hand, ``pullback(dy) -> dparams``; no gradient for the carries, either end."""
+    """Return ``((y, carries), pullback)`` with ``pullback(dy) -> dparams``, computed by hand.
+
+    The carries before and after the segment get no gradient.
+    """
     pullbacks: list[Callable[[Array], tuple[Params, Any]]] = []
     after = []
     for i, (layer, p, carry) in enumerate(zip(model.layers, params, carries, strict=True)):
@@ -81,14 +93,14 @@ def scan_vjp(
 
 
 def without_carry(pullback: Callable[..., Any]) -> Callable[[Array], tuple[Params, Array]]:
-    """The pullback of a piece after which nothing depends on the carry."""
+    """Return the pullback of a segment whose last carry gets no gradient."""
     return lambda dy: pullback(dy)[:2]
 
 
 def value_and_grad(model: Sequential, loss: Loss, engine: Engine = "hand") -> ValueAndGrad:
-    """``run(params, (x, y), carries, key) -> ((cost, carries), grads)`` in training, by hand or by autodiff.
+    """Return ``run(params, (x, y), carries, key) -> ((cost, carries), grads)`` for training, by hand or by autodiff.
 
-    The cost is the mean of the loss over all steps of the piece.
+    The cost is the mean of the loss over all steps of the segment.
     """
 
     def by_hand(params: Params, batch: Batch, carries: Carries, key: Array) -> tuple[tuple[Array, Carries], Params]:

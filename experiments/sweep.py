@@ -1,7 +1,7 @@
-"""Sixty-four networks on real digits in one program: the test accuracy by learning rate and seed, and its spread.
+"""Train 64 networks on real digits in one program, and show how the accuracy depends on rate and seed.
 
-Eight learning rates times eight seeds of a multilayer perceptron 64-32-10, trained by Adam. A seed is a network's first
-weights and order of the digits, the same eight at every rate.
+A multilayer perceptron 64-32-10 is trained by Adam at eight learning rates with eight seeds each. A seed determines
+the initial weights and the order of the digits; the same eight seeds are used at every rate.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ COLUMNS = ("learning rate", "test accuracy, mean ± standard deviation", "lowest
 @dataclass(frozen=True)
 class Config:
     lowest_rate: float = 3e-5
-    """The lowest learning rate."""
+    """Lowest learning rate."""
     highest_rate: float = 1.0
-    """The highest learning rate; the others lie between at equal ratios."""
+    """Highest learning rate; the others are spaced at equal ratios between the two."""
     rates: int = 8
-    """How many learning rates."""
+    """Number of learning rates."""
     seeds: int = 8
-    """How many networks at each."""
+    """Number of networks at each learning rate."""
     hidden: int = 32
-    """Neurons of the hidden layer."""
+    """Number of hidden neurons."""
     epochs: int = 20
     """Passes over the training digits."""
     batch_size: int = 32
@@ -44,7 +44,7 @@ class Config:
     seed: int = 0
     """Seed of everything random."""
     cpu_devices: int = os.cpu_count() or 1
-    """As how many devices a CPU appears."""
+    """Number of devices that JAX splits a CPU into."""
     runs: Path = Path("runs")
     """Folder for the results."""
 
@@ -85,20 +85,22 @@ def run(config: Config) -> None:
 
 
 def split_cpu(devices: int) -> None:
-    """Small networks leave the cores of a CPU idle: the runs of a sweep are shared out among devices, so let each core
-    be one. Too late where JAX has started already; nothing to an accelerator."""
+    """Make each core of a CPU a device, so that small networks, which cannot fill all cores, run side by side.
+
+    This has no effect if JAX has started already, and none on an accelerator.
+    """
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", devices)
 
 
 def row_of(rate: float, accuracy: Any, cost: Any) -> list[str]:
-    """The numbers of the networks at one rate, after the last epoch."""
+    """Return the table row of the networks at one rate, after the last epoch."""
     spread = f"{accuracy.mean():.3f} ± {accuracy.std(ddof=min(1, len(accuracy) - 1)):.3f}"
     return [f"{rate:.2g}", spread, f"{accuracy.min():.3f}", f"{accuracy.max():.3f}", f"{cost.mean():.3g}"]
 
 
 def draw(rates: Any, accuracy: Any) -> Figure:
-    """Accuracies ``(rates, seeds, epochs)``: the last ones, a dot for each network; and the means over time."""
+    """Draw accuracies ``(rates, seeds, epochs)``: a dot for each network's last one, and the means by epoch."""
     figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     last = accuracy[..., -1]
@@ -106,7 +108,7 @@ def draw(rates: Any, accuracy: Any) -> Figure:
     band = (middle - deviation, np.minimum(middle + deviation, 1))
     left.fill_between(rates, *band, color=COLORS[0], alpha=0.2, linewidth=0, label="± standard deviation")
     left.plot(rates, middle, color=COLORS[0], label="mean over seeds")
-    spots = rates[:, None] * np.linspace(0.9, 1.1, last.shape[1])  # seeds side by side, so that none hides another
+    spots = rates[:, None] * np.linspace(0.9, 1.1, last.shape[1])  # seeds side by side, so that they do not overlap
     left.plot(spots.ravel(), last.ravel(), ".", color="black", markersize=3.5, label="a network")
     left.set(xscale="log", xlabel="learning rate", ylabel="test accuracy", title="After the last epoch", ylim=(0, 1.02))
     left.legend(frameon=False, fontsize=SMALL, loc="lower center")
@@ -123,7 +125,7 @@ def draw(rates: Any, accuracy: Any) -> Figure:
 
 
 def matplotlib_colors(count: int) -> Any:
-    """From dark to light: rates have an order."""
+    """Return ``count`` colors from dark to light."""
     from matplotlib import colormaps
 
     return colormaps["viridis"](np.linspace(0, 0.9, count))

@@ -1,4 +1,4 @@
-"""Texts as sequences of characters."""
+"""Texts as sequences of characters, and the loss of a simple model for comparison."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from experiments.cli import ExperimentError
 
-Tokens = np.ndarray[Any, Any]  # (n,) int32: the places of characters in an alphabet
+Tokens = np.ndarray[Any, Any]  # (n,) int32, the indices of characters in an alphabet
 SHAKESPEARE = "tinyshakespeare.txt"
 
 
 class Corpus(NamedTuple):
-    """A text cut in two: to learn from, and its end to validate with."""
+    """A text that is split in two: the training text, and its end for validation."""
 
     alphabet: str  # its distinct characters, sorted
     train: Tokens
@@ -23,16 +23,20 @@ class Corpus(NamedTuple):
 
     @property
     def held_out(self) -> Tokens:
-        """The text whose every character but the first is predicted: what is held out, and the one before it."""
+        """Return the held-out text and the character before it; every character but the first is to be predicted."""
         return np.concatenate([self.train[-1:], self.validation])
 
 
 def find(path: Path | None) -> tuple[str, str]:
-    """``(text, where it is from)``: a file; else FNNET_DATA's Tiny Shakespeare; else topics of ``help()``."""
+    """Return ``(text, source)``.
+
+    The text is the file at ``path``. Without a path it is Tiny Shakespeare in the folder FNNET_DATA; without that
+    variable it is the topics of Python's ``help()``.
+    """
     if path is None and os.environ.get("FNNET_DATA"):
         path = Path(os.environ["FNNET_DATA"]) / SHAKESPEARE
         if not path.is_file():
-            raise ExperimentError(f"no {SHAKESPEARE} in the folder FNNET_DATA, {path.parent}; pass --text PATH")
+            raise ExperimentError(f"no {SHAKESPEARE} in the folder {path.parent} (FNNET_DATA); pass --text PATH")
     return (read(path), str(path)) if path is not None else (python_topics(), "the topics of Python's help()")
 
 
@@ -52,24 +56,27 @@ def read(path: Path) -> str:
 
 
 def python_topics() -> str:
-    """Chapters of Python's language reference, which come with it (under its licence) for the use of ``help()``."""
+    """Return the chapters of the language reference that come with Python (and its license) for ``help()``."""
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise ExperimentError("this Python comes without the topics of help(); pass --text PATH") from error
+        raise ExperimentError("this Python has no topics of help() to learn from; pass --text PATH") from error
     return "\n\n".join(topics[name].strip() for name in sorted(topics)) + "\n"
 
 
 def corpus(text: str, validation_share: float, length: int) -> Corpus:
-    """The last share of the text is held out. Refuses one too short for a sequence of ``length`` to learn."""
-    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")  # NumPy's strings lose characters of code 0 at their end
+    """Split a text and hold out the fraction ``validation_share`` at its end.
+
+    Raises ``ExperimentError`` if the training text is too short for a sequence of ``length``, or nothing is held out.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le"), "<u4")  # a NumPy string would drop characters of code 0 at its end
     alphabet, tokens = np.unique(codes, return_inverse=True)
     cut = len(tokens) - round(len(tokens) * validation_share)
     train, validation = np.split(tokens.astype(np.int32), [cut])
     if len(train) <= length:
         raise ExperimentError(
-            f"the text has {len(tokens)} characters, {len(train)} of them to learn from: shorter than one sequence of "
-            f"{length} and the character after it; pass a longer --text or a smaller --length"
+            f"the text has {len(tokens)} characters, {len(train)} of them for training; expected at least {length + 1} "
+            f"(one sequence and the character after it); pass a longer --text or a smaller --length"
         )
     if len(validation) < 1:
         raise ExperimentError(
@@ -91,25 +98,25 @@ def decode(tokens: Any, alphabet: str) -> str:
 
 
 def in_rows(tokens: Tokens, rows: int, length: int) -> tuple[Tokens, Tokens, Tokens]:
-    """``(x, y, counts)`` of shape ``(S, rows, length)``: every token but the first is once the ``y`` after an ``x``.
+    """Return ``(x, y, counts)`` of shape ``(S, rows, length)`` with every token but the first exactly once in ``y``.
 
-    Row by row the text goes on from one of the ``S`` pieces to the next. What is left of the last rows is filled up
-    with zeros, where ``counts`` is False.
+    ``y`` is the token after ``x``. Each row holds consecutive text in ``S`` segments. The last rows are filled up with
+    zeros, for which ``counts`` is False.
     """
     predictions = len(tokens) - 1
-    pieces = -(-predictions // (rows * length))
-    missing = rows * pieces * length - predictions
+    segments = -(-predictions // (rows * length))
+    missing = rows * segments * length - predictions
 
     def arranged(a: Tokens) -> Tokens:
-        return np.pad(a, (0, missing)).reshape(rows, pieces, length).swapaxes(0, 1)
+        return np.pad(a, (0, missing)).reshape(rows, segments, length).swapaxes(0, 1)
 
     return arranged(tokens[:-1]), arranged(tokens[1:]), arranged(np.ones(predictions, bool))
 
 
 def pair_loss(corpus: Corpus) -> float:
-    """Nats per held-out character of a model that counts pairs: what stood how often after the character before?
+    """Return the nats per held-out character of a model that counts pairs of neighbors in the training text.
 
-    Each count is one more than it is (Laplace), so that no pair is impossible.
+    One is added to each count (Laplace), so that no pair is impossible.
     """
     size, held_out = len(corpus.alphabet), corpus.held_out
     pairs, counts = np.unique(pair_numbers(corpus.train, size), return_counts=True)  # a table would be size × size
@@ -121,5 +128,5 @@ def pair_loss(corpus: Corpus) -> float:
 
 
 def pair_numbers(tokens: Tokens, size: int) -> np.ndarray[Any, Any]:
-    """One number for each pair of neighbours."""
+    """Return one number for each pair of neighboring tokens."""
     return tokens[:-1].astype(np.int64) * size + tokens[1:]

@@ -1,7 +1,8 @@
-"""The textbook's 2-2-1 sigmoid network: every number of forward pass, loss, backward pass and one update.
+"""Compute every number of the textbook's 2-2-1 sigmoid network: forward pass, loss, backward pass, one update.
 
-In the textbook's column convention, where examples are columns and Z = W X + b. Each number is computed twice, by the
-formula printed next to it in NumPy and by fnnet (whose examples are rows: w = Wᵀ), and the two are compared.
+The numbers follow the textbook's column convention, where examples are columns and Z = W X + b. Each one is computed
+twice: in NumPy by the formula printed next to it, and by fnnet, where examples are rows and w = Wᵀ. The exit status is
+1 if the two differ.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ W2, B2 = np.array([[0.3, -0.2]]), np.array([0.05])
 @dataclass(frozen=True)
 class Config:
     learning_rate: float = 0.5
-    """Learning rate α of the one update step."""
+    """Learning rate α of the single update."""
 
 
 @dataclass(frozen=True)
 class Line:
+    """One number of the example, computed by its formula and by the library."""
+
     symbol: str
     formula: str
     value: Vector  # by the formula
@@ -55,14 +58,14 @@ def run(config: Config) -> int:
 
 
 def compute(learning_rate: float) -> list[Line]:
-    """Every line of the example, in the order of the computation, in float64."""
+    """Return every line of the example in the order of the computation, in float64."""
     with jax.enable_x64(True):
         by_library = dict(library(learning_rate))
     return [Line(symbol, formula, value, by_library[symbol]) for symbol, formula, value in textbook(learning_rate)]
 
 
 def textbook(learning_rate: float) -> Iterator[tuple[str, str, Vector]]:
-    """``(symbol, formula, value)``, straight from the formulas."""
+    """Yield ``(symbol, formula, value)``, computed by the formulas in NumPy."""
     alpha = learning_rate
     Z1 = W1 @ X + B1
     yield "Z1", "W1 X + b1", Z1
@@ -99,7 +102,7 @@ def textbook(learning_rate: float) -> Iterator[tuple[str, str, Vector]]:
 
 
 def library(learning_rate: float) -> Iterator[tuple[str, Vector]]:
-    """``(symbol, value)`` of the same numbers by fnnet, transposed to the textbook's columns."""
+    """Yield ``(symbol, value)`` of the same numbers from fnnet, transposed to the textbook's convention."""
     model = fnnet.sequential(fnnet.Dense(2), fnnet.sigmoid, fnnet.Dense(1), fnnet.sigmoid)
     params: Any = (
         {"w": jnp.asarray(W1.T), "b": jnp.asarray(B1)},
@@ -136,11 +139,12 @@ def library(learning_rate: float) -> Iterator[tuple[str, Vector]]:
 
 
 def column(rows: Any) -> Vector:
-    """One example's row, as the textbook's column written flat."""
+    """Return one example's row as a flat array, as the textbook writes its column."""
     return np.asarray(rows).reshape(-1)
 
 
 def shown(value: Vector) -> str:
+    """Return the number, vector or matrix as text with six digits."""
     flat = value[0] if value.ndim == 2 and len(value) == 1 else value
     numbers = flat if flat.size > 1 else flat.reshape(-1)[0]
     text = np.array2string(

@@ -6,7 +6,6 @@ layer or function is called wrongly (``place``), what is wrong, what was expecte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -27,12 +26,6 @@ def at_least_float32(*arrays: Any) -> DType:
     A sum in bfloat16 stops growing early (256 + 1 is 256), and a moment that decays by 0.999 never would.
     """
     return max((jnp.dtype(jnp.float32), *map(dtype_of, arrays)), key=lambda dtype: jnp.finfo(dtype).bits)
-
-
-def widest_float(arrays: Iterable[Any]) -> DType:
-    """Return the widest dtype among ``arrays``, and at least float32."""
-    dtypes = [at_least_float32(array) for array in arrays]
-    return max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits, default=jnp.float32)
 
 
 def is_float(x: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fnnet.checks import at_least_float32, widest_float
+from fnnet.checks import at_least_float32
 from fnnet.types import Array, Params
 
 __all__ = ["global_norm", "norm"]
@@ -27,5 +27,5 @@ def norm(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
 def global_norm(tree: Params) -> Array:
     """Return ``‖(...)‖₂`` of all leaves together, in the widest dtype among them and at least float32."""
     leaves = jax.tree.leaves(tree)
-    widest = widest_float(leaves)
+    widest = at_least_float32(*leaves)
     return norm(jnp.stack([norm(leaf).astype(widest) for leaf in leaves])) if leaves else jnp.zeros((), widest)

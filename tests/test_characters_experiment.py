@@ -70,7 +70,7 @@ class TestText:
         [
             (b"", "is empty"),
             (b"caf\xe9 au lait", r"is not UTF-8: byte 3 is 0xe9"),
-            (b"too short", r"9 characters, 8 of them to learn from: shorter than one sequence of 50"),
+            (b"too short", r"9 characters, 8 of them for training; expected at least 51"),
             (None, r"cannot read the text .*No such file"),
         ],
     )
@@ -88,7 +88,7 @@ class TestText:
             ("--prompt", "é", "the prompt has 'é', which is not in the text"),
             ("--validation-share", "1.5", "--validation-share is 1.5"),
             ("--epochs", "0", "--epochs is 0; expected at least 1"),
-            ("--dropout", "1.5", "--dropout is 1.5; expected a share in"),
+            ("--dropout", "1.5", "--dropout is 1.5; expected a rate in"),
         ],
     )
     def test_bad_options_are_refused_by_name(

@@ -38,12 +38,12 @@ def test_scaling(tmp_path: Path) -> None:
 
 
 def test_scaling_refuses_what_cannot_start(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="2 processes need --coordinator"):
+    with pytest.raises(ExperimentError, match="--processes is 2, but --coordinator is missing"):
         scaling.run(scaling.Config(processes=2, runs=tmp_path))
-    with pytest.raises(ExperimentError, match="--epochs 1: the first is not counted"):
+    with pytest.raises(ExperimentError, match="--epochs is 1; expected at least 2"):
         scaling.run(scaling.Config(epochs=1, runs=tmp_path))
     for model in (3, 16):
-        with pytest.raises(ExperimentError, match=f"--model {model} on 1 devices: give a number that divides"):
+        with pytest.raises(ExperimentError, match=f"--model is {model}, but the number of devices is 1; expected"):
             scaling.run(scaling.Config(model=model, runs=tmp_path))
 
 

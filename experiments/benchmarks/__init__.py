@@ -1,1 +1,1 @@
-"""Benchmarks: fnnet against its peers, as ratios taken in one run. See ``python -m experiments.benchmarks list``."""
+"""Benchmarks of fnnet and its peers, as ratios measured in one run; ``python -m experiments.benchmarks`` lists them."""

@@ -1,4 +1,4 @@
-"""``python -m experiments.benchmarks`` lists the benchmarks; ``NAME --help`` tells the options of one."""
+"""``python -m experiments.benchmarks`` lists the benchmarks; ``NAME --help`` shows the options of one."""
 
 import sys
 

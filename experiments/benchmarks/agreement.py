@@ -1,9 +1,10 @@
-"""The same steps as PyTorch's and optax's: every optimizer that these have, on the same gradients in float64.
+"""Compare the steps of every optimizer with those of PyTorch and optax, in float64.
 
-Each runs over the same random gradients from the same parameters. A number is the largest difference between two
-trajectories, over all steps and tensors, divided by the tensor's largest parameter. Where definitions differ there are
-two of them: with the peer's own definition, and with the option that makes both equal. No peer and no option there
-means that the peer has no such algorithm. Status 1 if a difference that should be rounding is above ``tolerance``.
+All optimizers start from the same parameters and get the same random gradients. A number in the table is the largest
+difference between two trajectories over all steps and tensors, divided by the tensor's largest parameter. If the
+definitions differ, there are two numbers: one with the peer's own definition, and one with an option that makes both
+equal, if there is such an option. Algorithms that a peer does not have are not listed. The exit status is 1 if a
+difference that should be rounding is above ``tolerance``.
 """
 
 from __future__ import annotations
@@ -26,29 +27,31 @@ from fnnet.optimizers import apply_updates
 
 PACKAGES = ("fnnet", "jax", "optax", "torch")
 SHAPES = {"w": (6, 4), "kernel": (2, 3, 5), "b": (4,)}
-Trajectory = dict[str, np.ndarray]  # by name, steps on the first axis
+Trajectory = dict[str, np.ndarray]  # the parameters by name; the first axis is the steps
 
 
 @dataclass(frozen=True)
 class Config:
     steps: int = 200
-    """Updates made."""
+    """Number of updates."""
     seed: int = 0
     """Seed of the parameters and the gradients."""
     tolerance: float = 1e-12
-    """The largest relative difference taken for rounding."""
+    """Largest relative difference that counts as rounding."""
     output: Path = Path("runs/benchmarks/agreement.json")
-    """File for the versions and all numbers; an earlier one is replaced."""
+    """File for the versions and all numbers; it is overwritten."""
 
 
 @dataclass(frozen=True)
 class Row:
+    """The comparison of one algorithm with one peer."""
+
     algorithm: str
     peer: str
     as_defined: float | None
-    """The difference with the peer's own definition, where that is another."""
+    """The difference to the peer's own definition, if that is another one."""
     made_equal: float | None
-    """The difference where the definitions are the same; None if no option makes them so."""
+    """The difference for equal definitions; None if no option makes them equal."""
     difference: str
 
 
@@ -58,7 +61,10 @@ def run(config: Config) -> int:
     console.print(table(rows, skipped))
     wrong = [row for row in rows if row.made_equal is not None and not row.made_equal <= config.tolerance]
     for row in wrong:
-        console.print(f"{row.algorithm} is not {row.peer}'s: {row.made_equal:.1e} is above {config.tolerance:.0e}")
+        console.print(
+            f"{row.algorithm} differs from {row.peer}'s by {row.made_equal:.1e}; "
+            f"expected at most {config.tolerance:.0e}"
+        )
     versions = {package: environment.installed_version(package) for package in PACKAGES}
     content = {"versions": versions, "config": asdict(config), "rows": [asdict(row) for row in rows]}
     report.write_json(config.output, content | {"skipped": skipped})
@@ -67,7 +73,7 @@ def run(config: Config) -> int:
 
 
 def compare(steps: int, seed: int) -> tuple[list[Row], dict[str, str]]:
-    """A row for every pair whose peer is installed, and why the others are missing."""
+    """Return a row for every pair whose peer is installed, and the reasons why the others are missing."""
     generator = np.random.default_rng(seed)
     params = {name: generator.standard_normal(shape) for name, shape in SHAPES.items()}
     gradients = {name: generator.standard_normal((steps, *shape)) for name, shape in SHAPES.items()}
@@ -92,13 +98,13 @@ def row(pair: Pair, found: Mapping[str, Trajectory]) -> Row:
 
 
 def apart(one: Trajectory, other: Trajectory) -> float:
-    """The largest difference relative to the tensor's largest entry; infinite where one is not finite."""
+    """Return the largest difference relative to the tensor's largest entry, or infinity if one is not finite."""
     ratios = [float(np.abs(one[name] - other[name]).max() / np.abs(other[name]).max()) for name in one]
     return max(ratios) if np.isfinite(ratios).all() else float("inf")
 
 
 def paths(pairs: list[Pair], params: Any, gradients: Any) -> list[dict[str, Trajectory]]:
-    """For every pair the trajectories of its sides; all those in JAX as one program."""
+    """Return the trajectories of each pair's sides; all trajectories in JAX are one program."""
     found: list[dict[str, Trajectory]] = [{} for _ in pairs]
     in_jax = {}
     for i, pair in enumerate(pairs):

@@ -1,6 +1,6 @@
-"""Which optimizer of a peer is which of fnnet's, what differs by definition, and the options that make both equal.
+"""Pairs of optimizers of fnnet and of a peer, how their definitions differ, and the options that make them equal.
 
-PyTorch and optax are imported only where their optimizers are built.
+PyTorch and optax are imported only when their optimizers are built.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from typing import Any, Literal
 from fnnet import optimizers
 
 RATE = 0.01
-Make = Callable[..., Any]  # an optimizer; of PyTorch's, out of the parameters
+Make = Callable[..., Any]  # builds an optimizer; that of PyTorch takes the parameters
 
 
 @dataclass(frozen=True)
 class Pair:
-    """``theirs`` with the same numbers as ``ours``. Where that is not the same algorithm, ``difference`` says why, and
-    the other two, if any option makes them equal, are so."""
+    """An optimizer of fnnet and one of a peer with the same hyper-parameters.
+
+    If their definitions differ, ``difference`` says how, and ``ours_equal`` and ``theirs_equal`` have the options that
+    make them equal, if there are any.
+    """
 
     algorithm: str
     peer: Literal["torch", "optax"]
@@ -30,13 +33,14 @@ class Pair:
     theirs_equal: Make | None = None
 
     def sides(self) -> dict[str, Make]:
+        """Return the optimizers to run, by the name of their side."""
         sides = {"ours": self.ours, "theirs": self.theirs}
         if self.ours_equal is None and self.theirs_equal is None:
             return sides
         return sides | {"ours_equal": self.ours_equal or self.ours, "theirs_equal": self.theirs_equal or self.theirs}
 
 
-@cache  # what is compared with both peers is one optimizer
+@cache  # an optimizer that is compared with both peers runs once
 def ours(name: str, *arguments: Any, **options: Any) -> Make:
     return lambda: getattr(optimizers, name)(RATE, *arguments, **options)
 
@@ -148,7 +152,7 @@ PAIRS = (
     Pair("adamax", "torch", ours("adamax"), torch("Adamax")),
     Pair("adamax", "optax", ours("adamax"), optax("adamax")),
     Pair(
-        "radam", "torch", ours("radam"), torch("RAdam"), "ε beside √v before its bias correction: epsilon=0",
+        "radam", "torch", ours("radam"), torch("RAdam"), "ε is added to √v before its bias correction: epsilon=0",
         ours("radam", epsilon=0.0), torch("RAdam", eps=0.0),
     ),
     Pair("radam", "optax", ours("radam"), optax("radam")),
@@ -162,7 +166,7 @@ PAIRS = (
     Pair(
         "muon", "optax",
         ours("muon", optimizers.nadam(RATE), 0.9), optax_muon(),
-        "bias correction within Nesterov's momentum, ε beside the norm: nesterov=False, eps=0",
+        "bias correction within Nesterov's momentum, ε added to the norm: nesterov=False, eps=0",
         ours("muon", optimizers.adam(RATE, epsilon=0.0), 0.9, nesterov=False), optax_muon(nesterov=False, eps=0.0),
     ),
 )  # fmt: skip

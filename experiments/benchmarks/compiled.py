@@ -1,4 +1,4 @@
-"""Work that is one program of XLA's, with the temporary memory that it needs."""
+"""Work that is one XLA program, with the temporary memory that it needs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from experiments.benchmarks.harness import Work
 
 
 def compiled(function: Callable[..., Any], arguments: tuple[Any, ...], repeats: int) -> Work:
-    """A round computes ``function(*arguments)`` so many times and returns the MiB of temporary memory that one needs.
+    """Return work that computes ``function(*arguments)`` ``repeats`` times per round.
 
-    That is as XLA's memory analysis of the compiled program has it, NaN where nobody knows.
+    The work returns the MiB of temporary memory that one call needs according to XLA's memory analysis, or NaN if XLA
+    has no analysis.
     """
     import jax
     import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What a timing depends on besides the code: the machine and the versions."""
+"""Describe what a timing depends on besides the code: the machine and the versions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 
 def describe(packages: Iterable[str]) -> dict[str, str]:
-    """The machine, JAX's device, and the versions of Python, fnnet and the given distributions, each by name."""
-    load = f"{os.getloadavg()[0]:.2f}"  # runnable programs, mean of the last minute
-    # A process of its own, so that this one holds no threads and none of an accelerator's memory.
+    """Return the machine, JAX's device, and the versions of Python, fnnet and the given distributions, by name."""
+    load = f"{os.getloadavg()[0]:.2f}"  # mean number of runnable programs in the last minute
+    # JAX starts in a process of its own, so that this one holds no threads and no memory of an accelerator.
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         ours = pool.submit(jax_and_fnnet).result()
     machine = {
@@ -37,7 +37,7 @@ def jax_and_fnnet() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's model, as Linux tells it or, elsewhere, as Python does."""
+    """Return the processor's model, from Linux or, on other systems, from Python."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,10 +1,10 @@
-"""Times pieces of work against each other, each in a process of its own, in turns.
+"""Time contenders against each other, each in a process of its own, in turns.
 
-A process of its own: no contender inherits another's threads, allocator or compiled programs, and its peak memory is
-its own. In turns (A B C, B C A, ...): whatever the machine does meanwhile falls on all of them, and a ratio is taken
-between neighbours in time. Whoever waits is blocked on a pipe and costs nothing.
+With separate processes no contender inherits the threads, the allocator or the compiled programs of another, and the
+peak memory is its own. With turns (A B C, B C A, ...) all contenders see the same changes of the machine's load, and
+ratios compare neighbors in time. A contender that waits is blocked on a pipe and costs nothing.
 
-This module is imported by every contender's process: it needs the standard library only.
+Every contender's process imports this module, so it uses only the standard library.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-REST = 0.3  # seconds before each round: some libraries' threads go on spinning for a while after their work
+REST = (
+    0.3  # seconds before each round, because the threads of some libraries keep spinning for a while after their work
+)
 
-Work = Callable[[], float]  # one round of work, finished when it returns; the number is shown, such as the loss reached
-Factory = Callable[[Any], Work]  # prepares the work for a task; imports what it measures, so that it may be missing
+Work = Callable[[], float]  # does one round of work and returns a number to show, for example the loss
+Factory = Callable[[Any], Work]  # prepares the work for a task; imports its library itself, which may be missing
 
 
 class Sample(NamedTuple):
-    """One round of work in a contender's process."""
+    """The measurements of one round in a contender's process."""
 
     seconds: float
     value: float
@@ -37,16 +39,16 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of one contender, over all rounds."""
+    """The measurements of one contender over all rounds."""
 
-    first_seconds: float  # the round before the others, with its compilation
+    first_seconds: float  # of the warm-up round, with compilation
     seconds: tuple[float, ...]
     value: float  # what the last round returned
     peak_mib: float
 
 
 class Comparison(NamedTuple):
-    """The results by name and, by name, why a contender was left out."""
+    """The results by contender, and the reasons why other contenders were skipped."""
 
     results: dict[str, Result]
     skipped: dict[str, str]
@@ -62,12 +64,12 @@ def compare(
 ) -> Comparison:
     """Measure ``factory(task)()`` of every contender, once to warm up and then ``rounds`` times.
 
-    With ``processes`` all of it is done that many times in fresh processes: two processes that run the same program
-    differ, in where their memory lies, by more than the rounds of one.
+    With ``processes`` all of this is repeated that many times in new processes: two processes that run the same program
+    differ by more than the rounds of one process, because their memory lies at different addresses.
 
-    A factory is a function at the top of a module. One that raises ImportError is left out and named; any other
-    exception goes through to the caller, with the traceback of the process it happened in. ``announce`` is told
-    what is running.
+    A factory must be a function at the top level of a module. A contender whose factory raises ImportError is skipped
+    and listed; any other exception reaches the caller with the traceback of its process. ``announce`` is called with a
+    description of what is running.
     """
     for name, number in (("rounds", rounds), ("processes", processes)):
         if number < 1:
@@ -106,12 +108,12 @@ def compared_once(
 
 
 def ratio(result: Result, reference: Result) -> float:
-    """The median over the rounds of ``result``'s seconds divided by ``reference``'s in the same round."""
+    """Return the median over the rounds of ``result``'s seconds divided by ``reference``'s in the same round."""
     return median(ours / theirs for ours, theirs in zip(result.seconds, reference.seconds, strict=True))
 
 
 def rotated(names: list[str], places: int) -> list[str]:
-    """``names`` from another start, so that no one always runs after the same idle time: ``a b c -> b c a``."""
+    """Return the names rotated by so many places, ``a b c -> b c a``, so that no contender is always the first."""
     start = places % max(len(names), 1)
     return names[start:] + names[:start]
 
@@ -122,14 +124,14 @@ def summarized(samples: list[Sample]) -> Result:
 
 
 def joined(results: list[Result]) -> Result:
-    """The rounds of several processes as one contender's."""
+    """Return one result with the rounds of several processes."""
     seconds = tuple(each for result in results for each in result.seconds)
     return Result(results[0].first_seconds, seconds, results[-1].value, max(result.peak_mib for result in results))
 
 
 @contextmanager
 def naming(contender: str) -> Iterator[None]:
-    """Adds the contender's name to an error that comes out of its process."""
+    """Add the contender's name to an error that comes from its process."""
     try:
         yield
     except Exception as error:
@@ -137,7 +139,7 @@ def naming(contender: str) -> Iterator[None]:
         raise
 
 
-# What follows runs in a contender's process.
+# The functions below run in a contender's process.
 
 _work: Work  # the work that this process was started for
 
@@ -154,10 +156,10 @@ def measure() -> Sample:
 
 
 def peak_memory_mib() -> float:
-    """The largest resident memory that this process has had, in MiB."""
+    """Return the largest resident memory that this process has had, in MiB."""
     status = Path("/proc/self/status")
     if status.exists() and "VmHWM:" in (text := status.read_text()):
-        # Not ru_maxrss: on Linux it starts from the peak of the parent, whose memory the child had until its exec.
+        # Not ru_maxrss: on Linux it includes the peak of the parent, whose memory the child shares until its exec.
         return int(text.split("VmHWM:")[1].split()[0]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024**2 if sys.platform == "darwin" else peak / 1024

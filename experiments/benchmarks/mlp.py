@@ -1,12 +1,14 @@
-"""Seconds per epoch of a fully connected network: fnnet, by hand and by autodiff, and its peers.
+"""Measure the seconds per epoch of a fully connected network for fnnet (by hand and by autodiff) and its peers.
 
-MNIST's shapes (60,000 examples, 784 inputs, 10 classes) with random inputs and learnable labels, nothing to download;
-ReLU, softmax cross-entropy, Adam. ``small`` is 784-30-10 in batches of 10, where a step's overhead counts; ``large``
-is 784-512-512-10 in batches of 128, where the products do. ``ratio`` is the median over the rounds of a contender's
-seconds divided by those of fnnet by hand in the same round: above 1, fnnet is faster. The loss is the last epoch's.
+The data have MNIST's shapes (60,000 examples, 784 inputs, 10 classes) with random inputs and learnable labels, so that
+nothing is downloaded. The networks use ReLU, softmax cross-entropy and Adam. ``small`` is 784-30-10 in batches of 10,
+where the overhead of a step counts; ``large`` is 784-512-512-10 in batches of 128, where the matrix products count.
+``ratio`` is the median over the rounds of a contender's seconds divided by those of fnnet by hand in the same round;
+above 1, fnnet is faster. The loss is that of the last epoch.
 
-Wants an idle machine: threads that wait for each other by spinning, as those of PyTorch and of scikit-learn's OpenBLAS,
-become many times slower where another program takes one of the cores. The report has the load at the start.
+Run it on an idle machine: threads that spin while they wait for each other, as those of PyTorch and of scikit-learn's
+OpenBLAS do, become many times slower if another program takes one of the cores. The report contains the load at the
+start.
 """
 
 from __future__ import annotations
@@ -34,15 +36,15 @@ class Config:
     setup: Literal["small", "large", "both"] = "both"
     """Which network to train."""
     rounds: int = 5
-    """Epochs timed of each contender, after the first one."""
+    """Number of epochs that are timed for each contender, after the first one."""
     examples: int = 60_000
     """Examples per epoch."""
     only: tuple[str, ...] = ()
-    """Contenders that take part; all, if none is named."""
+    """Contenders that take part; by default all of them."""
     seed: int = 0
-    """Seed of the data, of the first weights and of the order of the examples."""
+    """Seed of the data, of the initial weights and of the order of the examples."""
     output: Path = Path("runs/benchmarks/mlp.json")
-    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+    """File for the machine, the versions and all numbers; it is overwritten."""
 
 
 def run(config: Config) -> None:

@@ -1,11 +1,11 @@
-"""One function per contender of ``mlp``: how its own documentation writes the training of such a network.
+"""The contenders of ``mlp``, one function each, written as the documentation of each library trains such a network.
 
-Each takes the task and returns an epoch, which trains on every example once in a new random order and returns the
-mean loss. Libraries are imported inside, so that only a contender's own process pays for them.
+A function takes the task and returns an epoch, which trains on every example once in a new random order and returns the
+mean loss. Libraries are imported inside the functions, so that only a contender's own process pays for them.
 
-Favours to the peers: the data lies in memory as arrays and a batch is taken by its indices, without a data loader; a
-step waits for nothing, losses are read at the end of the epoch. Weights start, and float32 products are computed, as
-each library does by default. A peer on JAX could scan its step over an epoch too, as fnnet does; its documentation
+The comparison favors the peers: the data are arrays in memory, a batch is taken by its indices without a data loader,
+and losses are read at the end of the epoch, so that no step waits. Initial weights and the precision of float32
+products are each library's defaults. A peer on JAX could scan its step over an epoch, as fnnet does; its documentation
 calls the step from Python.
 """
 
@@ -21,14 +21,14 @@ from experiments.benchmarks.mlp_task import CLASSES, Task, Training, batches, me
 
 
 def fnnet_manual(task: Task) -> Work:
-    """fnnet with backpropagation by hand: the whole epoch is one program."""
+    """Train fnnet with hand-written backpropagation; the whole epoch is one program."""
     import fnnet
 
     return fnnet_epoch(task, fnnet.backprop.value_and_grad)
 
 
 def fnnet_autodiff(task: Task) -> Work:
-    """fnnet with ``jax.value_and_grad``: the whole epoch is one program."""
+    """Train fnnet with ``jax.value_and_grad``; the whole epoch is one program."""
     import jax
 
     return fnnet_epoch(task, jax.value_and_grad)
@@ -59,7 +59,7 @@ def fnnet_epoch(task: Task, value_and_grad: Any) -> Work:
 
 
 def flax_linen(task: Task) -> Work:
-    """flax.linen and optax: a jitted step on a ``TrainState``, called for each batch."""
+    """Train flax.linen and optax with a jitted step on a ``TrainState``, called for each batch."""
     import jax
     import optax
     from flax import linen as nn
@@ -94,7 +94,7 @@ def flax_linen(task: Task) -> Work:
 
 
 def flax_nnx(task: Task) -> Work:
-    """flax.nnx and optax: a step under ``nnx.jit`` that updates model and optimizer in place, called for each batch."""
+    """Train flax.nnx and optax with a step under ``nnx.jit`` that updates model and optimizer in place."""
     import jax
     import optax
     from flax import nnx
@@ -124,7 +124,7 @@ def flax_nnx(task: Task) -> Work:
 
 
 def equinox(task: Task) -> Work:
-    """equinox and optax: a step under ``eqx.filter_jit``, called for each batch."""
+    """Train equinox and optax with a step under ``eqx.filter_jit``, called for each batch."""
     import equinox as eqx
     import jax
 
@@ -139,7 +139,7 @@ def equinox(task: Task) -> Work:
 
 
 def equinox_steps(model: Any, x: Any, y: Any, task: Training) -> Work:
-    """A step under ``eqx.filter_jit``, called for each batch."""
+    """Return an epoch that calls a step under ``eqx.filter_jit`` for each batch."""
     import equinox as eqx
     import jax
     import optax
@@ -170,14 +170,14 @@ def equinox_steps(model: Any, x: Any, y: Any, task: Training) -> Work:
 
 
 def pytorch(task: Task) -> Work:
-    """PyTorch, eager, with its own choice of threads; on an accelerator where it has one, the data with it."""
+    """Train PyTorch, eager, with its default threads; if it has an accelerator, the model and the data are there."""
     import torch
     from torch import nn
 
     torch.manual_seed(task.seed)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     x, y = (torch.from_numpy(array).to(device) for array in task.data())
-    y = y.long()  # the integers that CrossEntropyLoss takes
+    y = y.long()  # CrossEntropyLoss needs int64
     *hidden, output = (nn.Linear(inputs, outputs) for inputs, outputs in pairwise(task.widths))
     model = nn.Sequential(*(layer for linear in hidden for layer in (linear, nn.ReLU())), output).to(device)
     loss_fn = nn.CrossEntropyLoss()
@@ -197,7 +197,7 @@ def pytorch(task: Task) -> Work:
 
 
 def scikit_learn(task: Task) -> Work:
-    """scikit-learn's ``MLPClassifier``: ``partial_fit`` is one pass over the data. Its L2 penalty is off."""
+    """Train scikit-learn's ``MLPClassifier`` without its L2 penalty; ``partial_fit`` is one pass over the data."""
     from sklearn.neural_network import MLPClassifier
 
     x, y = task.data()

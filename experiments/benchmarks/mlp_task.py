@@ -28,14 +28,15 @@ class Task:
         return (INPUTS, *self.hidden, CLASSES)
 
     def data(self) -> tuple[Array, Array]:
-        """``x (N, 784)`` float32 and ``y = argmax_c ((x − E[x]) T)_c`` int32, for a random ``T``.
+        """Return ``x (N, 784)`` float32 and ``y = argmax_c ((x − E[x]) T)_c`` int32 for a random ``T``.
 
-        One entry of ``x`` in five, as in MNIST, is uniform on (0, 1), the others are 0. A network can learn it: a loss
-        that falls shows that one does, and no unit dies (decaying moments would slow some libraries down).
+        As in MNIST, one entry of ``x`` in five is uniform on (0, 1) and the others are 0. The labels can be learned: a
+        falling loss shows that a contender learns, and no unit dies (moments that decay to subnormal numbers would slow
+        some libraries down).
         """
         generator = np.random.default_rng(self.seed)
         x = generator.random((self.examples, INPUTS), np.float32)
-        # In place, so that a process's peak memory is not that of making its data.
+        # Everything is done in place, so that making the data does not determine the peak memory of a process.
         x *= 5
         x -= 4
         np.maximum(x, 0, out=x)
@@ -44,7 +45,7 @@ class Task:
 
 
 def batches(x: Array, y: Array, batch_size: int, generator: np.random.Generator) -> Iterator[tuple[Array, Array]]:
-    """All examples in a new random order, ``batch_size`` at a time; the last batch is as small as it comes."""
+    """Yield all examples in a new random order, ``batch_size`` at a time; the last batch may be smaller."""
     order = generator.permutation(len(x))
     for start in range(0, len(x), batch_size):
         rows = order[start : start + batch_size]
@@ -52,7 +53,7 @@ def batches(x: Array, y: Array, batch_size: int, generator: np.random.Generator)
 
 
 class Training(Protocol):
-    """A task on which a network is trained, a batch at a time."""
+    """A task on which a network is trained in batches."""
 
     @property
     def examples(self) -> int: ...
@@ -65,6 +66,6 @@ class Training(Protocol):
 
 
 def mean_loss(losses: Sequence[Any], task: Training) -> float:
-    """The mean over the examples, from the mean of each batch of an epoch."""
+    """Return the mean loss over the examples, given the mean of each batch of an epoch."""
     starts = np.arange(0, task.examples, task.batch_size)
     return float(np.average(losses, weights=np.diff(starts, append=task.examples)))

@@ -1,14 +1,14 @@
-"""One update of all parameters: fnnet, optax, PyTorch (foreach and fused), and the floor that memory sets.
+"""Measure one update of all parameters: fnnet, optax, PyTorch (foreach and fused), and a plain copy of the memory.
 
-Each tree has the same number of parameters in equal leaves: ``many`` small ones or ``few`` large ones; gradients are
-constant. JAX's updates are compiled with ``apply_updates`` and the parameters and the state are given up, so that they
-change in place, as PyTorch's do. The contender ``floor`` copies as many bytes as an update must move, by NumPy in as
-many threads as there are cores: gradients and parameters read, parameters written, each moment read and written. Its
-``ratio`` below 1 says by how much an update could be quicker if it did nothing but move them; above 1, that it already
-moves them as fast as a plain copy does.
+The parameters are in leaves of equal size, ``many`` small ones or ``few`` large ones, and the gradients are constant.
+The updates of JAX are compiled together with ``apply_updates``; parameters and state are donated, so that they change
+in place, as those of PyTorch do. The contender ``floor`` copies as many bytes as an update must move, with NumPy and a
+thread for each core: gradients and parameters are read, parameters are written, and each moment is read and written.
+Its ``ratio`` is the fraction of the time that an update would need if it only moved the memory; at 1 or above, an
+update is as fast as a plain copy.
 
-``ratio`` is the median over the rounds of a contender's seconds divided by fnnet's in the same round: above 1, fnnet is
-faster. ``MB accessed`` is what XLA counts for one update. Wants an idle machine.
+``ratio`` is the median over the rounds of a contender's seconds divided by those of fnnet in the same round; above 1,
+fnnet is faster. ``MB accessed`` is XLA's count for one update. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Config:
     optimizers: tuple[str, ...] = tuple(ARRAYS_MOVED)
     """Optimizers to measure."""
     trees: tuple[str, ...] = tuple(TREES)
-    """Trees to measure them on: parameters and whether their leaves are many or few."""
+    """Trees to measure them on, named by the number of parameters and by many or few leaves."""
     rounds: int = 15
-    """Rounds timed of each contender, after the first one."""
+    """Number of rounds that are timed for each contender, after the first one."""
     numbers_per_round: int = 100_000_000
-    """Parameters updated in a round, over as many updates as that takes, 200 at most."""
+    """Number of parameters updated in a round; it determines the number of updates, which is at most 200."""
     only: tuple[str, ...] = ()
-    """Contenders that take part; all, if none is named."""
+    """Contenders that take part; by default all of them."""
     output: Path = Path("runs/benchmarks/optimizers.json")
-    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+    """File for the machine, the versions and all numbers; it is overwritten."""
 
 
 def run(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""One function per contender of ``optimizers``. Libraries are imported inside: only its own process pays for one."""
+"""The contenders of ``optimizers``, one function each. A library is imported only in its contender's process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.benchmarks.harness import Factory, Work
 
-# How many arrays of the parameters' size an update reads or writes: gradients, parameters twice, each moment twice.
+# Number of arrays of the parameters' size that an update reads or writes: gradients once, parameters and moments twice.
 ARRAYS_MOVED = {"sgd": 3, "momentum": 5, "adam": 7, "adamw": 7}
 RATE, DECAY = 1e-3, 1e-2
 MEGABYTE = 1e6
@@ -20,6 +20,8 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class Task:
+    """An optimizer and the sizes of the tree that it updates."""
+
     optimizer: str
     parameters: int
     leaves: int
@@ -110,14 +112,14 @@ def of_torch_fused(task: Task) -> Work:
 
 
 def floor(task: Task) -> Work:
-    """Copies half as many arrays as an update moves, a copy being a read and a write."""
+    """Copy half as many arrays as an update moves, since a copy reads and writes."""
     threads = os.cpu_count() or 1
     source, target = (np.full(task.parameters, value, np.float32) for value in (1.0, 0.0))
     bounds = np.linspace(0, task.parameters, threads + 1).astype(int)
     moved = ARRAYS_MOVED[task.optimizer]
     pool = ThreadPoolExecutor(threads)
 
-    def copy_part(thread: int) -> None:
+    def copy_slice(thread: int) -> None:
         start, stop = bounds[thread], bounds[thread + 1]
         for _ in range(task.updates):
             for _ in range(moved // 2):
@@ -127,7 +129,7 @@ def floor(task: Task) -> Work:
                 np.copyto(target[start:middle], source[start:middle])
 
     def work() -> float:
-        list(pool.map(copy_part, range(threads)))
+        list(pool.map(copy_slice, range(threads)))
         return moved * source.nbytes / MEGABYTE
 
     return work

@@ -1,4 +1,4 @@
-"""A comparison as a table to read and as JSON to keep."""
+"""Show a comparison as a table, and write it as JSON."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from experiments.benchmarks.harness import Comparison, Result, ratio
 
 
 def table(title: str, comparison: Comparison, reference: str, value: str) -> Table:
-    """One row per contender: median, least and most seconds of a round, the ``ratio`` of its rounds to those of
-    ``reference``, the seconds of the first round, its process's peak memory, and the number that ``value`` names.
+    """Return a table with one row per contender.
+
+    The columns are the median, least and largest seconds of a round, the ``ratio`` to the rounds of ``reference``, the
+    seconds of the first round, the peak memory of the process, and the number that ``value`` names.
     """
     skipped = Text("\n".join(f"{name} skipped: {reason}" for name, reason in comparison.skipped.items()))
     columns = ("", "seconds", "min", "max", "ratio", "first", "peak MiB", value)
@@ -40,11 +42,12 @@ def table(title: str, comparison: Comparison, reference: str, value: str) -> Tab
 
 
 def relative(result: Result, comparison: Comparison, reference: str) -> float | None:
-    """The result's ``ratio`` to that of ``reference``, or None where the reference did not take part."""
+    """Return the result's ``ratio`` to that of ``reference``, or None if the reference did not take part."""
     return ratio(result, comparison.results[reference]) if reference in comparison.results else None
 
 
 def as_json(comparison: Comparison, reference: str) -> dict[str, Any]:
+    """Return all numbers of a comparison in a form that ``write_json`` can write."""
     results = {
         name: asdict(result) | {"ratio": relative(result, comparison, reference)}
         for name, result in comparison.results.items()

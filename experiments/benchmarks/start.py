@@ -1,4 +1,4 @@
-"""How a benchmark begins: who takes part, and on which machine."""
+"""The start of a benchmark: choose the contenders and describe the machine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from experiments.cli import ExperimentError
 
 
 def start(contenders: Mapping[str, Any], only: Sequence[str], packages: Sequence[str]) -> tuple[Any, Any, Console]:
-    """The contenders that take part, the machine as ``environment.describe`` has it, shown, and the console."""
+    """Return the chosen contenders, the description of the machine, which is printed, and the console.
+
+    ``only`` names the contenders; if it is empty, all take part.
+    """
     chosen = named(contenders, only or tuple(contenders), "contender")
-    # By default every JAX process takes most of an accelerator's memory at its start, and there are several.
+    # By default a JAX process takes most of an accelerator's memory when it starts, and there are several processes.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     console = Console()
     machine = environment.describe(packages)
@@ -24,7 +27,7 @@ def start(contenders: Mapping[str, Any], only: Sequence[str], packages: Sequence
 
 
 def named(table: Mapping[str, Any], names: Sequence[str], kind: str) -> dict[str, Any]:
-    """The entries of those names."""
+    """Return the entries with those names, or raise ``ExperimentError`` for a name that is not in the table."""
     if unknown := set(names) - set(table):
-        raise ExperimentError(f"no {kind} is called {', '.join(sorted(unknown))}; known are {', '.join(table)}")
+        raise ExperimentError(f"no {kind} is called {', '.join(sorted(unknown))}; the names are {', '.join(table)}")
     return {name: table[name] for name in names}

@@ -1,10 +1,10 @@
-"""Seconds to train 64 networks 2-16-16-2 for 1,000 updates of Adam each, batches of 32: at once or one by one.
+"""Measure the seconds to train 64 networks 2-16-16-2 for 1,000 updates of Adam each, together or one by one.
 
-Two spirals of 640 points, softmax cross-entropy, a learning rate and a seed for each network. ``sweep`` is one program
-for all networks; on a CPU its runs are shared out among devices, one for each core. The peers are the compiled program
-of one network, run 64 times, and a step of flax and optax called from Python for every batch. ``ratio`` is the median
-over the rounds of a contender's seconds divided by those of the sweep in the same round. The loss is the median of the
-networks' last.
+The networks learn two spirals of 640 points with softmax cross-entropy in batches of 32; each has its own learning rate
+and seed. ``sweep`` is one program for all networks; on a CPU they are distributed over devices, one for each core. The
+peers are the compiled program of one network, run 64 times, and a step of flax and optax that Python calls for every
+batch. ``ratio`` is the median over the rounds of a contender's seconds divided by those of the sweep in the same round.
+The loss is the median of the networks' last losses.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")
 @dataclass(frozen=True)
 class Config:
     rounds: int = 5
-    """Rounds timed of each contender, after the first one."""
+    """Number of rounds that are timed for each contender, after the first one."""
     networks: int = 64
-    """How many networks."""
+    """Number of networks."""
     steps: int = 1000
-    """Updates of each, rounded down to whole epochs of 20."""
+    """Number of updates of each network, rounded down to whole epochs of 20 updates."""
     only: tuple[str, ...] = ()
-    """Contenders that take part; all, if none is named."""
+    """Contenders that take part; by default all of them."""
     seed: int = 0
     """Seed of the data and of the networks."""
     output: Path = Path("runs/benchmarks/sweep.json")
-    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+    """File for the machine, the versions and all numbers; it is overwritten."""
 
 
 def run(config: Config) -> None:

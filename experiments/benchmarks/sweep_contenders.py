@@ -1,6 +1,6 @@
-"""The ways to train many small networks. Each factory imports what it measures.
+"""The contenders of ``sweep``: ways to train many small networks. Each factory imports what it measures.
 
-Every round trains all of the task's networks and returns the median of their last costs.
+A round trains all networks of the task and returns the median of their last costs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def sweep_on_all_cores(task: Task) -> Work:
-    """One program; a CPU device for each core."""
+    """Train all networks in one program, with a CPU device for each core."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", task.cores)
@@ -23,7 +23,7 @@ def sweep_on_all_cores(task: Task) -> Work:
 
 
 def sweep_on_one_device(task: Task) -> Work:
-    """One program; XLA's one CPU device, as JAX starts by itself."""
+    """Train all networks in one program on the single CPU device that JAX has by default."""
     return one_program(task)
 
 
@@ -45,7 +45,7 @@ def one_program(task: Task) -> Work:
 
 
 def one_after_the_other(task: Task) -> Work:
-    """The program of one network with the gradients that ``fit`` uses, compiled once and run for each."""
+    """Train one network after the other with one compiled program and the gradients that ``fit`` uses."""
     import jax
 
     train, settings, sets = fnnet_training(task, value_and_grad=jax.value_and_grad)
@@ -59,7 +59,7 @@ def one_after_the_other(task: Task) -> Work:
 
 
 def fnnet_training(task: Task, **options: Any) -> Any:
-    """The run of one network as a pure function, all settings, and the data."""
+    """Return the training of one network as a pure function, all settings, and the data."""
     import jax
     import jax.numpy as jnp
 
@@ -83,7 +83,7 @@ def fnnet_training(task: Task, **options: Any) -> Any:
 
 
 def flax_steps(task: Task) -> Work:
-    """As the documentation of flax and optax writes it: a compiled step, called from Python for each batch."""
+    """Train as the documentation of flax and optax does: Python calls a compiled step for each batch."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -99,8 +99,8 @@ def flax_steps(task: Task) -> Work:
             return linen.Dense(2)(x)
 
     network = Network()
-    x, y = (np.asarray(part) for part in task.data())
-    adam = optax.scale_by_adam()  # the rate is an argument, so that one compiled step is for all networks
+    x, y = (np.asarray(array) for array in task.data())
+    adam = optax.scale_by_adam()  # the rate is an argument of the step, so that it is compiled once for all networks
 
     @jax.jit
     def step(state: TrainState, rate: Any, x: Any, y: Any) -> tuple[TrainState, Any]:

@@ -1,4 +1,4 @@
-"""What every contender of the benchmark ``sweep`` trains: small networks, told apart by learning rate and seed."""
+"""The task of the benchmark ``sweep``: small networks that differ in learning rate and seed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Task:
+    """The networks, their data and their training."""
+
     networks: int = 64
     steps: int = 1000
     batch_size: int = 32
@@ -23,7 +25,7 @@ class Task:
         return self.steps // (self.examples // self.batch_size)
 
     def data(self) -> tuple[Any, Any]:
-        """Points ``(examples, 2)`` of the plane, and in which of two interleaved spirals each lies."""
+        """Return points ``(examples, 2)`` of the plane, and for each the spiral, 0 or 1, on which it lies."""
         generator = np.random.default_rng(self.seed)
         labels = np.arange(self.examples) % 2
         turn = generator.uniform(0.5, 2, self.examples)
@@ -32,4 +34,5 @@ class Task:
         return (points + 0.02 * generator.standard_normal(points.shape)).astype(np.float32), labels.astype(np.int32)
 
     def rates(self) -> Any:
+        """Return the learning rate of each network."""
         return np.geomspace(1e-3, 3e-2, self.networks).astype(np.float32)

@@ -1,9 +1,10 @@
-"""Examples per second of ``fit`` from memory and from a stream, beside flax with optax and PyTorch with its loader.
+"""Measure the examples per second of ``fit`` from memory and from a stream, of flax with optax, and of PyTorch.
 
-784-128-10 on data in MNIST's shapes, ReLU, softmax cross-entropy, Adam, batches of 32, 256 and 2048. ``ratio`` is the
-median over the rounds of a contender's seconds divided by those of fnnet from memory in the same round: above 1, fnnet
-from memory is faster; of ``fnnet-stream``, what streaming costs. At the end, how long it takes from the start of a
-process to the first update done, with a cold and a warm compilation cache.
+The network 784-128-10 learns data with MNIST's shapes, with ReLU, softmax cross-entropy and Adam, in batches of 32, 256
+and 2048. PyTorch uses its ``DataLoader``. ``ratio`` is the median over the rounds of a contender's seconds divided by
+those of fnnet from memory in the same round; above 1, fnnet from memory is faster, and the ratio of ``fnnet-stream`` is
+the cost of streaming. At the end, the time from the start of a process to the end of the first update is measured, with
+a cold and with a warm compilation cache.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ class Config:
     batch_sizes: tuple[int, ...] = (32, 256, 2048)
     """Examples per update."""
     hidden: tuple[int, ...] = (128,)
-    """Neurons of the hidden layers."""
+    """Number of neurons of each hidden layer."""
     rounds: int = 5
-    """Epochs timed of each contender, after the first one."""
+    """Number of epochs that are timed for each contender, after the first one."""
     examples: int = 60_000
     """Examples per epoch."""
     only: tuple[str, ...] = ()
-    """Contenders that take part; all, if none is named."""
+    """Contenders that take part; by default all of them."""
     starts: bool = True
     """Whether start-up times are measured, too."""
     seed: int = 0
-    """Seed of the data, of the first weights and of the order of the examples."""
+    """Seed of the data, of the initial weights and of the order of the examples."""
     output: Path = Path("runs/benchmarks/training.json")
-    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+    """File for the machine, the versions and all numbers; it is overwritten."""
 
 
 def run(config: Config) -> None:

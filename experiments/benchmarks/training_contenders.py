@@ -1,7 +1,7 @@
-"""One function per contender of ``training``: an epoch of ``fit`` or of a peer's usual loop with its usual loader.
+"""The contenders of ``training``, one function each: an epoch of ``fit``, or of a peer's usual loop and loader.
 
-The data lies in the host's memory. fnnet takes it from the device ("memory") or streams it ("stream"); flax with optax
-gets NumPy batches, a step per call; PyTorch a ``DataLoader`` of a ``TensorDataset``.
+The data are in the host's memory. fnnet copies them to the device once ("memory") or streams them ("stream"). flax with
+optax gets NumPy batches, one step per call; PyTorch gets a ``DataLoader`` of a ``TensorDataset``.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from experiments.benchmarks.mlp_task import CLASSES, Task, mean_loss
 
 
 def fnnet_memory(task: Task) -> Work:
-    """``fit`` on arrays on the device: the epoch is one program."""
+    """Train with ``fit`` on arrays on the device; the epoch is one program."""
     return fnnet_epoch(task, streamed=False)
 
 
 def fnnet_stream(task: Task) -> Work:
-    """``fit`` on ``fnnet.data.from_arrays``: batches are put together on the host, ahead of their use."""
+    """Train with ``fit`` on ``fnnet.data.from_arrays``; batches are assembled on the host before they are needed."""
     return fnnet_epoch(task, streamed=True)
 
 
@@ -69,7 +69,7 @@ def fnnet_start(task: Task, x: Any) -> tuple[Any, Any, Any]:
 
 
 def pytorch(task: Task) -> Work:
-    """PyTorch, eager, with a shuffling ``DataLoader`` in the same process."""
+    """Train PyTorch, eager, with a shuffling ``DataLoader`` in the same process."""
     import torch
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset

@@ -1,7 +1,7 @@
-"""How long a process takes from its start to its first update: import, then building, compiling and one step.
+"""Measure the time from the start of a process to its first update: importing, building, compiling and one step.
 
-Each measurement is a process of its own. ``cold`` is with an empty persistent compilation cache, ``warm`` with what
-the one before left there; PyTorch, eager, has no such cache.
+Each measurement has its own process. ``cold`` starts with an empty persistent compilation cache, ``warm`` with the
+cache that the cold process filled. PyTorch, eager, has no such cache.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from experiments.benchmarks.mlp_task import Task
 
 
 class Start(NamedTuple):
-    """Seconds."""
+    """The seconds of the two stages of a start."""
 
     importing: float
     first_update: float
 
 
 def measure_starts(task: Task, announce: Callable[[str], None]) -> dict[str, Start]:
-    """By contender and state of the cache; a contender that is not installed is left out."""
+    """Return the start of each contender and state of the cache; contenders that are not installed are skipped."""
     task = replace(task, examples=task.batch_size)  # an epoch of one update
     starts = {}
     with TemporaryDirectory() as folder:
@@ -42,7 +42,7 @@ def measure_starts(task: Task, announce: Callable[[str], None]) -> dict[str, Sta
 
 
 def start_of(name: str, task: Task, cache: Path) -> Start:
-    """In a process that has imported nothing but NumPy."""
+    """Measure a start in this process, which must have imported nothing but NumPy."""
     from experiments.benchmarks.mlp_contenders import flax_linen
     from experiments.benchmarks.training_contenders import fnnet_memory, pytorch
 
@@ -71,7 +71,7 @@ def import_torch(cache: Path) -> None:
 
 
 def use_cache(folder: Path) -> None:
-    """Of every program, however small."""
+    """Cache every compiled program in the folder, however small it is."""
     import jax
 
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -1,4 +1,4 @@
-"""Deliberate faults in hand-written derivatives, for gradient checkers to find: ``MUTANTS``, one line each."""
+"""Deliberate faults in hand-written derivatives that gradient checkers must find; ``MUTANTS`` lists them."""
 
 from experiments.mutations import activations, attention, costs, images, layers, losses, recurrence
 from experiments.mutations.checkers import CHECKERS

@@ -1,8 +1,8 @@
-"""Faults of the rules of attention, embeddings and positions.
+"""Faults in the rules of attention, embeddings and positions.
 
-The healthy rules: attention has ``dv_j = Σ_i p_ij do_i``, ``ds_ij = p_ij (dp_ij − Σ_k p_ik dp_ik)`` with
-``dp_ij = do_i · v_j``, ``dq_i = Σ_j ds_ij k_j / √d`` and ``dk_j = Σ_i ds_ij q_i / √d``, turned back where queries and
-keys are rotated; ``Embedding`` adds up ``dy`` over the places of a token, ``LearnedPositions`` over the examples.
+The healthy rules are: attention has ``dv_j = Σ_i p_ij do_i``, ``ds_ij = p_ij (dp_ij − Σ_k p_ik dp_ik)`` with
+``dp_ij = do_i · v_j``, ``dq_i = Σ_j ds_ij k_j / √d`` and ``dk_j = Σ_i ds_ij q_i / √d``; rotary attention rotates ``dq``
+and ``dk`` back. ``Embedding`` sums ``dy`` over the positions of a token, ``LearnedPositions`` over the examples.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ EMBEDDED = Subject(
 POSITIONS = Subject("LearnedPositions", LearnedPositions(5), normal(3, 4, 2))
 
 
-class Parts(NamedTuple):
-    """What the backward pass of attention works with: rows of ``p`` are queries, columns keys."""
+class Attended(NamedTuple):
+    """The quantities of attention's backward pass; rows of ``p`` and ``dp`` are queries, columns are keys."""
 
     p: Array
     dp: Array
@@ -49,18 +49,22 @@ class Parts(NamedTuple):
     do: Array
 
 
-def healthy_ds(at: Parts) -> Array:
+def healthy_ds(at: Attended) -> Array:
     return at.p * (at.dp - (at.p * at.dp).sum(-1, keepdims=True))
 
 
-def healthy_dv(at: Parts) -> Array:
+def healthy_dv(at: Attended) -> Array:
     return jnp.einsum("nhij,nihd->njhd", at.p, at.do)
 
 
 def plainly(
     *, ds: Broken = healthy_ds, dv: Broken = healthy_dv, scale: float = 0.5**0.5, seen: bool = True, turn: Any = None
 ) -> Fault:
-    """The rule written anew with all scores at once, two features a head, and with what is given in its formulas."""
+    """Return the rule of attention, written with all scores at once, in which the given formulas are replaced.
+
+    ``ds`` and ``dv`` are functions of ``Attended``. ``scale`` is 1 / √d for two features per head. ``seen=False`` lets
+    the backward pass see later keys. ``turn`` replaces the inverse rotation.
+    """
 
     def backward(layer: Any, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
         x, _, o, (q, k, v, *_) = residuals
@@ -70,7 +74,7 @@ def plainly(
         log_sum = jnp.log(jnp.where(later, 0, jnp.exp(s)).sum(-1, keepdims=True))
         p = jnp.exp(s - log_sum)
         do = (dy @ params["w_o"].T).reshape(o.shape)
-        at = Parts(jnp.where(later & seen, 0, p), jnp.einsum("nihd,njhd->nhij", do, v), q, k, v, do)
+        at = Attended(jnp.where(later & seen, 0, p), jnp.einsum("nihd,njhd->nhij", do, v), q, k, v, do)
         dq, dk = (jnp.einsum(f"nh{ij},njhd->nihd", ds(at), a) * scale for ij, a in (("ij", k), ("ji", q)))
         if layer.rotary:
             dq, dk = (turn(a) if turn else rotate(a, back=True) for a in (dq, dk))
@@ -87,15 +91,15 @@ def of_param(name: str, change: Broken) -> Fault:
     return after(lambda dparams, dx: (dparams | {name: change(dparams[name])}, dx))
 
 
-def no_inner_sum(at: Parts) -> Array:
+def no_inner_sum(at: Attended) -> Array:
     return at.p * at.dp
 
 
-def inner_sum_of_all_heads(at: Parts) -> Array:
+def inner_sum_of_all_heads(at: Attended) -> Array:
     return at.p * (at.dp - (at.p * at.dp).sum((1, 3), keepdims=True))
 
 
-def sum_over_queries(at: Parts) -> Array:
+def sum_over_queries(at: Attended) -> Array:
     return at.p * (at.dp - (at.p * at.dp).sum(-2, keepdims=True))
 
 
@@ -111,7 +115,7 @@ def forgets_last_step(rule: Any) -> Any:
 
 
 def table(change: Broken) -> Fault:
-    """The rule of ``Embedding`` with ``dtable = change(zeros, tokens, dy)``."""
+    """Return the fault that gives the rule of ``Embedding`` ``dtable = change(zeros, tokens, dy)``."""
 
     def fault(rule: Any) -> Any:
         def backward(layer: Any, params: Params, tokens: Array, dy: Array) -> Any:
@@ -138,19 +142,19 @@ MUTANTS = (
     mutant("Σ p dp over the queries", PLAIN, plainly(ds=sum_over_queries)),
     mutant("ds as if the softmax were a sigmoid", PLAIN, plainly(ds=lambda at: at.dp * at.p * (1 - at.p))),
     mutant("1 / √d forgotten", PLAIN, plainly(scale=1.0)),
-    mutant("1 / d for 1 / √d", PLAIN, plainly(scale=0.5)),
-    mutant("dv by p for its transpose", PLAIN, plainly(dv=values_from(lambda at: at.p.swapaxes(-1, -2)))),
-    mutant("dv by ds for p", PLAIN, plainly(dv=values_from(healthy_ds))),
+    mutant("1 / d instead of 1 / √d", PLAIN, plainly(scale=0.5)),
+    mutant("dv from p instead of its transpose", PLAIN, plainly(dv=values_from(lambda at: at.p.swapaxes(-1, -2)))),
+    mutant("dv from ds instead of p", PLAIN, plainly(dv=values_from(healthy_ds))),
     mutant("db_q zero", PLAIN, of_param("b_q", jnp.zeros_like)),
     mutant("dw_o of the other head", PLAIN, of_param("w_o", lambda dw: jnp.roll(dw, 2, 0))),
     mutant("dw_q and dw_k swapped", PLAIN, after(lambda p, dx: (p | {"w_q": p["w_k"], "w_k": p["w_q"]}, dx))),
     mutant("the last step forgotten", PLAIN, forgets_last_step),
-    mutant("later keys seen on the way back", CAUSAL, plainly(seen=False)),
-    mutant("not turned back", ROTARY, plainly(turn=lambda a: a)),
-    mutant("turned forwards again", ROTARY, plainly(turn=rotate)),
-    mutant("the last place for the sum", EMBEDDED, table(lambda zeros, x, dy: zeros.at[x].set(dy)), Embedding),
-    mutant("a mean for the sum", EMBEDDED, table(mean_of_places), Embedding),
-    mutant("the token beside", EMBEDDED, table(lambda zeros, x, dy: zeros.at[(x + 1) % 4].add(dy)), Embedding),
+    mutant("later keys seen in the backward pass", CAUSAL, plainly(seen=False)),
+    mutant("not rotated back", ROTARY, plainly(turn=lambda a: a)),
+    mutant("rotated forwards again", ROTARY, plainly(turn=rotate)),
+    mutant("only the last position", EMBEDDED, table(lambda zeros, x, dy: zeros.at[x].set(dy)), Embedding),
+    mutant("mean instead of sum", EMBEDDED, table(mean_of_places), Embedding),
+    mutant("the next token", EMBEDDED, table(lambda zeros, x, dy: zeros.at[(x + 1) % 4].add(dy)), Embedding),
     mutant("a mean over the examples", POSITIONS, of_param("table", lambda dtable: dtable / 3)),
-    mutant("the position beside", POSITIONS, of_param("table", lambda dtable: jnp.roll(dtable, 1, 0))),
+    mutant("the next position", POSITIONS, of_param("table", lambda dtable: jnp.roll(dtable, 1, 0))),
 )

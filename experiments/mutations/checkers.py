@@ -1,7 +1,7 @@
-"""Three checkers, each ``checker(subject, point) -> bool``: whether it calls the hand-written gradient wrong.
+"""Three checkers; ``checker(subject, point) -> bool`` returns whether it finds the hand-written gradient wrong.
 
-All of them judge the same gradient at the same point: of a cost that with respect to the parameters, of a layer that
-with respect to the parameters and to ``x``, pulled back from a random gradient with respect to the output.
+All of them judge the same gradient at the same point. For a cost this is the gradient with respect to the parameters.
+For a layer it is the gradient with respect to the parameters and to ``x``, pulled back from a random cotangent.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ STEP, THRESHOLD, COORDINATES = 1e-5, 1e-4, 10
 
 
 def by_fnnet(subject: Subject, point: Point) -> bool:
-    """``fnnet.check_gradients`` at its defaults: autodiff and central differences, in float64."""
+    """Return the verdict of ``fnnet.check_gradients`` with its defaults, in float64."""
     engine = ENGINES[Cost] if isinstance(subject.model, Cost) else None
     report = fnnet.check_gradients(subject.model, point.params, point.data, value_and_grad=engine, **point.options)
     return not report.ok
 
 
 def by_jax(subject: Subject, point: Point) -> bool:
-    """``jax.test_util.check_grads`` at its defaults, in float32: one central difference along one random direction.
+    """Return the verdict of ``jax.test_util.check_grads`` with its defaults: one random direction, in float32.
 
-    It judges what autodiff makes of a function: here one whose ``jax.custom_vjp`` is the gradient by hand.
+    It judges the derivative that autodiff takes of a function; here the function has the hand-written gradient as its
+    ``jax.custom_vjp``.
     """
     point = point.in_dtype(jnp.float32)
 
@@ -54,17 +55,18 @@ def by_jax(subject: Subject, point: Point) -> bool:
 
 
 def by_cs231n(subject: Subject, point: Point) -> bool:
-    """Central differences as in the notes and exercises of Stanford's CS231n (``grad_check_sparse``), in float64.
+    """Return the verdict of central differences as in the exercises of Stanford's CS231n (``grad_check_sparse``).
 
     At 10 random entries of every tensor, drawn with replacement, ``n = (f(v + h) − f(v − h)) / 2h`` with ``h = 1e-5``
-    is compared with the gradient's entry ``a``. Wrong is a relative error ``|a − n| / max(|a|, |n|)`` above 1e-4, which
-    the notes still call acceptable where there are kinks; equal numbers, both 0 too, have none. Nothing else is done
-    about kinks or about rounding. Of an output that is not a scalar, ``f`` is the product with a random array.
+    is compared with the gradient's entry ``a``, in float64. The gradient is wrong if a relative error
+    ``|a − n| / max(|a|, |n|)`` is above 1e-4, the limit that the course's notes accept for functions with kinks. Equal
+    numbers have no error, even if both are 0. Kinks and rounding are not treated in any other way. If the output is not
+    a scalar, ``f`` is its product with a random array.
     """
     with jax.enable_x64(True):
         point = point.in_dtype(jnp.float64)
         variables = variables_of(subject, point)
-        rng = np.random.default_rng([*b"cs231n"])  # a stream that the data are not drawn from
+        rng = np.random.default_rng([*b"cs231n"])  # independent of the numbers that the data are drawn from
         y = value(subject, variables, point)
         cotangent = jnp.asarray(rng.standard_normal(y.shape) if y.shape else 1.0)
         leaves, structure = jax.tree.flatten(variables)
@@ -86,12 +88,12 @@ def by_cs231n(subject: Subject, point: Point) -> bool:
 
 
 def variables_of(subject: Subject, point: Point) -> Any:
-    """What the subject is differentiated by."""
+    """Return the variables with respect to which the subject is differentiated."""
     return point.params if isinstance(subject.model, Cost) else (point.params, point.data)
 
 
 def value(subject: Subject, variables: Any, point: Point) -> Array:
-    """The subject's output at any values of its variables."""
+    """Return the subject's output for the given values of its variables."""
     variables = jax.tree.map(jnp.asarray, variables)
     if isinstance(subject.model, Cost):
         return subject.model(variables, point.data, **point.options)
@@ -105,7 +107,7 @@ def scalar(subject: Subject, variables: Any, point: Point, cotangent: Array) -> 
 
 
 def pullback(subject: Subject, variables: Any, point: Point, dy: Array) -> Any:
-    """The gradient by hand with respect to the variables, from ``dy``, that with respect to the output."""
+    """Return the hand-written gradient with respect to the variables, given ``dy`` with respect to the output."""
     if isinstance(subject.model, Cost):
         _, grads = ENGINES[Cost](subject.model)(variables, point.data, **point.options)
         return jax.tree.map(lambda g: dy * g, grads)

@@ -1,9 +1,9 @@
-"""Faults of the rules of pooling, normalization and residual connections.
+"""Faults in the rules of pooling, upsampling, normalization and residual connections.
 
-The healthy rules: ``MaxPool`` gives ``dy`` to the place of the maximum, the first among equals; ``AvgPool`` gives
-``dy / n`` to the ``n`` entries of a window; ``Upsample`` sums ``dy`` over the copies of an entry. Normalization has
-``dscale = Σ x̂ ⊙ dy``, ``dshift = Σ dy`` and ``dx = r (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂))`` with ``dx̂ = dy ⊙ scale``
-and ``r = 1 / √(σ² + ε)``; ``Residual`` adds up what its branches hand back.
+The healthy rules are: ``MaxPool`` gives ``dy`` to the maximum, and to the first of several equal ones; ``AvgPool``
+gives ``dy / n`` to each of the ``n`` entries of a window; ``Upsample`` sums ``dy`` over the copies of an entry.
+Normalization has ``dscale = Σ x̂ ⊙ dy``, ``dshift = Σ dy`` and ``dx = r (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂))`` with
+``dx̂ = dy ⊙ scale`` and ``r = 1 / √(σ² + ε)``. ``Residual`` adds the ``dx`` of its branches.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from fnnet.types import Array, Params
 
 @cache
 def ties(*shape: int) -> Draw:
-    """Few values, so that a window has equals."""
+    """Draw from few values, so that a window has equal entries."""
     return lambda rng: rng.integers(0, 3, shape).astype(np.float64)
 
 
@@ -58,7 +58,7 @@ RESIDUAL = Subject("Residual", Residual(Dense(4), Dense(4)), normal(6, 4))
 
 
 def in_blocks(choose: Broken) -> Fault:
-    """The rule of max pooling 2×2 that gives ``choose(blocks, maxima) ⊙ dy``, over the four entries of a window."""
+    """Return the fault of max pooling 2×2 that gives ``choose(blocks, maxima) ⊙ dy`` to the entries of a window."""
 
     def fault(rule: Any) -> Any:
         def forward(layer: Any, params: Params, x: Array, **options: Any) -> tuple[Array, Array]:
@@ -67,8 +67,8 @@ def in_blocks(choose: Broken) -> Fault:
         def broken(layer: Any, params: Params, x: Array, dy: Array) -> tuple[Params, Array]:
             n, h, w, c = x.shape
             blocks = x.reshape(n, h // 2, 2, w // 2, 2, c)
-            share = choose(blocks, blocks.max((2, 4), keepdims=True))
-            return {}, (share * dy[:, :, None, :, None]).reshape(x.shape)
+            fraction = choose(blocks, blocks.max((2, 4), keepdims=True))
+            return {}, (fraction * dy[:, :, None, :, None]).reshape(x.shape)
 
         return rule._replace(forward=forward, backward=broken)
 
@@ -88,8 +88,10 @@ def last_of_equals(blocks: Array, maxima: Array) -> Array:
 
 
 def normalization(dx_of: Broken, params_of: Broken | None = None) -> Fault:
-    """The rule with ``dx_of(x_hat, dx_hat, r, mean) -> dx``, all with the numbers normalized together along ``mean``'s
-    axes, and ``params_of(dparams, x, dy) -> dparams``.
+    """Return the fault of a normalization with ``dx_of(x_hat, dx_hat, r, mean) -> dx`` in its backward pass.
+
+    ``mean`` averages over the axes that are normalized together. ``params_of(dparams, x, dy) -> dparams`` replaces the
+    gradients of the parameters.
     """
 
     def fault(rule: Any) -> Any:
@@ -123,7 +125,7 @@ SHIFT_A_MEAN = after(lambda dparams, dx: (dparams | {"shift": dparams["shift"] /
 
 
 def average_by_size(dx_of: Broken) -> Fault:
-    """The rule of ``AvgPool`` that divides by ``dx_of(counts)`` where it should by ``counts``."""
+    """Return the fault of ``AvgPool`` that divides by ``dx_of(counts)`` instead of ``counts``."""
 
     def fault(rule: Any) -> Any:
         def broken(layer: Any, params: Params, outline: Array, dy: Array) -> tuple[Params, Array]:
@@ -137,7 +139,7 @@ def average_by_size(dx_of: Broken) -> Fault:
 
 
 def places(change: Broken) -> Fault:
-    """The rule of max pooling that remembers ``change(index)``."""
+    """Return the fault of max pooling that keeps ``change(index)`` as the position of the maximum."""
     return remembering(lambda residuals: (change(residuals[0]), *residuals[1:]))
 
 
@@ -151,7 +153,7 @@ def nearest_of_means(layer: Any, params: Params, residuals: Any, dy: Array) -> A
 
 
 def without_shortcut(layer: Residual, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
-    """Both branches' parameters, and ``dx`` of the first alone."""
+    """Return the gradients of the parameters of both branches, but ``dx`` of the first branch only."""
     (dp, dx), (ds, _) = (
         fnnet.backprop.RULES.look_up(inner).backward(inner, params[name], r, dy)
         for (name, inner), r in zip(layer.children(), residuals, strict=True)
@@ -171,36 +173,36 @@ def scale_forgotten(rule: Any) -> Any:
 
 
 MUTANTS = (
-    mutant("dy shared among equals", TIED, in_blocks(split_among_equals)),
+    mutant("dy divided among equals", TIED, in_blocks(split_among_equals)),
     mutant("the last of equals", TIED, in_blocks(last_of_equals)),
     mutant("dy to each of equals", TIED, in_blocks(lambda blocks, maxima: (blocks == maxima).astype(blocks.dtype))),
     mutant("no mask", MAX, in_blocks(lambda blocks, maxima: jnp.ones_like(blocks))),
-    mutant("a mean for the maximum", MAX, in_blocks(lambda blocks, maxima: jnp.full_like(blocks, 0.25))),
-    mutant("place in the window off by one", MAX, places(lambda index: (index + 1) % 4)),
+    mutant("mean instead of maximum", MAX, in_blocks(lambda blocks, maxima: jnp.full_like(blocks, 0.25))),
+    mutant("position in the window off by one", MAX, places(lambda index: (index + 1) % 4)),
     mutant("rows and columns of a window swapped", MAX, places(lambda index: index % 2 * 2 + index // 2)),
-    mutant("place of the window beside", OVERLAPPING, places(lambda index: jnp.roll(index, 1, 1))),
+    mutant("position in the next window", OVERLAPPING, places(lambda index: jnp.roll(index, 1, 1))),
     mutant("rows and columns of a window swapped", OVERLAPPING, places(lambda index: index % 3 * 3 + index // 3)),
     mutant("not divided", AVERAGE, average_by_size(jnp.ones_like)),
     mutant("padding counted", AVERAGE, average_by_size(lambda counts: 9)),
     mutant("not divided", GLOBAL_AVERAGE, dx(lambda dx: 16 * dx)),
     mutant("divided by one side", GLOBAL_AVERAGE, dx(lambda dx: 4 * dx)),
-    mutant("another place", GLOBAL_MAX, places(lambda index: (index + 1) % 16)),
-    mutant("a mean for the sum of the copies", UPSAMPLE, backward(nearest_of_means)),
-    mutant("the first copy alone", UPSAMPLE, backward(lambda layer, params, _, dy: dy[:, ::2, ::2])),
+    mutant("another position", GLOBAL_MAX, places(lambda index: (index + 1) % 16)),
+    mutant("mean instead of sum of the copies", UPSAMPLE, backward(nearest_of_means)),
+    mutant("only the first copy", UPSAMPLE, backward(lambda layer, params, _, dy: dy[:, ::2, ::2])),
     mutant("neighbours forgotten", LINEAR, backward(lambda layer, params, r, dy: 4 * nearest_of_means(0, 0, r, dy))),
     mutant("scale forgotten", AFFINE, scale_forgotten),
     mutant("mean of the gradient forgotten", LAYER, NO_MEAN),
-    mutant("variance taken for a constant", LAYER, NO_VARIANCE),
+    mutant("variance treated as a constant", LAYER, NO_VARIANCE),
     mutant("1 / σ forgotten", LAYER, NO_R),
-    mutant("1 / σ² for 1 / σ", LAYER, R_SQUARED),
-    mutant("sign of the variance's part", LAYER, SIGN_OF_VARIANCE),
-    mutant("dscale of x for x̂", LAYER, SCALE_OF_X),
-    mutant("dshift of a mean for a sum", LAYER, SHIFT_A_MEAN),
+    mutant("1 / σ² instead of 1 / σ", LAYER, R_SQUARED),
+    mutant("sign of the variance's term", LAYER, SIGN_OF_VARIANCE),
+    mutant("dscale of x instead of x̂", LAYER, SCALE_OF_X),
+    mutant("dshift of a mean instead of a sum", LAYER, SHIFT_A_MEAN),
     mutant("mean of the gradient forgotten", GROUP, NO_MEAN),
-    mutant("moments taken for constants", GROUP, CONSTANT_MOMENTS),
+    mutant("moments treated as constants", GROUP, CONSTANT_MOMENTS),
     mutant("mean of the gradient forgotten", BATCH, NO_MEAN),
-    mutant("variance taken for a constant", BATCH, NO_VARIANCE),
-    mutant("moments taken for constants, as in inference", BATCH, CONSTANT_MOMENTS),
+    mutant("variance treated as a constant", BATCH, NO_VARIANCE),
+    mutant("moments treated as constants, as in inference", BATCH, CONSTANT_MOMENTS),
     mutant("gradient of the shortcut's parameters zero", RESIDUAL, after(shortcut_zero)),
     mutant("dx halved", RESIDUAL, dx(lambda dx: dx / 2)),
     mutant("shortcut forgotten", RESIDUAL, lambda rule: rule._replace(backward=without_shortcut)),

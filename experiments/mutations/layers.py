@@ -1,8 +1,8 @@
-"""Faults of the layers' rules.
+"""Faults in the rules of layers; those of image layers are in ``images``.
 
-The healthy rules: ``Dense`` has ``dw = xᵀ dy``, ``db = Σ_n dy_n``, ``dx = dy wᵀ``; ``Dropout`` has
-``dx = m ⊙ dy / (1 − rate)``; ``Flatten`` gives ``dy`` the indices of ``x``; ``GaussianNoise`` has ``dx = dy``;
-``Sequential`` hands each layer's ``dx`` to the layer before it. The rules of images stand in ``images``.
+The healthy rules are: ``Dense`` has ``dw = xᵀ dy``, ``db = Σ_n dy_n``, ``dx = dy wᵀ``; ``Dropout`` has
+``dx = m ⊙ dy / (1 − rate)``; ``Flatten`` gives ``dy`` the shape of ``x``; ``GaussianNoise`` has ``dx = dy``;
+``Sequential`` passes each layer's ``dx`` to the layer before it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEEP = Subject(
 
 
 def after(change: Broken) -> Fault:
-    """The rule with ``change(dparams, dx)`` in the place of what its backward pass gives."""
+    """Return the fault that replaces the result of the backward pass by ``change(dparams, dx)``."""
 
     def fault(rule: Any) -> Any:
         return rule._replace(backward=lambda *given: change(*rule.backward(*given)))
@@ -53,12 +53,15 @@ def dx(change: Broken) -> Fault:
 
 
 def backward(broken: Broken) -> Fault:
-    """The rule with ``broken(layer, params, residuals, dy) -> dx`` for its backward pass, of a layer without params."""
+    """Return the fault that makes ``broken(layer, params, residuals, dy) -> dx`` the backward pass.
+
+    It is for layers without parameters.
+    """
     return lambda rule: rule._replace(backward=lambda *given: ({}, broken(*given)))
 
 
 def remembering(change: Broken) -> Fault:
-    """The rule with ``change(residuals)`` in the place of what its forward pass remembers."""
+    """Return the fault that replaces the residuals of the forward pass by ``change(residuals)``."""
 
     def fault(rule: Any) -> Any:
         def forward(*given: Any, **options: Any) -> Any:
@@ -71,7 +74,7 @@ def remembering(change: Broken) -> Fault:
 
 
 def rule_with_dx(broken: Broken) -> Fault:
-    """The rule of ``Dense`` with ``dx = broken(w, dy)``."""
+    """Return the fault that gives the rule of ``Dense`` ``dx = broken(w, dy)``."""
 
     def fault(rule: Any) -> Any:
         def backward(layer: Any, params: Params, x: Array, dy: Array) -> Any:
@@ -83,7 +86,7 @@ def rule_with_dx(broken: Broken) -> Fault:
 
 
 def other_key(rule: Any) -> Any:
-    """Dropout's rule, whose backward pass has the mask of another key than the forward pass."""
+    """Return the rule of ``Dropout`` with a backward pass that uses the mask of another key than the forward pass."""
 
     def forward(layer: Dropout, params: Params, x: Array, *, key: Any, train: bool) -> tuple[Array, Any]:
         y, _ = rule.forward(layer, params, x, key=key, train=train)
@@ -93,7 +96,7 @@ def other_key(rule: Any) -> Any:
 
 
 def chain(handed_on: Broken) -> Fault:
-    """The rule of ``Sequential`` where layer ``i`` hands ``handed_on(i, dx, dy)`` to the layer before it."""
+    """Return the fault in which layer ``i`` of a ``Sequential`` passes ``handed_on(i, dx, dy)`` to the one before."""
 
     def backward(layer: Sequential, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
         dparams = []
@@ -128,27 +131,27 @@ MUTANTS = (
     dense("sign of dw", dw(lambda dw: -dw)),
     dense("one entry of dw zero", dw(lambda dw: dw.at[2, 1].set(0))),
     dense("one entry of dw NaN", dw(lambda dw: dw.at[2, 1].set(jnp.nan))),
-    dense("dw of a mean for a sum", dw(lambda dw: dw / EXAMPLES)),
+    dense("dw of a mean instead of a sum", dw(lambda dw: dw / EXAMPLES)),
     dense("dw of all examples but the last", remembering(lambda x: x.at[-1].set(0))),
     dense("dw transposed", dw(lambda dw: dw.T), SQUARE),
     dense("x of the batch in another order", remembering(lambda x: x[::-1])),
     dense("db times 0.9", db(lambda db: 0.9 * db)),
     dense("db zero", db(jnp.zeros_like)),
-    dense("db of a mean for a sum", db(lambda db: db / EXAMPLES)),
-    dense("db of the neuron beside", db(lambda db: jnp.roll(db, 1))),
+    dense("db of a mean instead of a sum", db(lambda db: db / EXAMPLES)),
+    dense("db of the next neuron", db(lambda db: jnp.roll(db, 1))),
     dense("dx times 0.999", dx(lambda dx: 0.999 * dx)),
-    dense("dx by w for its transpose", rule_with_dx(lambda w, dy: dy @ w), SQUARE),
+    dense("dx from w instead of its transpose", rule_with_dx(lambda w, dy: dy @ w), SQUARE),
     dense("dx is dy", rule_with_dx(lambda w, dy: dy), SQUARE),
     dense("dx of the examples in another order", dx(lambda dx: dx[::-1])),
     dropout("1 / (1 - rate) forgotten", backward(lambda layer, _, mask, dy: jnp.where(mask, dy, 0))),
-    dropout("rate for 1 - rate", backward(lambda layer, _, mask, dy: jnp.where(mask, dy / layer.rate, 0))),
+    dropout("rate instead of 1 - rate", backward(lambda layer, _, mask, dy: jnp.where(mask, dy / layer.rate, 0))),
     dropout("no mask", backward(lambda layer, _, mask, dy: dy / (1 - layer.rate))),
     dropout("mask of another key", other_key),
     Mutant("gaussian noise: times 1 + stddev", NOISE, RULES, GaussianNoise, dx(lambda dx: 1.5 * dx)),
     flatten("column-major order", lambda dy: dy.reshape(EXAMPLES, 8, 2).swapaxes(1, 2)),
     flatten("examples rolled by one", lambda dy: jnp.roll(dy, 1, 0).reshape(EXAMPLES, 2, 8)),
-    sequential("an activation passed over", chain(lambda i, dx, dy: dy if i == 3 else dx)),
-    sequential("a weight matrix passed over", chain(lambda i, dx, dy: dy if i == 2 else dx)),
+    sequential("an activation skipped", chain(lambda i, dx, dy: dy if i == 3 else dx)),
+    sequential("a weight matrix skipped", chain(lambda i, dx, dy: dy if i == 2 else dx)),
     sequential("gradient stopped half-way", chain(lambda i, dx, dy: 0 * dx if i == 2 else dx)),
     sequential("dx times 0.99 at every layer", chain(lambda i, dx, dy: 0.99 * dx)),
     sequential("db of the layer after", after(lambda dp, dx: ((dp[0] | {"b": dp[2]["b"]}, *dp[1:]), dx))),

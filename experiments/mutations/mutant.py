@@ -1,4 +1,4 @@
-"""What is checked, and what a mutant is: one deliberate fault in one hand-written derivative."""
+"""Subjects, which are checked, and mutants: one deliberate fault in one hand-written derivative each."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fnnet.types import Array, DType, Layer, Params
 EXAMPLES = 12
 Draw = Callable[[np.random.Generator], Any]
 Broken = Callable[..., Any]
-Fault = Callable[[Any], Any]  # the healthy entry of a table -> the broken one
+Fault = Callable[[Any], Any]  # maps the healthy entry of a table to the broken one
 
-# The gradient of a whole cost, as a table like those of fnnet.backprop, so that it can be broken like them.
+# The gradient of a whole cost, in a table like those of fnnet.backprop, so that a mutant can replace it.
 ENGINES: dict[type, Callable[..., Any]] = {Cost: backprop.value_and_grad}
 
 
 class Point(NamedTuple):
-    """Where a subject is checked: its parameters, a layer's input or a cost's batch, and the key of its noise."""
+    """The point at which a subject is checked: parameters, a layer's input or a cost's batch, and a key for noise."""
 
     params: Params
     data: Any
@@ -33,7 +33,7 @@ class Point(NamedTuple):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The key, if there is noise, as a clone: that every evaluation draws the same numbers is meant."""
+        """Return a clone of the key, so that every evaluation has the same noise, and ``train=True``."""
         return {} if self.key is None else {"key": jax.random.clone(self.key), "train": True}
 
     def in_dtype(self, dtype: DType) -> Point:
@@ -45,7 +45,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A layer, or a cost where there is a ``target``, and how its data are drawn."""
+    """A layer, or a cost if there is a ``target``, and the functions that draw its data."""
 
     name: str
     model: Any
@@ -54,7 +54,7 @@ class Subject:
     train: bool = False
 
     def at(self, seed: int) -> Point:
-        """A point drawn anew, in float64. Biases too are random: at 0 they would hide a fault in what they do."""
+        """Return a random point in float64. Biases are random too, because biases of 0 would hide some faults."""
         rng = np.random.default_rng(seed)
         x = self.x(rng)
         layer: Layer = self.model.model if isinstance(self.model, Cost) else self.model
@@ -67,7 +67,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault by name: while it is ``applied``, ``table[entry]`` is ``fault(healthy entry)``."""
+    """A named fault. While it is ``applied``, ``table[entry]`` is ``fault(healthy entry)``."""
 
     name: str
     subject: Subject
@@ -86,11 +86,11 @@ class Mutant:
 
 
 def formula(broken: Broken) -> Fault:
-    """The fault that puts ``broken`` in the place of the whole entry."""
+    """Return the fault that replaces the whole entry by ``broken``."""
     return lambda healthy: broken
 
 
-# Draws are made once, so that subjects of the same draws are equal.
+# Cached, so that subjects with the same draws are equal.
 @cache
 def normal(*shape: int, scale: float = 1.0) -> Draw:
     return lambda rng: scale * rng.standard_normal(shape)

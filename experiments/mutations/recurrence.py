@@ -1,9 +1,10 @@
-"""Faults of backpropagation through time.
+"""Faults in backpropagation through time.
 
-The healthy rule: from the last step to the first, ``δ_t`` is the gradient before the gates' functions, taken from those
-at ``y_t`` and at the carry; it goes on to the carry before, ``δ_t w_hᵀ``; and ``dw_x = Σ_t x_tᵀ δ_t``,
-``dw_h = Σ_t h_{t−1}ᵀ δ_t``, ``db = Σ_t δ_t``, ``dx_t = δ_t w_xᵀ``. Each fault is the derivative of a loop over other
-steps: of the same values where ``alike(value, other)`` has the value of the one and the derivative of the other.
+The healthy rule goes from the last step to the first. ``δ_t`` is the gradient before the activation functions of the
+gates; it follows from the gradients of ``y_t`` and of the carry. Then ``δ_t w_hᵀ`` is the gradient of the carry before,
+``dw_x = Σ_t x_tᵀ δ_t``, ``dw_h = Σ_t h_{t−1}ᵀ δ_t``, ``db = Σ_t δ_t`` and ``dx_t = δ_t w_xᵀ``. Each fault is the
+derivative of a changed loop. Most of these loops have the right values, because ``alike(value, other)`` has the value
+of its first argument and the derivative of its second.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ stopped = jax.lax.stop_gradient
 
 @dataclass(frozen=True)
 class Compiled:
-    """A layer over time compiled once for the many times that checkers run it, where given with a mask of lengths."""
+    """A recurrent layer that is compiled once, because checkers run it many times. ``lengths`` mask the sequences."""
 
     layer: Any
     lengths: tuple[int, ...] | None = None
@@ -76,16 +77,17 @@ REMATERIALIZED = Subject("Rematerialized", Compiled(Rematerialized(Recurrent(RNN
 
 
 def alike(value: Array, other: Array) -> Array:
-    """``value``, with the derivative of ``other``."""
+    """Return ``value`` with the derivative of ``other``."""
     return stopped(value - other) + other
 
 
 def derivative_of(function: Broken) -> Fault:
-    """The rule that gives the derivative of ``function(layer, params, x)``, compiled once."""
+    """Return the fault whose backward pass is the derivative of ``function(layer, params, x)``, compiled once."""
     return differentiating(jax.jit(function, static_argnums=0))
 
 
 def differentiating(function: Broken) -> Fault:
+    """Return the fault whose backward pass is the derivative of ``function(layer, params, x)``."""
 
     def fault(rule: Any) -> Any:
         def forward(layer: Any, params: Params, x: Array, **options: Any) -> tuple[Array, Array]:
@@ -100,7 +102,7 @@ def differentiating(function: Broken) -> Fault:
 
 
 def steps(step: Broken) -> Fault:
-    """The derivative of a loop over ``step(cell, t, params, carry, x_t) -> (carry, y)``."""
+    """Return the fault that differentiates a loop over ``step(cell, t, params, carry, x_t) -> (carry, y)``."""
 
     def loop(layer: Any, params: Params, x: Array) -> Array:
         carry, ys = layer.cell.initial_carry(len(x), x.dtype), []
@@ -113,12 +115,12 @@ def steps(step: Broken) -> Fault:
 
 
 def handing(change: Broken) -> Fault:
-    """The derivative of the loop whose steps get ``change(t, carry)``."""
+    """Return the fault that differentiates the loop in which step ``t`` gets ``change(t, carry)``."""
     return steps(lambda cell, t, params, carry, x: cell.step(params, change(t, carry), x))
 
 
 def missing(name: str, at: Broken) -> Fault:
-    """The loop in which the parameter ``name`` is a constant at the steps ``at(t)``."""
+    """Return the fault that differentiates the loop with ``params[name]`` constant at the steps where ``at(t)``."""
 
     def step(cell: Any, t: int, params: Params, carry: Any, x: Array) -> Any:
         return cell.step(params | {name: stopped(params[name])} if at(t) else params, carry, x)
@@ -127,7 +129,7 @@ def missing(name: str, at: Broken) -> Fault:
 
 
 def rnn(h_times_w: Broken | None = None, function: Broken = lambda z: tanh(z)) -> Fault:
-    """The loop of ``h ← f(x w_x + b + h_times_w(h, w_h, z))``."""
+    """Return the fault that differentiates the loop of ``h ← f(x w_x + b + h_times_w(h, w_h, z))``."""
 
     def step(cell: Any, t: int, params: Params, h: Array, x: Array) -> Any:
         z = cell.project(params, x)
@@ -139,17 +141,17 @@ def rnn(h_times_w: Broken | None = None, function: Broken = lambda z: tanh(z)) -
 
 
 def transposed(h: Array, w: Array, z: Array) -> Array:
-    """``dh = δ w_h``."""
+    """Return ``h w`` with the wrong derivative ``dh = δ w_h``."""
     return h @ stopped(w).T + stopped(h) @ w
 
 
 def state_after(h: Array, w: Array, z: Array) -> Array:
-    """``dw_h = Σ_t h_tᵀ δ_t``."""
+    """Return ``h w`` with the wrong derivative ``dw_h = Σ_t h_tᵀ δ_t``."""
     return h @ stopped(w) + stopped(tanh(z + h @ w)) @ w
 
 
 def lstm(change: Broken) -> Fault:
-    """The loop of an LSTM with ``(i, f, g, o, tanh(c)) = change(...)``; the gates are given before their functions."""
+    """Return the fault that differentiates an LSTM's loop with ``(i, f, g, o, tanh(c)) = change([z_i, ..., c])``."""
 
     def step(cell: Any, t: int, params: Params, carry: Any, x: Array) -> Any:
         h, c = carry
@@ -163,7 +165,10 @@ def lstm(change: Broken) -> Fault:
 
 
 def gates(**broken: Broken) -> Fault:
-    """The loop of an LSTM in which the named gates, or ``c`` for ``tanh(c)``, have other functions of all gates' z."""
+    """Return the fault that differentiates an LSTM's loop with broken gates, or with a broken ``tanh(c)`` named ``c``.
+
+    ``broken[name](value, z, all_z)`` replaces the gate's value.
+    """
     healthy = {"i": sigmoid, "f": sigmoid, "g": tanh, "o": sigmoid, "c": tanh}
 
     def change(z: Any) -> list[Array]:
@@ -176,7 +181,7 @@ def gates(**broken: Broken) -> Fault:
 
 
 def gru(change: Broken) -> Fault:
-    """The loop of a GRU, reset after, with ``h = change(h, r, u, q, n)``, where ``n(r ⊙ q)`` is the candidate."""
+    """Return the fault that differentiates a GRU's loop; ``h = change(h, r, u, q, n)``, candidate ``n(r ⊙ q)``."""
 
     def step(cell: Any, t: int, params: Params, h: Array, x: Array) -> Any:
         z, a = jnp.split(cell.project(params, x), 3, -1), jnp.split(h @ params["w_h"], 3, -1)
@@ -188,7 +193,7 @@ def gru(change: Broken) -> Fault:
 
 
 def one_direction(layer: Bidirectional, params: Params, x: Array) -> Array:
-    """``dx`` of the forward direction alone."""
+    """Return the layer's outputs, with ``dx`` of the forward direction only."""
     inputs = {"forward": x, "backward": stopped(x)}
     return jnp.concatenate([one.apply(params[k], inputs[k]) for k, one in layer.directions.items()], -1)
 
@@ -221,12 +226,12 @@ MUTANTS = (
     mutant("gradient of the carry dropped at one step", RNN, handing(lambda t, h: stopped(h) if t == 2 else h)),
     mutant("dw_h misses the last step", RNN, missing("w_h", lambda t: t == END)),
     mutant("dw_x misses the first step", RNN, missing("w_x", lambda t: t == 0)),
-    mutant("db of the last step alone", RNN, missing("b", lambda t: t < END)),
-    mutant("h_t for h_(t-1) in dw_h", RNN, rnn(state_after)),
-    mutant("w_h for its transpose", RNN, rnn(transposed)),
+    mutant("db of the last step only", RNN, missing("b", lambda t: t < END)),
+    mutant("h_t instead of h_(t-1) in dw_h", RNN, rnn(state_after)),
+    mutant("w_h instead of its transpose", RNN, rnn(transposed)),
     mutant("f' forgotten", RNN, rnn(function=lambda z: alike(tanh(z), z))),
-    mutant("f' at h for z", RNN, rnn(function=lambda z: alike(tanh(z), (1 - stopped(tanh(tanh(z))) ** 2) * z))),
-    mutant("steps of dx in the other order", RNN, dx(lambda dx: dx[:, ::-1])),
+    mutant("f' at h instead of z", RNN, rnn(function=lambda z: alike(tanh(z), (1 - stopped(tanh(tanh(z))) ** 2) * z))),
+    mutant("steps of dx reversed", RNN, dx(lambda dx: dx[:, ::-1])),
     mutant("dx of the step after", RNN, dx(lambda dx: jnp.roll(dx, -1, 1))),
     mutant("dw_h a mean over the steps", RNN, after(lambda dp, dx: (dp | {"w_h": dp["w_h"] / STEPS}, dx))),
     mutant("time not reversed", MASKED, derivative_of(not_reversed)),
@@ -234,7 +239,7 @@ MUTANTS = (
     mutant("mask a step short", MASKED, derivative_of(a_step_short)),
     mutant("gradient of the cell state dropped", LSTM, handing(lambda t, c: (c[0], stopped(c[1])))),
     mutant("gradient of h dropped", LSTM, handing(lambda t, c: (stopped(c[0]), c[1]))),
-    mutant("forget gate taken for a constant", LSTM, gates(f=lambda f, z, _: stopped(f))),
+    mutant("forget gate treated as a constant", LSTM, gates(f=lambda f, z, _: stopped(f))),
     mutant("1 - f forgotten", LSTM, gates(f=lambda f, z, _: alike(f, fnnet.softplus(z)))),
     mutant("1 - g squared forgotten", LSTM, gates(g=lambda g, z, _: alike(g, z))),
     mutant("1 - tanh(c) squared forgotten", LSTM, gates(c=lambda t, c, _: alike(t, c))),
@@ -245,12 +250,12 @@ MUTANTS = (
     ),
     mutant("output gate's derivative doubled", LSTM, gates(o=lambda o, z, _: alike(o, 2 * o))),
     mutant(
-        "1 - u for u towards the carry",
+        "1 - u instead of u towards the carry",
         GRU,
         gru(lambda h, r, u, q, n: alike(u * h, stopped(1 - u) * h + u * stopped(h)) + (1 - u) * n(r * q)),
     ),
     mutant("update gate without the candidate", GRU, gru(lambda h, r, u, q, n: u * h + (1 - stopped(u)) * n(r * q))),
-    mutant("reset gate taken for a constant", GRU, gru(lambda h, r, u, q, n: u * h + (1 - u) * n(stopped(r) * q))),
+    mutant("reset gate treated as a constant", GRU, gru(lambda h, r, u, q, n: u * h + (1 - u) * n(stopped(r) * q))),
     mutant(
         "reset gate forgotten before dq",
         GRU,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from fnnet.checks import at_least_float32, dtype_of, is_float, require, widest_float
+from fnnet.checks import at_least_float32, dtype_of, is_float, require
 from fnnet.optimizers.base import Optimizer, zero_step
 from fnnet.optimizers.hyperparameters import all_in_dtype, in_dtype, values_at
 from fnnet.paths import map_named, named_leaves
@@ -117,17 +117,12 @@ def multiplied(x: Array, factor: Scalar) -> Array:
     return jnp.asarray(in_dtype(factor, wide) * x.astype(wide)).astype(x.dtype)
 
 
-def all_finite(tree: Params) -> Array:
-    """Return whether no entry of any leaf is NaN or infinite."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)] or [jnp.array(True)]).all()
-
-
 def as_vector(tree: Params) -> tuple[Array, Callable[[Array], Params]]:
     """Return all entries of a tree as one vector, in the widest dtype and at least float32, and the inverse function.
 
     The inverse function gives every leaf its own dtype.
     """
-    widest = widest_float(jax.tree.leaves(tree))
+    widest = at_least_float32(*jax.tree.leaves(tree))
     vector, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf.astype(widest), tree))
 
     def back(vector: Array) -> Params:

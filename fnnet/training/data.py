@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ from fnnet.data.batches import in_native_order
 from fnnet.data.chunks import device_dtype
 from fnnet.data.stream import Stream
 from fnnet.layers import BatchNorm
+from fnnet.layers.nesting import holds
 from fnnet.training.placement import Placement
 from fnnet.training.processes import agreed
 from fnnet.types import Array, Batch, Params
@@ -122,12 +122,3 @@ def check_finite(place: str, name: str, values: Any) -> None:
         f"{place}: {name} has {len(bad)} entries that are NaN or infinite, the first at {first}; "
         f"remove these examples or fill the entries in"
     )
-
-
-def holds(layer: Any, kind: type) -> bool:
-    """Return whether a layer is, or is made of, one of this kind."""
-    if isinstance(layer, kind):
-        return True
-    if isinstance(layer, (tuple, list)):
-        return any(holds(each, kind) for each in layer)
-    return is_dataclass(layer) and any(holds(getattr(layer, field.name), kind) for field in fields(layer))

@@ -23,13 +23,14 @@ from fnnet.training.checkpoint import Checkpoint, Saver
 from fnnet.training.chunk import train_chunk
 from fnnet.training.data import check_stream, placed_data
 from fnnet.training.evaluate import Measures, Metrics, array_chunks, host_chunks
-from fnnet.training.non_finite import NonFinite, StopAtNonFinite, all_finite
+from fnnet.training.non_finite import NonFinite, StopAtNonFinite
 from fnnet.training.placement import Placement, explained_loss_of_a_process
 from fnnet.training.processes import together
 from fnnet.training.program import Program, copied
 from fnnet.training.snapshot import Record, Snapshot, run_of
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure
+from fnnet.trees import all_finite
 from fnnet.types import Array, Batch, Params
 
 VALIDATION_BATCH = 1024

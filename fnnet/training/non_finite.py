@@ -22,6 +22,7 @@ from fnnet.training.snapshot import Record, raw
 from fnnet.training.state import TrainState
 from fnnet.training.step import gradients, train_step
 from fnnet.training.weights import save_weights
+from fnnet.trees import all_finite
 from fnnet.types import Array, Batch, Layer, Params
 
 WHOLE = "the cost, when compiled"  # where no part is at fault by itself
@@ -198,8 +199,3 @@ def described(passed: Passed) -> str:
 
 def not_finite(tree: Params) -> list[str]:
     return [name for name, leaf in named_leaves(tree) if not bool(all_finite(leaf))]
-
-
-def all_finite(tree: Any) -> Array:
-    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats] or [jnp.array(True)]).all()
