@@ -248,12 +248,11 @@ class Saver:
         if different:
             shown = different[:SHOWN] + ([f"and {len(different) - SHOWN} more"] if len(different) > SHOWN else [])
             raise CheckpointError(f"{place} is of another run: {'; '.join(shown)}")
-        like = {
-            name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
-            for name, array in arrays_of(snapshot, memories).items()
-        }
+        like = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), arrays_of(snapshot, memories)
+        )
         arrays = self.restore(step, place, "arrays", args.StandardRestore(like))
-        return restored(table, arrays, snapshot, memories)
+        return restored(table, arrays, memories)
 
     def restore(self, step: int, place: str, item: str, args: Any) -> Any:
         try:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fnnet.cost import Cost
@@ -56,7 +55,7 @@ class Snapshot(NamedTuple):
         return {name: [record[name] for record in self.records if name in record] for name in names}
 
 
-# What a checkpoint contains: arrays by name, and a table of all the rest. ``memories`` are those of the callbacks.
+# What a checkpoint contains: a tree of arrays, and a table of all the rest. ``memories`` are those of the callbacks.
 
 
 def run_of(cost: Cost, data: Mapping[str, Any], memories: Mapping[str, Any], state: TrainState) -> dict[str, Any]:
@@ -69,21 +68,19 @@ def run_of(cost: Cost, data: Mapping[str, Any], memories: Mapping[str, Any], sta
     }
 
 
-def arrays_of(snapshot: Snapshot, memories: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the arrays of the state and of the memories by name, keys as the integers that they are."""
-    return {name: raw(leaf) for name, leaf in leaves_of(snapshot, memories).items()}
+def arrays_of(snapshot: Snapshot, memories: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays of the state and of the memories."""
+    return {"state": snapshot.state, "memories": {name: memory.arrays for name, memory in memories.items()}}
 
 
 def table_of(snapshot: Snapshot, memories: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything else, as JSON, with the shape and the dtype of every array."""
-    numbers = {name: value for name, value in snapshot._asdict().items() if name != "state"}
-    memory = {name: memory.numbers for name, memory in memories.items()}
+    """Return everything else, as JSON, with the shape and the dtype of every array of the state."""
     return {
         "format": FORMAT,
         "run": dict(run),
-        "arrays": kinds_of(snapshot, memories),
-        "progress": numbers,
-        "memories": memory,
+        "arrays": kinds_of(snapshot.state),
+        "progress": {name: value for name, value in snapshot._asdict().items() if name != "state"},
+        "memories": {name: memory.numbers for name, memory in memories.items()},
     }
 
 
@@ -96,59 +93,32 @@ def fault_of_table(table: Any) -> str | None:
 
 def differences(table: Mapping[str, Any], snapshot: Snapshot, run: Mapping[str, Any]) -> list[str]:
     """Return what a checkpoint and a run do not have in common, a line for each difference."""
-    ours = {**json.loads(json.dumps(run)), **kinds_of(snapshot, {})}
-    theirs = {name: kind for name, kind in table["arrays"].items() if name.startswith("state.")} | table["run"]
+    ours = {**json.loads(json.dumps(run)), **kinds_of(snapshot.state)}
+    theirs = {**table["run"], **table["arrays"]}
     return [
-        f"{name} is {described(theirs.get(name))} in the checkpoint, {described(ours.get(name))} in this run"
+        f"{name} is {theirs.get(name, 'absent')} in the checkpoint, {ours.get(name, 'absent')} in this run"
         for name in {**ours, **theirs}
         if ours.get(name) != theirs.get(name)
     ]
 
 
-def described(value: Any) -> str:
-    match value:
-        case None:
-            return "absent"
-        case [list(shape), str(dtype)]:
-            return f"{dtype} {tuple(shape)}"
-    return str(value)
-
-
 def restored(
-    table: Mapping[str, Any], arrays: Mapping[str, Array], like: Snapshot, memories: Mapping[str, Any]
+    table: Mapping[str, Any], arrays: Mapping[str, Any], memories: Mapping[str, Any]
 ) -> tuple[Snapshot, dict[str, Any]]:
-    """Return the snapshot that was saved, in the structure of ``like``, and the memories."""
-
-    def tree(name: str, structure: Any) -> Any:
-        leaves = [
-            jax.random.wrap_key_data(arrays[f"{name}.{path}"], impl=jax.random.key_impl(leaf))
-            if is_key(leaf)
-            else jnp.copy(arrays[f"{name}.{path}"])  # a buffer of its own, which may be donated
-            for path, leaf in named_leaves(structure)
-        ]
-        return jax.tree.unflatten(jax.tree.structure(structure), leaves)
-
+    """Return the snapshot and the memories that were saved."""
     progress = table["progress"]
     sums = {name: (total, weight) for name, (total, weight) in progress["sums"].items()}
-    snapshot = Snapshot(tree("state", like.state), **progress | {"records": tuple(progress["records"]), "sums": sums})
-    found = {
-        name: memory._replace(arrays=tree(name, memory.arrays), numbers=table["memories"][name])
+    snapshot = Snapshot(arrays["state"], **progress | {"records": tuple(progress["records"]), "sums": sums})
+    return snapshot, {
+        name: memory._replace(arrays=arrays["memories"][name], numbers=table["memories"][name])
         for name, memory in memories.items()
     }
-    return snapshot, found
 
 
-def leaves_of(snapshot: Snapshot, memories: Mapping[str, Any]) -> dict[str, Array]:
-    pairs = named_leaves({"state": snapshot.state} | {name: memory.arrays for name, memory in memories.items()})
-    named = dict(pairs)
-    if len(named) < len(pairs):
-        raise ValueError("fit: two arrays of the state have the same name, so that no checkpoint can tell them apart")
-    return named
-
-
-def kinds_of(snapshot: Snapshot, memories: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in leaves_of(snapshot, memories).items()}
+def kinds_of(state: TrainState) -> dict[str, str]:
+    return {f"state.{name}": f"{leaf.dtype} {leaf.shape}" for name, leaf in named_leaves(state)}
 
 
 def raw(leaf: Array) -> Array:
+    """Return a random key as the integers that it consists of, other arrays as they are."""
     return jax.random.key_data(leaf) if is_key(leaf) else leaf

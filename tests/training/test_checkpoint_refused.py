@@ -14,12 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import CheckpointError, Cost, TrainState, go_back, losses
+from fnnet import CheckpointError, Cost, go_back, losses
 from fnnet.optimizers import sgd
 from fnnet.training.callbacks import JsonLines, TensorBoard
-from fnnet.training.snapshot import Snapshot, arrays_of
 from tests.compare import assert_identical
-from tests.training.problems import COST, LABELS, NETWORK, PARAMS, X, key
+from tests.training.problems import COST, LABELS, NETWORK, PARAMS, key
 from tests.training.saving import steps_in, train
 
 
@@ -190,9 +189,3 @@ def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ImportError, match=r'callbacks.TensorBoard needs tensorboardX; .* pip install "fnnet\[tensorboard\]"'
     ):
         TensorBoard(tmp_path)
-
-
-def test_names_that_collide() -> None:
-    state = TrainState({"a.b": X, "a": {"b": X}}, (), jnp.zeros((), jnp.int32), key())
-    with pytest.raises(ValueError, match="two arrays of the state have the same name"):
-        arrays_of(Snapshot(state), {})
