@@ -1,4 +1,4 @@
-"""Gradients of the penalties with respect to the parameters, by hand."""
+"""Hand-written gradients of the penalties with respect to the parameters."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PENALTY_GRADIENTS: dict[type, Callable[[Any, Array], Array]] = {  # (penalty, we
 
 
 def penalty_gradient(penalty: Any, params: Params) -> Params:
-    """The gradient of ``penalty(params)``, in the structure of ``params``: zero where the penalty does not count."""
+    """Return the gradient of ``penalty(params)`` in the structure of ``params``, 0 for those that do not count."""
     try:
         gradient = PENALTY_GRADIENTS[type(penalty)]
     except KeyError:

@@ -76,8 +76,8 @@ def gauss_newton(
             return r, r
 
         jacobian, r = jax.jacobian(of_vector, has_aux=True)(theta)
-        roots = jnp.sqrt(shift) * jnp.eye(theta.size, dtype=theta.dtype)
-        matrix, right = jnp.concatenate([jacobian, roots]), jnp.concatenate([r, jnp.zeros_like(theta)])
+        rows = jnp.sqrt(shift) * jnp.eye(theta.size, dtype=theta.dtype)
+        matrix, right = jnp.concatenate([jacobian, rows]), jnp.concatenate([r, jnp.zeros_like(theta)])
         return back(-rate * jnp.linalg.lstsq(matrix, right)[0]), NewtonState(state.step + 1)
 
     return Optimizer(start, update)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.cost import Cost, above_zero, split_batch, spread
+from fnnet.cost import Cost, above_zero, broadcast_weights, split_batch
 from fnnet.optimizers.leaves import moment_dtype
 from fnnet.training.metrics import Metric, added
 from fnnet.types import Array, Batch, Loss, Params
@@ -98,7 +98,7 @@ def mean_of(
             f"expected one number per example",
         )
         dtype = moment_dtype(values)
-        each = spread(weights, values.shape).astype(dtype)
+        each = broadcast_weights("weights", weights, values.shape).astype(dtype)
         count = each.sum() if counted is None else counted(target, each, values.shape)
         return (values.astype(dtype) * each).sum(), jnp.asarray(count)
 

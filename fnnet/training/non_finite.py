@@ -12,8 +12,8 @@ from jax.experimental import multihost_utils
 
 from fnnet import backprop, checks
 from fnnet.cost import Cost
+from fnnet.cost import times_scale as times
 from fnnet.layers import LowPrecision, Sequential
-from fnnet.layers.precision import times
 from fnnet.optimizers import Optimizer
 from fnnet.paths import named_leaves
 from fnnet.training.snapshot import raw

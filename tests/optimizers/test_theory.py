@@ -43,7 +43,7 @@ def test_gradient_descent_contracts_by_its_best_factor() -> None:
 def test_the_heavy_ball_contracts_by_the_root() -> None:
     """(√κ − 1) / (√κ + 1) a step, with Polyak's α = 4 / (√λ_min + √λ_max)² and β = that factor squared.
 
-    The roots are double at both ends, so the error is a line in t times the power: measured between t and 2t.
+    The zeros are double at both ends, so the error is a line in t times the power: measured between t and 2t.
     """
     root = np.sqrt(KAPPA)
     factor = (root - 1) / (root + 1)
