@@ -121,7 +121,7 @@ def softsign(z: Array) -> Array:
 
 
 def silu(z: Array) -> Array:
-    """Return the sigmoid linear unit or swish, ``z σ(z)``; ``silu'(z) = σ(z) (1 + z σ(−z))``.
+    """Return the sigmoid linear unit or swish, ``z σ(z)``; ``silu'(z) = σ(z) + z σ(z) (1 − σ(z))``.
 
     Source: Elfwing, Uchibe and Doya 2018; Ramachandran, Zoph and Le 2017.
     """

@@ -149,8 +149,9 @@ def silu_forward(z: Array) -> tuple[Array, Array]:
 
 
 def silu_backward(z: Array, da: Array) -> Array:
-    """a = z σ(z)  ⇒  dz = da ⊙ σ(z) (1 + z σ(−z))."""
-    return da * (f.sigmoid(z) * (1 + f.finite(z) * f.sigmoid(-z)))
+    """a = z g with g = σ(z)  ⇒  dz = da ⊙ (g + z g (1 − g))."""
+    gate = f.sigmoid(z)
+    return da * (gate + f.finite(z) * (gate * (1 - gate)))
 
 
 def gelu_forward(z: Array, *, approximate: bool = False) -> tuple[Array, Array]:
@@ -160,12 +161,12 @@ def gelu_forward(z: Array, *, approximate: bool = False) -> tuple[Array, Array]:
 def gelu_backward(z: Array, da: Array, *, approximate: bool = False) -> Array:
     """a = z Φ(z)  ⇒  dz = da ⊙ (Φ(z) + z φ(z)) with φ(z) = exp(−z²/2) / √(2π).
 
-    The tanh form a = z σ(u(z))  ⇒  dz = da ⊙ σ(u) (1 + z σ(−u) u'(z)) with u' = 2 √(2/π) (1 + 3 · 0.044715 z²).
+    The tanh form a = z g with g = σ(u)  ⇒  dz = da ⊙ (g + z g (1 − g) u') with u' = 2 √(2/π) (1 + 3 · 0.044715 z²).
     """
     if approximate:
         z = jnp.clip(z, -f.GATE_LIMIT, f.GATE_LIMIT)  # beyond these limits the gate is constant
-        u, slope = f.gelu_gate(z), 2 * f.SQRT_2_OVER_PI * (1 + 3 * 0.044715 * z**2)
-        return da * (f.sigmoid(u) * (1 + z * f.sigmoid(-u) * slope))
+        gate, du = f.sigmoid(f.gelu_gate(z)), 2 * f.SQRT_2_OVER_PI * (1 + 3 * 0.044715 * z**2)
+        return da * (gate + z * (gate * (1 - gate)) * du)
     density = jnp.exp(-jnp.square(z * f.SQRT_HALF)) * (f.SQRT_2_OVER_PI / 2)
     return da * (0.5 * erfc(-z * f.SQRT_HALF) + f.finite(z) * density)
 
@@ -240,13 +241,12 @@ def softmax_backward(a: Array, da: Array, *, axis: int = -1) -> Array:
 
 
 def log_softmax_forward(z: Array, *, axis: int = -1) -> tuple[Array, Array]:
-    a = f.log_softmax(z, axis=axis)
-    return a, a
+    return f.log_softmax(z, axis=axis), f.softmax(z, axis=axis)
 
 
-def log_softmax_backward(a: Array, da: Array, *, axis: int = -1) -> Array:
-    """∂a_i/∂z_j = [i = j] − p_j with p = softmax(z) = exp(a)  ⇒  dz_j = da_j − p_j Σ_i da_i."""
-    return da - jnp.exp(a) * da.sum(axis, keepdims=True)
+def log_softmax_backward(p: Array, da: Array, *, axis: int = -1) -> Array:
+    """∂a_i/∂z_j = [i = j] − p_j with p = softmax(z)  ⇒  dz_j = da_j − p_j Σ_i da_i."""
+    return da - p * da.sum(axis, keepdims=True)
 
 
 ACTIVATION_RULES: dict[Callable[..., Array], ActivationRule] = {

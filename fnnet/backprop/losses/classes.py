@@ -46,8 +46,8 @@ def focal(prediction: Array, target: Array, *, gamma: float = 2.0, **options: An
     """
     check_gamma(gamma)
     z, t, valid = class_targets("losses.focal", prediction, target, **options)
-    log_p = log_softmax(z)
-    p, q = jnp.exp(log_p), -jnp.expm1(log_p)
+    p, log_p = softmax(z), log_softmax(z)
+    q = -jnp.expm1(log_p)
     ratio = jnp.where(q == 0, -1, jnp.where(p == 0, 0, log_p) / jnp.where(q == 0, 1, q))
     d = jnp.where(t == 0, 0, t * q**gamma * (gamma * (p * ratio) - 1))
     return valid * (d - p * d.sum(-1, keepdims=True))
