@@ -2,12 +2,13 @@
 
 The inputs are small, large, tied and infinite ones. The derivatives come from the hand-written rules and from jax.grad
 of the same functions. Errors count in units in the last place of the largest term that enters the result: of
-silu'(z) = σ(z) + z σ(z) σ(−z) the larger of the two terms, of a product the product itself. XLA flushes subnormal
-results to zero on CPU: 0 for a truth below 1.2e-38 counts as right, and so does infinity for one beyond 3.4e38.
+silu'(z) = σ(z) + z σ(z) (1 − σ(z)) the larger of the two terms, of a product the product itself, of an exponential
+exp(u) the larger of exp(u) and u exp(u), through which the rounding of u enters. XLA flushes subnormal results to zero
+on CPU: 0 for a truth below 1.2e-38 counts as right, and so does infinity for one beyond 3.4e38.
 
 The promises: where there is a limit, no value and no derivative by hand is NaN or has the wrong sign (a truth within 8
-units of 0 has no sign), and at no input is a derivative by hand worse than that of autodiff by more than 2 units. The
-exit status is 1 if one is broken.
+units of 0 has no sign), and at no input is a derivative by hand worse than that of autodiff by more than 2 units, where
+an error of autodiff below 2 units counts as 2, because it is luck. The exit status is 1 if a promise is broken.
 """
 
 from __future__ import annotations

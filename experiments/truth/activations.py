@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from experiments.truth.exact import INF, Entries, Entry, Exact, Row, Sum, mp, with_terms
+from experiments.truth.exact import (
+    INF,
+    Entries,
+    Entry,
+    Exact,
+    Row,
+    Sum,
+    largest_of,
+    mp,
+    product,
+    times,
+    value_of,
+    with_terms,
+)
 
 Scalar = Callable[[Exact], Entry]
 
@@ -179,18 +192,32 @@ def log_softmax_values(x: Row) -> Entries:
     ]
 
 
+def softmax_values(x: Row) -> Entries:
+    """``exp(z_i − m) / Σ_j exp(z_j − m)`` with the maximum ``m``."""
+    pairs = zip(x, probabilities(x), strict=True)
+    return [with_terms(p, *of_exponential(p, z - max(x))) if mp.isfinite(z - max(x)) else p for z, p in pairs]
+
+
 def softmax(x: Row) -> tuple[Entries, list[Entries]]:
     """With the derivatives ``p_i [i = j] − p_i p_j``."""
-    p, q = probabilities(x), others(x)
+    p, q = softmax_values(x), others(x)
     indices = range(len(x))
-    return p, [[with_terms(p[i] * q[i], p[i]) if i == j else -p[i] * p[j] for j in indices] for i in indices]
+    return p, [
+        [
+            with_terms(value_of(p[i]) * q[i], largest_of(p[i])) if i == j else product(times(-1, p[i]), p[j])
+            for j in indices
+        ]
+        for i in indices
+    ]
 
 
 def log_softmax(x: Row) -> tuple[Entries, list[Entries]]:
     """With the derivatives ``[i = j] − p_j``."""
-    p, q = probabilities(x), others(x)
+    p, q = softmax_values(x), others(x)
     indices = range(len(x))
-    return log_softmax_values(x), [[with_terms(q[i], 1) if i == j else -p[j] for j in indices] for i in indices]
+    return log_softmax_values(x), [
+        [with_terms(q[i], 1) if i == j else times(-1, p[j]) for j in indices] for i in indices
+    ]
 
 
 def glu(x: Row) -> tuple[Entries, list[Entries]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from experiments.truth.activations import log_softmax_values, others, probabilities, sigmoid
+from experiments.truth.activations import log_softmax_values, others, probabilities, sigmoid, softmax_values
 from experiments.truth.exact import (
     INF,
     Entries,
@@ -75,7 +75,7 @@ def log_cosh(a: Exact, y: Exact) -> tuple[Entry, Entry]:
 def cosine(x: Row, target: Row) -> Loss:
     """With ``u = ŷ/‖ŷ‖``, ``v = y/‖y‖``: ``ℓ = 1 − u·v`` and ``∂ℓ/∂ŷ_k = ((u·v) u_k − v_k) / ‖ŷ‖``.
 
-    The functions compute it as ``(u_k − v_k − (u·(u − v)) u_k) / ‖ŷ‖``, of which the terms are taken.
+    The terms are those of the equal ``(u_k − v_k − (u·(u − v)) u_k) / ‖ŷ‖``.
     """
     size, other = (mp.sqrt(mp.fsum(a * a for a in vector)) for vector in (x, target))
     if size == 0 or other == 0:
@@ -165,9 +165,10 @@ def softmax_cross_entropy(smoothing: float = 0.0, class_weights: Row | None = No
 
     def loss(x: Row, target: Row | Exact) -> Loss:
         t, p, q = factors(target, len(x), smoothing, class_weights), probabilities(x), others(x)
+        largest = [largest_of(times(mp.fsum(t), entry)) for entry in softmax_values(x)]
         slopes = [p[c] * mp.fsum(t[:c] + t[c + 1 :]) - t[c] * q[c] for c in range(len(x))]
         value = added([times(-a, b) for a, b in zip(t, log_softmax_values(x), strict=True)])
-        return [value], [[with_terms(slope, t[c], p[c] * mp.fsum(t)) for c, slope in enumerate(slopes)]]
+        return [value], [[with_terms(slope, t[c], largest[c]) for c, slope in enumerate(slopes)]]
 
     return loss
 
@@ -187,9 +188,10 @@ def focal(gamma: float, smoothing: float = 0.0, class_weights: Row | None = None
         ]
         g = [times(a, slope(b, c, d)) for a, b, c, d in zip(t, p, logs, q, strict=True)]
         values, largest = list(map(value_of, g)), list(map(largest_of, g))
+        shares = [largest_of(times(max(largest), entry)) for entry in softmax_values(x)]
         slopes = [values[c] * q[c] - p[c] * mp.fsum(values[:c] + values[c + 1 :]) for c in range(len(x))]
         return [added(terms) if terms else mp.mpf(0)], [
-            [with_terms(value, largest[c], p[c] * max(largest)) for c, value in enumerate(slopes)]
+            [with_terms(value, largest[c], shares[c]) for c, value in enumerate(slopes)]
         ]
 
     def slope(p: Exact, log_p: Entry, q: Exact) -> Entry:

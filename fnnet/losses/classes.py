@@ -73,7 +73,7 @@ def check_gamma(gamma: float) -> None:
 
 
 def power(q: Array, gamma: float) -> Array:
-    """Return ``q^γ`` for ``q ≥ 0``, with the derivative 0 at ``q = 0``, where its factor ``log(1 − q)`` is 0 too."""
+    """Return ``q^γ`` for ``q ≥ 0``; at ``q = 0`` it is 0 unless ``γ = 0``, like its factor ``log(1 − q)``."""
     zero = q <= 0
     return jnp.where(zero, 1.0 if gamma == 0 else 0.0, jnp.where(zero, 1, q) ** gamma)
 

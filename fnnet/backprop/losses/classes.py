@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from fnnet.activations import log_softmax, softmax
-from fnnet.losses.classes import check_gamma
+from fnnet.losses.classes import check_gamma, power
 from fnnet.losses.targets import class_targets, real_targets
 from fnnet.types import Array
 
@@ -39,17 +39,17 @@ def softmax_then_cross_entropy(p: Array, target: Array, **options: Any) -> Array
 
 
 def focal(prediction: Array, target: Array, *, gamma: float = 2.0, **options: Any) -> Array:
-    """ℓ = −Σ_c t_c q_c^γ l_c with l = log softmax(z), q = 1 − exp(l)  ⇒  ∂ℓ/∂l_c = t_c q_c^γ (γ p_c l_c / q_c − 1).
+    """ℓ = −Σ_c t_c q_c^γ l_c with l = log softmax(z), q = 1 − exp(l)  ⇒  ∂ℓ/∂l_c = t_c (γ q_c^{γ−1} p_c l_c − q_c^γ).
 
-    This follows from ∂q/∂l = −p. Where q_c = 0, l_c / q_c has the limit −1, and where p_c = 0, p_c l_c has the limit 0.
-    With d = ∂ℓ/∂l, log-softmax gives ∂ℓ/∂z_c = d_c − p_c Σ_j d_j.
+    This follows from ∂q/∂l = −p. Where p_c = 0, p_c l_c has the limit 0, and where q_c = 0, q_c^{γ−1} l_c has it. With
+    d = ∂ℓ/∂l, log-softmax gives ∂ℓ/∂z_c = d_c − p_c Σ_j d_j.
     """
     check_gamma(gamma)
     z, t, valid = class_targets("losses.focal", prediction, target, **options)
     p, log_p = softmax(z), log_softmax(z)
     q = -jnp.expm1(log_p)
-    ratio = jnp.where(q == 0, -1, jnp.where(p == 0, 0, log_p) / jnp.where(q == 0, 1, q))
-    d = jnp.where(t == 0, 0, t * q**gamma * (gamma * (p * ratio) - 1))
+    p_log_p = p * jnp.where(p == 0, 0, log_p)
+    d = t * (gamma * power(q, gamma - 1) * p_log_p - power(q, gamma))
     return valid * (d - p * d.sum(-1, keepdims=True))
 
 
