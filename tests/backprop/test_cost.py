@@ -31,7 +31,7 @@ Setting = tuple[Cost, Any, tuple[jax.Array, jax.Array]]
 
 
 def setting(case: LossCase, dtype: str = "float64", head: Callable[..., jax.Array] | None = None) -> Setting:
-    """A network with parameters and a batch for a loss case: two features in, the case's outputs out."""
+    """Return a network with parameters and a batch for a loss case: two features in, the case's outputs out."""
     prediction, target = case.arrays(dtype)
     model = sequential(Dense(prediction.shape[-1]), head or case.head)
     x = jnp.asarray(np.random.default_rng(SEED).standard_normal((*prediction.shape[:-1], 2)), dtype)
@@ -55,7 +55,7 @@ def test_every_loss(case: LossCase) -> None:
 @x64
 @pytest.mark.parametrize("case", [c for c in LOSSES if c.head is softmax and c.arrays("float32")[0].ndim == 2], ids=str)
 def test_softmax_that_is_not_fused(case: LossCase) -> None:
-    """Over axis 1 of two, which is the last one too but is not recognized as such."""
+    """Over axis 1 of two, which is the last axis but is not recognized as such."""
     assert_engines_agree(*setting(case, head=bind(softmax, axis=1)))
 
 
@@ -197,13 +197,15 @@ def test_params_given_as_a_list_are_refused() -> None:
 
 
 def test_the_mean_is_over_every_position() -> None:
-    """(N, T, K): each of the N T positions counts once; of labels, those that are not ignored."""
+    """(N, T, K): each of the N T positions counts once, except those of an ignored label."""
     cost = Cost(Dense(4), losses.squared_error)
     np.testing.assert_allclose(
         cost_module.of_mean(cost, jnp.ones((2, 3, 4)), jnp.ones((2, 3, 4))), np.full((2, 3, 4), 1 / 6), rtol=1e-6
     )
-    ignoring = Cost(Dense(4), bind(losses.softmax_cross_entropy, ignore_label=-1))
+    ignoring = Cost(Dense(4), losses.softmax_cross_entropy, ignore_label=-1)
     labels = jnp.array([[0, -1, 2], [-1, -1, 3]])
     np.testing.assert_allclose(
-        cost_module.of_mean(ignoring, jnp.ones((2, 3, 4)), labels), np.full((2, 3, 4), 1 / 3), rtol=1e-6
+        cost_module.of_mean(ignoring, jnp.ones((2, 3, 4)), labels),
+        np.where(labels[..., None] == -1, 0, np.full((2, 3, 4), 1 / 3)),
+        rtol=1e-6,
     )
