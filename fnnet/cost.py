@@ -104,7 +104,7 @@ class Cost:
         if self.ignore_label is None:
             return None if weights is None else broadcast_weights("weights", weights, shape)
         kept = broadcast_weights("target", ~self.ignored(target), shape)
-        return kept if weights is None else jnp.where(kept, broadcast_weights("weights", weights, shape), 0)
+        return jnp.where(kept, 1 if weights is None else broadcast_weights("weights", weights, shape), 0)
 
     def ignored(self, target: Array) -> Array:
         """Return booleans that are True at ``ignore_label``; a label that the dtype cannot hold is never there."""

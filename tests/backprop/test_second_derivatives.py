@@ -92,7 +92,7 @@ def test_of_activations_in_float32(f: Any) -> None:
     ids=name_of,
 )
 def test_of_losses_in_float32(loss: Any, target: Any) -> None:
-    """There the gradient is computed in double length."""
+    """By forward mode through the hand-written gradient."""
     target32, target = (jnp.asarray([target], kind if isinstance(target, list) else int) for kind in ("float32", float))
     x = jnp.asarray([[0.3, -1.2]])
     found = jax.jit(jax.jacfwd(lambda x: loss_gradient(loss, x, target32)))(x.astype("float32"))
