@@ -113,10 +113,10 @@ class Cost:
                 f"Cost: ignore_label is {self.ignore_label} but target has dtype {checks.dtype_of(target)}; "
                 f"expected integer labels: leave ignore_label out, or give the examples to leave out the weight 0"
             )
-        limits = jnp.iinfo(target.dtype)
-        if not limits.min <= self.ignore_label <= limits.max:
+        label, limits = int(self.ignore_label or 0), jnp.iinfo(target.dtype)
+        if not limits.min <= label <= limits.max:
             return jnp.zeros(target.shape, bool)
-        return target == jnp.asarray(self.ignore_label, target.dtype)
+        return target == jnp.asarray(label, target.dtype)
 
     def known_labels(self, target: Array) -> Array:
         """Return the target with the label 0, which every loss knows, in place of the ignored one."""
@@ -159,7 +159,7 @@ def split_weighted(place: str, batch: Any) -> tuple[Array, Array, Array | None]:
     return x, target, weights
 
 
-def split_batch(place: str, batch: Batch) -> tuple[Array, Array]:
+def split_batch(place: str, batch: Any) -> tuple[Array, Array]:
     """Return the inputs and targets of a batch, checked to have the same number of examples, at least one."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise TypeError(f"{place}: batch is {type(batch).__name__}; expected a pair (x, y) of inputs and targets")

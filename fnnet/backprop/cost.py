@@ -97,8 +97,8 @@ def of_mean(
     """Return the gradient of the mean loss from those of the losses, ``w_n / Σ w`` times each; 0 where ``w_n`` is 0."""
     if loss_scale is not None:
         return of_mean(cost, times_scale(gradients, loss_scale), target, weights).astype(gradients.dtype)
-    each = cost.loss_weights(target, weights, gradients.shape)
+    each = cost.loss_weights(target, weights, gradients.shape[:-1])
     if each is None:
         return gradients / (gradients.size // gradients.shape[-1])
-    counted = above_zero(cost.counted(target, weights, gradients.shape[:-1])).astype(gradients.dtype)
+    counted, each = above_zero(each.sum()).astype(gradients.dtype), each[..., None]
     return jnp.where(each == 0, 0, gradients * each.astype(gradients.dtype)) / counted
