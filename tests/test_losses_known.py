@@ -58,7 +58,7 @@ REGRESSION: Known = [
     (losses.huber, [[1e30], [-1e30]], [[0.0], [0.0]], [1e30, 1e30], [[1], [-1]]),
     (losses.log_cosh, [[LN2, 0.0]], [[0.0, 0.0]], [np.log(1.25) / 2], [[0.3, 0]]),  # cosh ln 2 = 5/4, tanh ln 2 = 3/5
     (losses.log_cosh, [[0.0], [0.0]], [[1e4], [-1e4]], [1e4 - LN2, 1e4 - LN2], [[-1], [1]]),
-    (losses.log_cosh, [[1e-3]], [[0.0]], [5e-7], [[1e-3]]),  # half the square, which log(1 + 5e-7) would round off
+    (losses.log_cosh, [[1e-3]], [[0.0]], [5e-7], [[1e-3]]),  # half the square
     (losses.cosine, [[1.0, 0.0]], [[0.0, 2.0]], [1], [[0, -1]]),
     (losses.cosine, [[3.0, 4.0]], [[3.0, 4.0]], [0], [[0, 0]]),
     (losses.cosine, [[3.0, 4.0]], [[-6.0, -8.0]], [2], [[0, 0]]),
@@ -158,7 +158,7 @@ def test_likelihoods_are_of_distributions() -> None:
 
 
 def test_small_losses_keep_their_digits() -> None:
-    """In float32: exp(−40), which log(1 + exp(−40)) would round to 0; and a small angle, whose cosine would be 1."""
+    """In float32, log(1 + exp(−40)) would round to 0, and the cosine of a small angle to 1."""
     assert float(losses.sigmoid_cross_entropy(jnp.array([[40.0]]), jnp.array([[1]]))[0]) == pytest.approx(np.exp(-40))
     angle = losses.cosine(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 1e-5]]))
     assert float(angle[0]) == pytest.approx(0.5e-10, rel=1e-5)

@@ -115,7 +115,7 @@ def test_models_that_are_no_sequential() -> None:
 
 @x64
 def test_activation_alone_as_a_model() -> None:
-    """The head is the whole of the model: nothing is left before it."""
+    """The fused activation is the only layer of the model."""
     cost = Cost(sequential(Activation(softmax)), losses.cross_entropy)
     assert_engines_agree(cost, ({},), (jnp.ones((2, 3)), jnp.array([0, 2])))
 
@@ -123,7 +123,7 @@ def test_activation_alone_as_a_model() -> None:
 @x64
 @pytest.mark.parametrize("examples", [1, 2, 7])
 def test_one_over_n(examples: int) -> None:
-    """For y = x w with x = 1 and loss ½ (ŷ − y)², the gradient is the mean of ŷ − y, whatever the number."""
+    """For ŷ = x w with x = 1 and loss ½ (ŷ − y)², the gradient is the mean of ŷ − y for any number of examples."""
     y = jnp.arange(examples, dtype=float)[:, None]
     cost = Cost(Dense(1, use_bias=False), losses.half_squared_error)
     grads = backprop.grad(cost)({"w": jnp.ones((1, 1))}, (jnp.ones((examples, 1)), y))
@@ -189,7 +189,7 @@ def test_wrong_number_of_params_is_refused() -> None:
 
 
 def test_params_given_as_a_list_are_refused() -> None:
-    """Also where the last activation is taken together with the loss."""
+    """Also where the last activation and the loss have one gradient together."""
     for case in (next(case for case in LOSSES if case.head is softmax), LOSSES[0]):
         cost, params, batch = setting(case, "float32")
         with pytest.raises(TypeError, match="Sequential: params is a list; expected a tuple"):
