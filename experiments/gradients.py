@@ -138,8 +138,9 @@ def loss_subjects(name: str, x: Arrays, rng: np.random.Generator) -> Iterator[Su
     for kind, target in targets(rng).items():
         yield Subject("loss", f"{name}, {kind}" if kind else name, fnnet.Cost(body, loss), (x, target))
     if name in WITH_CLASS_OPTIONS:
-        weighted = bind(loss, smoothing=0.1, class_weights=(0.5, 1.0, 2.0, 0.0), ignore_label=2)
-        yield Subject("loss", f"{name}, options", fnnet.Cost(body, weighted), (x, targets(rng)["labels"]))
+        weighted = bind(loss, smoothing=0.1, class_weights=(0.5, 1.0, 2.0, 0.0))
+        cost = fnnet.Cost(body, weighted, ignore_label=2)
+        yield Subject("loss", f"{name}, options", cost, (x, targets(rng)["labels"]))
 
 
 def models(rng: np.random.Generator) -> Iterator[Subject]:

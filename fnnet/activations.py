@@ -1,9 +1,11 @@
 """Activation functions: plain functions of an array.
 
-Each is right over the whole floating-point range, the infinities included wherever a limit exists. The derivatives by
-hand are in ``fnnet.backprop.activations``; at a kink, where the mathematics leaves a choice, the docstring states it,
-and ``jax.grad`` makes the same one. In the formulas ``z`` is the input and ``a = f(z)``; options are fixed with
-``fnnet.bind``, as in ``bind(leaky_relu, slope=0.2)``.
+Every function is right over the whole floating-point range, the infinities included wherever a limit exists. The
+hand-written derivatives are in ``fnnet.backprop.activations``. At a kink, where the derivative is a matter of choice,
+the docstring states the choice, and ``jax.grad`` makes the same one.
+
+In the formulas ``z`` is the input and ``a = f(z)`` the output. Options are fixed with ``fnnet.bind``, as in
+``bind(leaky_relu, slope=0.2)``.
 """
 
 from __future__ import annotations
@@ -48,30 +50,30 @@ GATE_LIMIT = 40.0  # beyond it the gate of GELU's tanh form is 0 or 1 in every p
 
 
 def identity(z: Array) -> Array:
-    """``f(z) = z``, with ``f'(z) = 1``."""
+    """Return ``z``; ``f'(z) = 1``."""
     return jnp.asarray(z)
 
 
 def sigmoid(z: Array) -> Array:
-    """Logistic function, ``σ(z) = 1 / (1 + exp(−z))``, with ``σ'(z) = σ(z) (1 − σ(z))``."""
+    """Return the logistic function ``σ(z) = 1 / (1 + exp(−z))``; ``σ'(z) = σ(z) (1 − σ(z))``."""
     return jax.nn.sigmoid(z)
 
 
 def tanh(z: Array) -> Array:
-    """Hyperbolic tangent, ``tanh(z) = (exp(z) − exp(−z)) / (exp(z) + exp(−z))``, with ``tanh'(z) = 1 − tanh²(z)``."""
+    """Return ``tanh(z) = (exp(z) − exp(−z)) / (exp(z) + exp(−z))``; ``tanh'(z) = 1 − tanh²(z)``."""
     return jnp.tanh(z)
 
 
 def relu(z: Array) -> Array:
-    """Rectified linear unit, ``max(z, 0)``, with ``relu'(z) = [z > 0]``; at the kink ``relu'(0) = 0``.
+    """Return ``max(z, 0)``, the rectified linear unit; ``relu'(z) = [z > 0]``, which is 0 at the kink.
 
     Source: Nair and Hinton 2010, "Rectified linear units improve restricted Boltzmann machines".
     """
-    return jnp.where(z <= 0, 0, z)  # not maximum: its derivative at 0 is ½; and NaN stays NaN
+    return jnp.where(z <= 0, 0, z)  # jnp.maximum would have the derivative ½ at 0; NaN stays NaN
 
 
 def leaky_relu(z: Array, *, slope: float = 0.01) -> Array:
-    """``z`` where ``z > 0``, else ``slope · z``; the derivative at the kink is ``slope``.
+    """Return ``z`` where ``z > 0``, else ``slope · z``; the derivative at the kink is ``slope``.
 
     Source: Maas, Hannun and Ng 2013, "Rectifier nonlinearities improve neural network acoustic models".
     """
@@ -79,7 +81,7 @@ def leaky_relu(z: Array, *, slope: float = 0.01) -> Array:
 
 
 def elu(z: Array, *, alpha: float = 1.0) -> Array:
-    """Exponential linear unit, ``z`` where ``z > 0``, else ``α (exp(z) − 1)``; ``elu'(0) = α``.
+    """Return the exponential linear unit, ``z`` where ``z > 0``, else ``α (exp(z) − 1)``; ``elu'(0) = α``.
 
     Source: Clevert, Unterthiner and Hochreiter 2016, eq. 15.
     """
@@ -87,65 +89,68 @@ def elu(z: Array, *, alpha: float = 1.0) -> Array:
 
 
 def selu(z: Array) -> Array:
-    """Scaled ELU, ``λ elu(z, α)`` with ``λ ≈ 1.0507`` and ``α ≈ 1.6733``; ``selu'(0) = λ α``.
+    """Return the scaled ELU, ``λ elu(z, α)`` with ``λ ≈ 1.0507`` and ``α ≈ 1.6733``; ``selu'(0) = λ α``.
 
-    The constants keep mean 0 and variance 1 fixed (Klambauer et al. 2017, eq. 2 and 14).
+    With these constants mean 0 and variance 1 are a fixed point (Klambauer et al. 2017, eq. 2 and 14).
     """
     return SELU_SCALE * elu(z, alpha=SELU_ALPHA)
 
 
 def celu(z: Array, *, alpha: float = 1.0) -> Array:
-    """ELU with a continuous derivative, ``z`` where ``z > 0``, else ``α (exp(z / α) − 1)``, ``α > 0`` (Barron 2017)."""
+    """Return ``z`` where ``z > 0``, else ``α (exp(z / α) − 1)``, an ELU with a continuous derivative.
+
+    ``alpha`` is above 0. Source: Barron 2017.
+    """
     return jnp.where(z <= 0, alpha * jnp.expm1(jnp.where(z <= 0, z, 0) / alpha), z)
 
 
 def softplus(z: Array) -> Array:
-    """``log(1 + exp(z))``, with ``softplus' = σ`` (Dugas et al. 2001)."""
+    """Return ``log(1 + exp(z))``; ``softplus'(z) = σ(z)`` (Dugas et al. 2001)."""
     return jnp.logaddexp(z, jnp.zeros_like(z))
 
 
 def log_sigmoid(z: Array) -> Array:
-    """``log σ(z) = −log(1 + exp(−z))``, with derivative ``σ(−z)``."""
+    """Return ``log σ(z) = −log(1 + exp(−z))``; the derivative is ``σ(−z)``."""
     return -softplus(-z)
 
 
 def softsign(z: Array) -> Array:
-    """``z / (1 + |z|)``, with ``softsign'(z) = 1 / (1 + |z|)²`` (Bergstra et al. 2009)."""
+    """Return ``z / (1 + |z|)``; ``softsign'(z) = 1 / (1 + |z|)²`` (Bergstra et al. 2009)."""
     z = finite(z)
     return z / (1 + jnp.abs(z))
 
 
 def silu(z: Array) -> Array:
-    """Sigmoid linear unit or swish, ``z σ(z)``, with ``silu'(z) = σ(z) (1 + z σ(−z))``.
+    """Return the sigmoid linear unit or swish, ``z σ(z)``; ``silu'(z) = σ(z) + z σ(z) (1 − σ(z))``.
 
     Source: Elfwing, Uchibe and Doya 2018; Ramachandran, Zoph and Le 2017.
     """
-    return gated(z, sigmoid(z))
+    return times_gate(z, sigmoid(z))
 
 
 def gelu(z: Array, *, approximate: bool = False) -> Array:
-    """Gaussian error linear unit, ``z Φ(z)`` with the standard normal distribution ``Φ(z) = ½ erfc(−z / √2)``.
+    """Return the Gaussian error linear unit ``z Φ(z)``, with the normal distribution ``Φ(z) = ½ erfc(−z / √2)``.
 
-    ``approximate`` gives the tanh form ``½ z (1 + tanh(√(2/π) (z + 0.044715 z³)))``, computed as ``z σ(2 · ...)``,
-    which is the same and does not cancel. Source: Hendrycks and Gimpel 2016, section 2.
+    With ``approximate=True`` the result is the tanh form ``½ z (1 + tanh(√(2/π) (z + 0.044715 z³)))``, computed as
+    ``z σ(2 √(2/π) (z + 0.044715 z³))``, which is equal. Source: Hendrycks and Gimpel 2016, section 2.
     """
     if approximate:
-        return gated(z, sigmoid(gelu_gate(jnp.clip(z, -GATE_LIMIT, GATE_LIMIT))))
-    return gated(z, 0.5 * jax.lax.erfc(-z * SQRT_HALF))
+        return times_gate(z, sigmoid(gelu_gate(jnp.clip(z, -GATE_LIMIT, GATE_LIMIT))))
+    return times_gate(z, 0.5 * jax.lax.erfc(-z * SQRT_HALF))
 
 
 def gelu_gate(z: Array) -> Array:
-    """``2 √(2/π) (z + 0.044715 z³)``, of which the tanh form of GELU takes the sigmoid."""
+    """Return ``2 √(2/π) (z + 0.044715 z³)``, whose sigmoid is the gate of GELU's tanh form."""
     return 2 * SQRT_2_OVER_PI * (z + 0.044715 * z**3)
 
 
 def mish(z: Array) -> Array:
-    """``z tanh(log(1 + exp(z)))`` (Misra 2019, eq. 1)."""
-    return gated(z, jnp.tanh(softplus(z)))
+    """Return ``z tanh(log(1 + exp(z)))`` (Misra 2019, eq. 1)."""
+    return times_gate(z, jnp.tanh(softplus(z)))
 
 
 def hard_sigmoid(z: Array) -> Array:
-    """``(z + 3) / 6`` where ``−3 < z < 3``, else 0 or 1; the derivative at both kinks is 0.
+    """Return ``(z + 3) / 6`` where ``−3 < z < 3``, else 0 or 1; the derivative at both kinks is 0.
 
     Source: Courbariaux, Bengio and David 2015, with the slope 1/6 of Howard et al. 2019.
     """
@@ -153,26 +158,27 @@ def hard_sigmoid(z: Array) -> Array:
 
 
 def hard_tanh(z: Array) -> Array:
-    """``z`` where ``−1 < z < 1``, else −1 or 1; the derivative at both kinks is 0 (Collobert 2004)."""
+    """Return ``z`` where ``−1 < z < 1``, else −1 or 1; the derivative at both kinks is 0 (Collobert 2004)."""
     return jnp.where(z <= -1, -1, jnp.where(z >= 1, 1, z))
 
 
 def hard_silu(z: Array) -> Array:
-    """``z hard_sigmoid(z)``: 0 below −3, ``z`` above 3; the derivative is 0 at −3 and 1 at 3 (Howard et al. 2019)."""
+    """Return ``z hard_sigmoid(z)``; the derivative is 0 at −3 and 1 at 3 (Howard et al. 2019)."""
     middle = jnp.clip(z, -3, 3)
     return jnp.where(z <= -3, 0, jnp.where(z >= 3, z, middle * (middle + 3) / 6))
 
 
 def glu(z: Array, *, axis: int = -1) -> Array:
-    """Gated linear unit: with ``z`` halved along ``axis`` into ``u`` and ``v``, ``u ⊙ σ(v)``. Halves that axis.
+    """Return the gated linear unit ``u ⊙ σ(v)``, where ``u`` and ``v`` are the halves of ``z`` along ``axis``.
 
-    Source: Dauphin et al. 2017, eq. 1.
+    The output has half the length of ``z`` along ``axis``. Source: Dauphin et al. 2017, eq. 1.
     """
     u, v = glu_halves(z, axis)
     return jnp.where(jnp.isinf(u) & (v > -jnp.inf), u, u * sigmoid(v))  # a gate that rounds to 0 is not 0
 
 
 def glu_halves(z: Array, axis: int) -> tuple[Array, Array]:
+    """Return ``u`` and ``v`` of ``glu``."""
     checks.require(
         z.ndim > 0 and z.shape[axis] % 2 == 0,
         f"activations.glu: axis {axis} of shape {z.shape} cannot be halved; expected an even length",
@@ -182,9 +188,9 @@ def glu_halves(z: Array, axis: int) -> tuple[Array, Array]:
 
 
 def maxout(z: Array, *, pieces: int = 2, axis: int = -1) -> Array:
-    """The largest of every ``pieces`` neighbours along ``axis``, which it shortens by that factor.
+    """Return the largest of every ``pieces`` neighbours along ``axis``, which becomes shorter by that factor.
 
-    ``a_i = max(z_{i k}, ..., z_{i k + k − 1})`` with ``k = pieces``; among equals the first counts, and it alone has
+    ``a_i = max(z_{i k}, ..., z_{i k + k − 1})`` with ``k = pieces``. Among equals the first one counts: it alone has
     the derivative 1. Source: Goodfellow et al. 2013, eq. 1 and 2.
     """
     groups = maxout_groups(z, pieces, axis)
@@ -193,63 +199,56 @@ def maxout(z: Array, *, pieces: int = 2, axis: int = -1) -> Array:
 
 
 def maxout_groups(z: Array, pieces: int, axis: int) -> Array:
-    """``z`` with ``axis`` last and split into ``(length / pieces, pieces)``."""
+    """Return ``z`` with ``axis`` moved to the end and split into ``(length / pieces, pieces)``."""
     checks.positive_integer("activations.maxout", "pieces", pieces)
     checks.require(
         z.ndim > 0 and z.shape[axis] % pieces == 0,
-        f"activations.maxout: axis {axis} of shape {z.shape} does not split into groups of {pieces}",
+        f"activations.maxout: axis {axis} of shape {z.shape} does not split into groups of {pieces}; "
+        f"expected a multiple of {pieces}",
     )
     last = jnp.moveaxis(z, axis, -1)
     return last.reshape(*last.shape[:-1], last.shape[-1] // pieces, pieces)
 
 
 def first_largest(groups: Array) -> Array:
-    """Booleans that are True at the first largest entry of the last axis."""
+    """Return booleans that are True at the first largest entry of the last axis."""
     return groups.argmax(-1, keepdims=True) == jnp.arange(groups.shape[-1])
 
 
 def softmax(z: Array, *, axis: int = -1) -> Array:
-    """``softmax(z)_i = exp(z_i) / Σ_j exp(z_j)`` along ``axis``, with ``∂a_i/∂z_j = a_i ([i = j] − a_j)``.
+    """Return ``softmax(z)_i = exp(z_i) / Σ_j exp(z_j)`` along ``axis``; ``∂a_i/∂z_j = a_i ([i = j] − a_j)``.
 
-    The maximum is subtracted first, which changes nothing but keeps ``exp`` from overflowing.
+    The maximum is subtracted first: this changes nothing on paper and keeps ``exp`` from overflowing.
     """
-    _, e, excess = exponentials(z, axis)
-    return e / (1 + excess)
+    e = jnp.exp(below_maximum(z, axis))
+    return e / e.sum(axis, keepdims=True)
 
 
 def log_softmax(z: Array, *, axis: int = -1) -> Array:
-    """``log softmax(z)_i = z_i − log Σ_j exp(z_j)`` along ``axis``, with ``∂a_i/∂z_j = [i = j] − softmax(z)_j``."""
-    shifted, _, excess = exponentials(z, axis)
-    return shifted - jnp.log1p(excess)
+    """Return ``log softmax(z)_i = z_i − log Σ_j exp(z_j)`` along ``axis``; ``∂a_i/∂z_j = [i = j] − softmax(z)_j``."""
+    shifted = below_maximum(z, axis)
+    return shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True))
 
 
-def exponentials(z: Array, axis: int) -> tuple[Array, Array, Array]:
-    """``z − m``, ``exp(z − m)`` and ``Σ exp(z − m) − 1`` along ``axis``, with ``m`` the maximum.
-
-    The sum is at least 1, the maximum's own term. What exceeds 1 is added up by itself, so that it is not rounded away
-    when it is small: the log of a probability near 1 then has all of its digits.
-    """
-    largest = jax.lax.stop_gradient(z.max(axis, keepdims=True))
-    shifted = jnp.where(z == jnp.inf, 0, z - largest)
-    e = jnp.exp(shifted)
-    at_largest = (z == largest).astype(z.dtype)
-    others = (e - at_largest).sum(axis, keepdims=True)
-    return shifted, e, others + (at_largest.sum(axis, keepdims=True) - 1)
+def below_maximum(z: Array, axis: int) -> Array:
+    """Return ``z − max z`` along ``axis``; the derivative takes the maximum as a constant, which cancels."""
+    return jnp.where(z == jnp.inf, 0, z - jax.lax.stop_gradient(z.max(axis, keepdims=True)))
 
 
 def finite(z: Array) -> Array:
-    """``z`` with the infinities as large finite numbers, where ``∞ / ∞`` or ``∞ · 0`` would hide a limit.
+    """Return ``z`` with large finite numbers in place of the infinities, for formulas such as ``∞ / ∞`` and ``∞ · 0``.
 
-    The square root of the largest: as good as infinite for every function here, and a product with it stays finite.
+    The number is the square root of the largest one: for every function here it is as good as infinite, and products
+    with it stay finite.
     """
     return jnp.where(jnp.isinf(z), jnp.sign(z) * math.sqrt(jnp.finfo(z.dtype).max), z)
 
 
 def magnitude(z: Array) -> Array:
-    """``|z|`` with derivative ``sign(z)``, 0 at 0 (that of ``jnp.abs`` at 0 is 1)."""
+    """Return ``|z|`` with the derivative ``sign(z)``, which is 0 at 0 (that of ``jnp.abs`` is 1)."""
     return z * jnp.sign(z)
 
 
-def gated(z: Array, gate: Array) -> Array:
-    """``z · gate`` for a gate that is 0 at ``z = −∞`` and 1 at ``∞``: 0 and ∞ there, with derivatives 0 and 1."""
+def times_gate(z: Array, gate: Array) -> Array:
+    """Return ``z · gate`` for a gate that is 0 at ``z = −∞`` and 1 at ``z = ∞``, where the limits are 0 and ∞."""
     return jnp.where(z == jnp.inf, z, finite(z) * gate)

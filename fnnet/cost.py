@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnnet import checks
-from fnnet.binding import name_of, unbind
+from fnnet.binding import name_of
 from fnnet.configuration import configuration
-from fnnet.types import Array, Batch, Layer, Loss, Params, Penalty, Shape
+from fnnet.types import Array, Batch, Layer, Loss, Params, Penalty, Scalar, Shape
 
 SUCH_AS = {"loss": "losses.squared_error", "penalty": "penalties.l2(1e-3)"}
 
@@ -18,91 +20,147 @@ SUCH_AS = {"loss": "losses.squared_error", "penalty": "penalties.l2(1e-3)"}
 class Cost:
     """``cost(params, (x, y)) = 1/N Σ_n loss(model(params, x_n), y_n) + penalty(params)``, a scalar.
 
-    Where a loss gives several numbers per example (sequences, images), ``N`` counts all of them; where it ignores a
-    label, ``N`` counts the others.
+    ``model`` is a layer, ``loss`` a function ``(prediction, target) -> (N,)``, ``penalty`` a function of the parameters
+    or None. Where a loss returns several numbers per example (sequences, images), ``N`` counts all of them. A cost
+    compares by value and is hashable, so it can be a static argument of ``jax.jit``.
 
-    A batch may have weights as a third part, ``(x, y, weights)``: then ``Σ_n w_n ℓ_n / Σ_n w_n + penalty``. Weights
-    ``(N,)``, or of the shape of the losses, are at least 0, and with a weight of 0 it is as if the example were not
-    there, in the gradient as in the value (unless a layer mixes examples, as ``BatchNorm`` does).
+    A batch may hold weights, ``(x, y, weights)``: the mean is then ``Σ_n w_n ℓ_n / Σ_n w_n``. Weights are at least 0
+    and have shape ``(N,)`` or the shape of the losses. An example of weight 0 is left out, in the value and in the
+    gradient, even where its loss is infinite or NaN. (A layer that mixes examples, as ``BatchNorm`` does, still sees
+    it.)
 
-    ``model`` is a layer, ``loss`` a function ``(prediction, target) -> (N,)``, ``penalty`` a function of the
-    parameters or None. A cost compares by value and is hashable, so it can be a static argument of ``jax.jit``.
+    Where the target is ``ignore_label``, the loss has weight 0, whatever function it is. The function sees the label 0
+    in its place.
 
-    ``cost(params, (x, y), *, key=None, train=False)`` passes ``key`` and ``train`` on to the model; its gradient is
-    ``jax.grad(cost)`` or, by hand, ``fnnet.backprop.grad(cost)``.
+    ``cost(params, batch, *, key=None, train=False, loss_scale=None)`` passes ``key`` and ``train`` on to the model. Its
+    gradient is ``jax.grad(cost)`` or, by hand, ``fnnet.backprop.grad(cost)``. With a ``loss_scale`` ``S`` the result is
+    ``S · cost`` in at least float32, so that every gradient comes out ``S`` times as large: gradients that would round
+    to 0 in float16 survive (Micikevicius et al. 2018, section 3.2). Divide the value and the gradients by ``S``.
     """
 
     model: Layer
     loss: Loss
     penalty: Penalty | None = None
+    ignore_label: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.model, type) or not isinstance(self.model, Layer):
             raise TypeError(f"Cost: model is {self.model!r}; expected a layer with init and apply: Cost(model, loss)")
-        for name, part in (("loss", self.loss), ("penalty", self.penalty)):
-            if not callable(part) and not (name == "penalty" and part is None):
-                raise TypeError(f"Cost: {name} is {part!r}; expected a function, such as fnnet.{SUCH_AS[name]}")
+        for name, function in (("loss", self.loss), ("penalty", self.penalty)):
+            if not callable(function) and not (name == "penalty" and function is None):
+                raise TypeError(f"Cost: {name} is {function!r}; expected a function, such as fnnet.{SUCH_AS[name]}")
+        label = self.ignore_label
+        if label is not None and (isinstance(label, bool) or not isinstance(label, (int, np.integer))):
+            raise TypeError(f"Cost: ignore_label is {label!r}; expected an integer, the label to leave out")
 
-    def __call__(self, params: Params, batch: Batch, *, key: Array | None = None, train: bool = False) -> Array:
+    def __call__(
+        self,
+        params: Params,
+        batch: Batch,
+        *,
+        key: Array | None = None,
+        train: bool = False,
+        loss_scale: Scalar | None = None,
+    ) -> Array:
         x, target, weights = split_weighted("Cost", batch)
         prediction = self.model.apply(params, x, key=key, train=train)
-        value = self.mean_loss(prediction, target, weights)
-        return value if self.penalty is None else value + jnp.asarray(self.penalty(params)).astype(value.dtype)
+        return self.total(self.mean_loss(prediction, target, weights), params, loss_scale)
 
     def mean_loss(self, prediction: Array, target: Array, weights: Array | None = None) -> Array:
-        """The mean of the loss over the examples, without the penalty."""
-        losses = self.loss(prediction, target)
-        examples = prediction.shape[:1]
+        """Return the mean of the loss over the examples, without the penalty."""
+        each = self.loss_weights(target, weights, prediction.shape)
+        if each is not None:
+            # The derivative of a loss that does not count is selected away here: it may be NaN, and 0 · NaN is NaN.
+            prediction = jnp.where(each == 0, jax.lax.stop_gradient(prediction), prediction)
+        losses = self.loss(prediction, self.known_labels(target))
         checks.require(
-            losses.shape[:1] == examples and losses.ndim > 0,
+            losses.shape[:1] == prediction.shape[:1] and losses.ndim > 0,
             f"Cost: {name_of(self.loss)} gave shape {losses.shape} for a prediction of shape {prediction.shape}; "
             f"expected one number per example: give the prediction an output axis, for example (N, 1)",
         )
-        if weights is not None:
-            losses = losses * spread(weights, losses.shape).astype(losses.dtype)
-        counted = self.counted(target, weights, losses.shape)
-        return jnp.mean(losses) if counted is None else losses.sum() / above_zero(counted).astype(losses.dtype)
+        each = self.loss_weights(target, weights, losses.shape)
+        if each is None:
+            return jnp.mean(losses)
+        weighted = jnp.where(each == 0, 0, losses * each.astype(losses.dtype))
+        return weighted.sum() / above_zero(each.sum()).astype(losses.dtype)
+
+    def total(self, mean_loss: Array, params: Params, loss_scale: Scalar | None = None) -> Array:
+        """Return the mean loss plus the penalty, times the loss scale if there is one."""
+        value = mean_loss
+        if self.penalty is not None:
+            value = value + jnp.asarray(self.penalty(params)).astype(value.dtype)
+        return value if loss_scale is None else times_scale(value, loss_scale)
 
     def counted(self, target: Array, weights: Array | None = None, shape: Shape = ()) -> Array | None:
-        """How many of the losses count in the mean, or what these weigh; None if all of them count once.
+        """Return how many of the losses count in the mean, or the sum of their weights; None if all of them count once.
 
-        ``shape`` is that of the losses. Those of an ignored label do not count.
+        ``shape`` is the shape of the losses. Without weights it may be left out.
         """
-        _, options = unbind(self.loss)
-        ignore_label = options.get("ignore_label")
-        if weights is None:
-            return None if ignore_label is None else (target != ignore_label).sum()
-        weights = spread(weights, shape)
-        return (weights if ignore_label is None else jnp.where(target == ignore_label, 0, weights)).sum()
+        each = self.loss_weights(target, weights, shape or (target.shape if weights is None else shape))
+        return None if each is None else each.sum()
+
+    def loss_weights(self, target: Array, weights: Array | None, shape: Shape) -> Array | None:
+        """Return the weights of losses of this shape in their mean, or None if all of them count once."""
+        if self.ignore_label is None:
+            return None if weights is None else broadcast_weights("weights", weights, shape)
+        kept = broadcast_weights("target", ~self.ignored(target), shape)
+        return jnp.where(kept, 1 if weights is None else broadcast_weights("weights", weights, shape), 0)
+
+    def ignored(self, target: Array) -> Array:
+        """Return booleans that are True at ``ignore_label``; a label that the dtype cannot hold is never there."""
+        if not checks.is_integer(target):
+            raise TypeError(
+                f"Cost: ignore_label is {self.ignore_label} but target has dtype {checks.dtype_of(target)}; "
+                f"expected integer labels: leave ignore_label out, or give the examples to leave out the weight 0"
+            )
+        label, limits = int(self.ignore_label or 0), jnp.iinfo(target.dtype)
+        if not limits.min <= label <= limits.max:
+            return jnp.zeros(target.shape, bool)
+        return target == jnp.asarray(label, target.dtype)
+
+    def known_labels(self, target: Array) -> Array:
+        """Return the target with the label 0, which every loss knows, in place of the ignored one."""
+        if self.ignore_label is None:
+            return target
+        if not checks.is_concrete(target):
+            return jnp.where(self.ignored(target), 0, target)
+        with jax.ensure_compile_time_eval():  # labels that are known within a trace stay known, to be checked
+            return jnp.where(self.ignored(target), 0, target)
 
 
-def spread(weights: Array, shape: Shape) -> Array:
-    """Weights of the first axes of losses of this shape as weights of all of them."""
+def broadcast_weights(name: str, weights: Array, shape: Shape) -> Array:
+    """Return weights of this shape, given those of its first axes."""
     checks.require(
         weights.ndim > 0 and weights.shape == shape[: weights.ndim],
-        f"Cost: weights has shape {weights.shape} but the losses {shape}; expected {shape[:1]} or the losses' shape",
+        f"Cost: {name} has shape {weights.shape}, which does not fit {shape}; "
+        f"expected {shape[:1]} or the shape of the losses",
     )
     return jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (len(shape) - weights.ndim)), shape)
 
 
 def above_zero(counted: Array) -> Array:
-    """A divisor: where nothing counts, the sum is 0 and so is the mean."""
+    """Return a divisor: ``counted``, or 1 where nothing counts, so that a mean of nothing is 0."""
     return jnp.where(counted > 0, counted, 1)
 
 
+def times_scale(x: Array, loss_scale: Scalar) -> Array:
+    """Return ``loss_scale · x`` in at least float32, because the scale may be more than float16 holds."""
+    wide = checks.at_least_float32(x)
+    return x.astype(wide) * jnp.asarray(loss_scale).astype(wide)
+
+
 def split_weighted(place: str, batch: Any) -> tuple[Array, Array, Array | None]:
-    """The inputs, the targets and, if there are, the weights of a batch."""
-    parts: Any = batch
+    """Return the inputs, the targets and the weights of a batch; None if it has no weights."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 3:
-        return *split_batch(place, parts), None
-    x, target = split_batch(place, parts[:2])
+        return *split_batch(place, batch), None
+    x, target = split_batch(place, (batch[0], batch[1]))
     weights = jnp.asarray(batch[2])
     checks.floating(place, "weights", weights)
     return x, target, weights
 
 
-def split_batch(place: str, batch: Batch) -> tuple[Array, Array]:
-    """The inputs and targets of a batch, checked to have the same number of examples, at least one."""
+def split_batch(place: str, batch: Any) -> tuple[Array, Array]:
+    """Return the inputs and targets of a batch, checked to have the same number of examples, at least one."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise TypeError(f"{place}: batch is {type(batch).__name__}; expected a pair (x, y) of inputs and targets")
     x, target = jnp.asarray(batch[0]), jnp.asarray(batch[1])

@@ -1,7 +1,7 @@
 """Penalties on the weights: ``penalty(params) -> scalar``, added to the mean loss by ``fnnet.Cost``.
 
-Each is a value that compares by its numbers. ``where`` chooses the parameters that count by their names (``"0.w"``);
-by default the weights and not the biases.
+Penalties compare by value. ``where`` is a function of the name of a parameter (``"0.w"``) that chooses the parameters
+which count; by default these are the weights and not the biases.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fnnet.types import Array, Params, Scalar
 
 @configuration
 class L1:
-    """``strength · Σ |w|``, with derivative ``strength · sign(w)``, ``sign(0) = 0``."""
+    """The penalty ``strength · Σ |w|``; its derivative is ``strength · sign(w)`` with ``sign(0) = 0``."""
 
     strength: Scalar
     where: Callable[[str], bool] = is_weight
@@ -30,7 +30,7 @@ class L1:
 
 @configuration
 class L2:
-    """``strength / 2 · Σ w²``, with derivative ``strength · w``."""
+    """The penalty ``strength / 2 · Σ w²``; its derivative is ``strength · w``."""
 
     strength: Scalar
     where: Callable[[str], bool] = is_weight
@@ -41,7 +41,7 @@ class L2:
 
 @configuration
 class ElasticNet:
-    """``l1 · Σ |w| + l2 / 2 · Σ w²`` (Zou and Hastie 2005, with their λ₁ = l1 and λ₂ = l2 / 2)."""
+    """The penalty ``l1 · Σ |w| + l2 / 2 · Σ w²`` (Zou and Hastie 2005, with their λ₁ = l1 and λ₂ = l2 / 2)."""
 
     l1: Scalar
     l2: Scalar
@@ -54,30 +54,31 @@ class ElasticNet:
 
 
 def l1(strength: Scalar, where: Callable[[str], bool] = is_weight) -> L1:
-    """Lasso, ``strength · Σ |w|`` over the weights (Tibshirani 1996). ``strength`` is at least 0."""
+    """Return the lasso ``strength · Σ |w|`` over the weights (Tibshirani 1996); ``strength`` is at least 0."""
     checks.in_range("penalties.l1", "strength", strength, 0, float("inf"), open_high=True)
-    return L1(plain(strength), where)
+    return L1(python_number(strength), where)
 
 
 def l2(strength: Scalar, where: Callable[[str], bool] = is_weight) -> L2:
-    """Ridge, ``strength / 2 · Σ w²`` over the weights (Hoerl and Kennard 1970). ``strength`` is at least 0."""
+    """Return the ridge ``strength / 2 · Σ w²`` over the weights (Hoerl, Kennard 1970); ``strength`` is at least 0."""
     checks.in_range("penalties.l2", "strength", strength, 0, float("inf"), open_high=True)
-    return L2(plain(strength), where)
+    return L2(python_number(strength), where)
 
 
 def elastic_net(l1: Scalar, l2: Scalar, where: Callable[[str], bool] = is_weight) -> ElasticNet:
-    """``l1 · Σ |w| + l2 / 2 · Σ w²`` over the weights. Both strengths are at least 0."""
+    """Return the elastic net ``l1 · Σ |w| + l2 / 2 · Σ w²`` over the weights. Both strengths are at least 0."""
     checks.in_range("penalties.elastic_net", "l1", l1, 0, float("inf"), open_high=True)
     checks.in_range("penalties.elastic_net", "l2", l2, 0, float("inf"), open_high=True)
-    return ElasticNet(plain(l1), plain(l2), where)
+    return ElasticNet(python_number(l1), python_number(l2), where)
 
 
-def plain(strength: Scalar) -> Scalar:
-    """A NumPy number as Python's, which jax does not take for a strongly typed array."""
+def python_number(strength: Scalar) -> Scalar:
+    """Return a NumPy number as a Python float, which takes the dtype of the weights; others as they are."""
     return float(strength) if isinstance(strength, (int, float)) else strength
 
 
 def sum_over_weights(penalty: L1 | L2 | ElasticNet, params: Params, term: Callable[[Array], Array]) -> Array:
+    """Return the sum of ``term`` over the parameters that count, in the widest of their dtypes."""
     terms = [term(leaf) for name, leaf in named_leaves(params) if penalty.where(name)]
     checks.require(
         bool(terms),

@@ -78,7 +78,7 @@ def test_nan_stays_nan(function: Function) -> None:
     assert np.isnan(function(jnp.full(6, NAN))).all()
 
 
-# What the docstrings promise where the mathematics leaves a choice, and the slopes at infinity.
+# The derivatives at kinks, as the docstrings state them, and at infinity.
 SLOPES: list[tuple[Function, list[float], list[float]]] = [
     (f.relu, [0.0, -0.0], [0, 0]),
     (leaky, [0.0, -0.0, 1, -1], [0.2, 0.2, 1, 0.2]),
@@ -114,7 +114,7 @@ def test_slopes_at_kinks_and_extremes(function: Function, z: list[float], expect
 
 
 def test_known_answers() -> None:
-    """From the papers: GELU(1) = Φ(1), the fixed point of SELU, mish(1), swish's minimum."""
+    """GELU(1) = Φ(1) and its tanh form, mish(1), the minimum of swish, and elu(−1)."""
     assert float(f.gelu(jnp.float32(1))) == pytest.approx(0.8413447, rel=1e-6)
     assert float(gelu_tanh(jnp.float32(1))) == pytest.approx(0.8411920, rel=1e-6)
     assert float(f.mish(jnp.float32(1))) == pytest.approx(0.8650984, rel=1e-6)
@@ -124,7 +124,7 @@ def test_known_answers() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_selu_keeps_mean_0_and_variance_1() -> None:
-    """Of a standard normal input, by the trapezoidal rule, which is exact to all digits for a smooth decaying one."""
+    """For a standard normal input, by the trapezoidal rule, which is exact to all digits for such functions."""
     z = jnp.linspace(-12, 12, 240_001)
     density = jnp.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
     assert float((f.selu(z) * density).sum()) == pytest.approx(0, abs=1e-7)
@@ -132,7 +132,7 @@ def test_selu_keeps_mean_0_and_variance_1() -> None:
 
 
 def test_small_arguments_keep_their_digits() -> None:
-    """In float32: f(z) = z, or exp(z), for z where 1 + z, or 1 + exp(z), is rounded to 1."""
+    """In float32 ``f(z)`` is about ``z`` or ``exp(z)`` where ``1 + z`` or ``1 + exp(z)`` rounds to 1."""
     small, low = jnp.array([1e-20]), jnp.array([-50.0])
     for function, slope in ((tanh, 1), (f.elu, 1), (f.softsign, 1), (f.silu, 0.5), (f.gelu, 0.5), (gelu_tanh, 0.5)):
         np.testing.assert_allclose(function(-small), [-slope * 1e-20], rtol=1e-6)

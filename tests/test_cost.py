@@ -1,6 +1,7 @@
 """The cost: the mean loss plus the penalty."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,8 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, Dropout, losses, penalties, sequential
-from tests.compare import CountingTraces
+from fnnet import (
+    Affine,
+    Cost,
+    Dense,
+    Dropout,
+    LowPrecision,
+    backprop,
+    bind,
+    log_softmax,
+    losses,
+    penalties,
+    sequential,
+    softmax,
+    tanh,
+)
+from fnnet.backprop.losses import loss_gradient
+from tests.cases import SEED, random_params
+from tests.compare import CountingTraces, assert_close
 
 PARAMS = {"w": jnp.array([[2.0]]), "b": jnp.array([1.0])}
 BATCH = (jnp.array([[0.0], [1.0]]), jnp.array([[0.0], [0.0]]))
@@ -55,18 +72,200 @@ def test_a_list_is_a_batch_too() -> None:
     assert float(Cost(Dense(1), losses.squared_error)(PARAMS, list(BATCH))) == 5
 
 
+X, Y = BATCH
+COST = Cost(Dense(1), losses.squared_error)
+ENGINES = pytest.mark.parametrize("engine", [jax.value_and_grad, backprop.value_and_grad], ids=["autodiff", "by hand"])
+CLASS_LOSSES = pytest.mark.parametrize("loss", [losses.cross_entropy, losses.softmax_cross_entropy, losses.focal])
+IGNORED = -100
+LABELS = jnp.array([0, IGNORED, 2, 1, IGNORED])
+COUNTED = np.array([0, 2, 3])
+
+
+def random(*shape: int) -> jax.Array:
+    """Return normal numbers, in float64 where that is enabled."""
+    return jnp.asarray(np.random.default_rng(SEED).standard_normal(shape), jnp.result_type(float))
+
+
+def classifier(loss: Any, **options: Any) -> tuple[Cost, Any]:
+    model = sequential(Dense(3), softmax) if loss is losses.cross_entropy else sequential(Dense(3))
+    loss = bind(loss, **options) if options else loss
+    return Cost(model, loss, penalties.l2(0.3), ignore_label=IGNORED), random_params(model, random(5, 2))
+
+
+class TestIgnoredLabel:
+    @ENGINES
+    @CLASS_LOSSES
+    @pytest.mark.usefixtures("x64")
+    def test_the_cost_is_that_of_the_other_examples(self, loss: Any, engine: Any) -> None:
+        """The value and the gradients; the penalty is not divided."""
+        cost, params = classifier(loss, smoothing=0.1)
+        run, x = jax.jit(engine(cost)), random(5, 2)
+        assert_close(run(params, (x, LABELS)), run(params, (x[COUNTED], LABELS[COUNTED])))
+
+    @ENGINES
+    @CLASS_LOSSES
+    def test_all_ignored_costs_the_penalty_alone(self, loss: Any, engine: Any) -> None:
+        """0 and not 0 / 0, and no gradient but the penalty's."""
+        cost, params = classifier(loss)
+        value, grads = jax.jit(engine(cost))(params, (random(5, 2), jnp.full(5, IGNORED)))
+        assert float(value) == pytest.approx(float(cost.penalty(params)), rel=1e-6)
+        np.testing.assert_allclose(grads[0]["w"], 0.3 * params[0]["w"], rtol=1e-6)
+        np.testing.assert_array_equal(grads[0]["b"], np.zeros(3))
+
+    @ENGINES
+    def test_where_the_loss_is_infinite_and_its_gradient_nan(self, engine: Any) -> None:
+        """Predictions of zeros, as of padding, are no probabilities: −log 0 and −1/0."""
+        cost = Cost(Affine(), losses.cross_entropy, ignore_label=IGNORED)
+        p = jnp.full((5, 3), 1 / 3).at[1].set(0)
+        params = {"scale": jnp.ones(3), "shift": jnp.zeros(3)}
+        value, grads = jax.jit(engine(cost))(params, (p, LABELS))
+        assert float(value) == pytest.approx(np.log(3), rel=1e-6)
+        np.testing.assert_allclose(grads["shift"], [-1, -1, -1], rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        "loss",
+        [
+            lambda p, y: losses.softmax_cross_entropy(p, y),
+            partial(losses.softmax_cross_entropy, smoothing=0.0),
+            lambda p, y: -jnp.take_along_axis(log_softmax(p), y[..., None], -1)[..., 0],
+            lambda p, y: jnp.where((y == 0).any(), 1, jnp.nan) * losses.softmax_cross_entropy(p, y),
+        ],
+        ids=["lambda", "partial", "of its own", "sees label 0"],
+    )
+    def test_works_with_any_function(self, loss: Any) -> None:
+        cost, params = Cost(Dense(3), loss, ignore_label=IGNORED), random_params(Dense(3), random(5, 2))
+        plain, x = Cost(Dense(3), losses.softmax_cross_entropy), random(5, 2)
+        expected = jax.value_and_grad(plain)(params, (x[COUNTED], LABELS[COUNTED]))
+        assert_close(jax.value_and_grad(cost)(params, (x, LABELS)), expected, 1e-6)
+        assert_close(jax.jit(jax.value_and_grad(cost))(params, (x, LABELS)), expected, 1e-6)
+
+    @pytest.mark.parametrize(("dtype", "ignored"), [("uint8", 255), ("uint8", 0), ("int8", -1), ("int32", 2)])
+    def test_every_dtype(self, dtype: str, ignored: int) -> None:
+        """The label to ignore may also be a class."""
+        labels, z = jnp.array([1, ignored, 1], dtype), random(3, 3)
+        cost = Cost(sequential(), losses.softmax_cross_entropy, ignore_label=ignored)
+        expected = losses.softmax_cross_entropy(z, jnp.array([1, 1, 1]))[jnp.array([0, 2])].mean()
+        for run in (cost, jax.jit(cost)):
+            assert float(run((), (z, labels))) == pytest.approx(float(expected), rel=1e-6)
+
+    @pytest.mark.parametrize(("ignored", "label"), [(-1, 255), (-100, 156), (256, 0), (2**40, 0)])
+    def test_a_label_that_the_dtype_cannot_hold(self, ignored: int, label: int) -> None:
+        """It is never there: −100 is not the byte 156."""
+        labels, z = jnp.array([1, label], "uint8"), random(2, 257)
+        cost = Cost(sequential(), losses.softmax_cross_entropy, ignore_label=ignored)
+        for run in (cost, jax.jit(cost)):
+            expected = losses.softmax_cross_entropy(z, labels).mean()
+            assert float(run((), (z, labels))) == pytest.approx(float(expected), rel=1e-6)
+
+    def test_the_mean_over_positions(self) -> None:
+        """Sequences of different lengths, padded with an ignored label: every real position counts once."""
+        labels = jnp.array([[0, 1, 2, 1], [2, IGNORED, IGNORED, IGNORED]])
+        z = random(2, 4, 3)
+        cost = Cost(sequential(), losses.softmax_cross_entropy, ignore_label=IGNORED)
+        real = losses.softmax_cross_entropy(jnp.concatenate([z[0], z[1, :1]]), jnp.array([0, 1, 2, 1, 2]))
+        assert float(cost((), (z, labels))) == pytest.approx(float(real.mean()), rel=1e-6)
+        assert int(cost.counted(labels)) == 5
+
+    @ENGINES
+    def test_together_with_weights(self, engine: Any) -> None:
+        """A weight per sequence and ignored labels within it."""
+        labels, z = jnp.array([[0, IGNORED, 2], [2, 1, 1]]), random(2, 3, 3)
+        cost = Cost(sequential(), losses.softmax_cross_entropy, ignore_label=IGNORED)
+        each = losses.softmax_cross_entropy(z, jnp.where(labels == IGNORED, 0, labels))
+        weights = jnp.array([2.0, 3.0])
+        value, _ = engine(cost)((), (z, labels, weights))
+        expected = (2 * (each[0, 0] + each[0, 2]) + 3 * each[1].sum()) / (2 * 2 + 3 * 3)
+        assert float(value) == pytest.approx(float(expected), rel=1e-6)
+        assert float(cost.counted(labels, weights, labels.shape)) == 13
+
+    def test_other_labels_out_of_range_are_found(self) -> None:
+        cost = Cost(sequential(), losses.softmax_cross_entropy, ignore_label=IGNORED)
+        for bad in (3, -1):
+            labels = jnp.array([IGNORED, bad, 1])
+            with pytest.raises(ValueError, match=rf"label {bad} \(first at \(1,\)\) is outside 0 .. 2"):
+                jax.eval_shape(lambda z: cost((), (z, labels)), jnp.zeros((3, 3)))  # noqa: B023
+            assert np.isnan(jax.jit(cost)((), (jnp.zeros((3, 3)), labels)))
+
+
+class TestWeightOfZero:
+    @ENGINES
+    @pytest.mark.parametrize("target", [np.inf, np.nan])
+    def test_an_infinite_or_nan_loss_is_not_there(self, target: float, engine: Any) -> None:
+        cost = Cost(Dense(1), losses.squared_error)
+        x, y = jnp.array([[0.0], [1.0], [2.0]]), jnp.array([[0.0], [0.0], [target]])
+        result = engine(cost)(PARAMS, (x, y, jnp.array([1.0, 1.0, 0.0])))
+        assert_close(result, engine(cost)(PARAMS, (x[:2], y[:2])), 1e-6)
+
+    @ENGINES
+    def test_a_nan_that_counts_is_seen(self, engine: Any) -> None:
+        value, grads = engine(COST)(PARAMS, (X, Y.at[0].set(jnp.nan), jnp.ones(2)))
+        assert np.isnan(value)
+        assert np.isnan(grads["w"]).all()
+
+
+class TestLossScale:
+    @ENGINES
+    def test_value_and_gradients_are_scaled(self, engine: Any) -> None:
+        """By a power of two: exactly; the penalty too, and an example of weight 0 stays out."""
+        cost, params = classifier(losses.cross_entropy)
+        for batch in ((random(5, 2), LABELS), (random(5, 2), LABELS, jnp.array([1.0, 1.0, 2.0, 0.0, 1.0]))):
+            once, scaled = engine(cost)(params, batch), jax.jit(engine(cost))(params, batch, loss_scale=2.0**15)
+            assert_close(scaled, jax.tree.map(lambda a: 2.0**15 * a, once), 1e-6)
+
+    @ENGINES
+    def test_small_gradients_survive_in_float16(self, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Gradients below 3e-8 round to 0 in float16; those of 2¹⁵ times the cost are right."""
+        monkeypatch.setitem(backprop.LOSS_GRADIENTS, tiny_loss, lambda z, y: TINY * loss_gradient(CLASS_LOSS, z, y))
+        model, x, y = sequential(Dense(8), tanh, Dense(3)), random(64, 4), jnp.arange(64) % 3
+        params = random_params(model, x)
+        low = Cost(LowPrecision(model, "float16"), tiny_loss)
+        assert not any(g.any() for g in jax.tree.leaves(engine(low)(params, (x, y))[1]))
+        value, grads = jax.jit(engine(low))(params, (x, y), loss_scale=2.0**15)
+        with jax.enable_x64(True):
+            wide, x = jax.tree.map(lambda p: p.astype("float64"), params), x.astype("float64")
+            expected = jax.value_and_grad(Cost(model, tiny_loss))(wide, (x, y))
+        assert_close((value / 2.0**15, jax.tree.map(lambda g: g / 2.0**15, grads)), expected, 1e-2)
+
+    def test_more_than_float16_holds(self) -> None:
+        """The scale of a float16 cost is applied in float32."""
+        cost = Cost(sequential(), losses.squared_error)
+        value = cost((), (jnp.ones((2, 1), "float16"), jnp.zeros((2, 1), "float16")), loss_scale=2.0**20)
+        assert (float(value), value.dtype) == (2.0**20, jnp.float32)
+
+
+TINY, CLASS_LOSS = 1e-8, losses.softmax_cross_entropy
+
+
+def tiny_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    return TINY * CLASS_LOSS(prediction, target)
+
+
 def scalar_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.square(prediction - target).mean()
 
 
-X, Y = BATCH
-COST = Cost(Dense(1), losses.squared_error)
 REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: COST(PARAMS, X), TypeError, r"Cost: batch is ArrayImpl; expected a pair \(x, y\)"),
     (lambda: COST(PARAMS, (X, Y, X, Y)), TypeError, "Cost: batch is tuple; expected a pair"),
     (lambda: COST(PARAMS, (X, Y[:1])), ValueError, r"x has shape \(2, 1\) and y has shape \(1, 1\); expected the same"),
     (lambda: COST(PARAMS, (X[:0], Y[:0])), ValueError, r"x has shape \(0, 1\) .* at least one"),
     (lambda: COST(PARAMS, (1.0, 1.0)), ValueError, r"x has shape \(\)"),
+    (
+        lambda: Cost(Dense(1), losses.squared_error, ignore_label=True),
+        TypeError,
+        "ignore_label is True; expected an int",
+    ),
+    (lambda: Cost(Dense(1), losses.squared_error, ignore_label=1.0), TypeError, "Cost: ignore_label is 1.0; expected"),
+    (
+        lambda: Cost(Dense(1), losses.squared_error, ignore_label=0)(PARAMS, BATCH),
+        TypeError,
+        "Cost: ignore_label is 0 but target has dtype float32; expected integer labels: leave ignore_label out",
+    ),
+    (
+        lambda: Cost(Dense(1), lambda p, y: p.sum(-1), ignore_label=0)(PARAMS, (X, jnp.zeros((2, 3), int))),
+        ValueError,
+        r"Cost: target has shape \(2, 3\), which does not fit \(2, 1\); expected \(2,\) or the shape of the losses",
+    ),
     (lambda: Cost(Dense(1), scalar_loss)(PARAMS, BATCH), ValueError, r"scalar_loss gave shape \(\) .* one number per"),
 ]
 

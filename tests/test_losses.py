@@ -1,4 +1,4 @@
-"""Losses: values against the reference, shapes, dtypes, and labels that are no labels."""
+"""Losses: values against the reference, shapes, dtypes, and labels out of range."""
 
 from collections.abc import Callable
 from functools import partial
@@ -38,7 +38,7 @@ def test_nothing_is_broadcast_silently(case: LossCase) -> None:
 @every_loss
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
 def test_dtype_is_the_predictions(case: LossCase, dtype: str) -> None:
-    """Also where the target is given in another floating-point dtype."""
+    """Also where the target has another floating-point dtype."""
     with jax.enable_x64(dtype == "float64"):
         prediction, target = case.arrays(dtype)
         targets = [target]
@@ -51,12 +51,21 @@ def test_dtype_is_the_predictions(case: LossCase, dtype: str) -> None:
 
 @every_loss
 def test_a_target_known_while_compiling(case: LossCase) -> None:
-    """Closed over by a compiled function, as a whole batch is: its values are known and the prediction's are not."""
-    for rows in (slice(None), slice(1), slice(0)):  # one example is enough, and none is no error
+    """A target that a compiled function closes over has known values, while the prediction is traced."""
+    for rows in (slice(None), slice(1), slice(0)):  # also one example, and none
         prediction, target = (a[rows] for a in case.arrays("float32"))
         value = jax.eval_shape(lambda p: case.loss(p, target), prediction)  # noqa: B023
         gradient = jax.eval_shape(lambda p: loss_gradient(case.loss, p, target), prediction)  # noqa: B023
         assert (value.shape, gradient.shape) == (prediction.shape[:-1], prediction.shape)
+
+
+def test_half_squared_error_is_half_of_squared_error() -> None:
+    """Over several outputs too; the values bit for bit."""
+    prediction, target = (jnp.asarray(np.random.default_rng(i).standard_normal((4, 3)), "float32") for i in range(2))
+    half, whole = losses.half_squared_error, losses.squared_error
+    assert_identical(2 * half(prediction, target), whole(prediction, target))
+    gradients = [loss_gradient(loss, prediction, target) for loss in (half, whole)]
+    assert_close(2 * gradients[0], gradients[1], 1e-6)
 
 
 CLASS_LOSSES = [losses.cross_entropy, losses.softmax_cross_entropy, losses.focal]

@@ -1,4 +1,4 @@
-"""Losses: every prediction, target and option that must be refused, and the words."""
+"""Losses: the predictions, targets and options that must be refused, and the messages."""
 
 from collections.abc import Callable
 from functools import partial
@@ -110,7 +110,7 @@ REFUSED = [
 def test_refused_with_its_name(
     loss: Callable[..., Any], prediction: jax.Array, target: jax.Array, error: type[Exception], message: str
 ) -> None:
-    """By the loss and by its gradient alike."""
+    """By the loss and by its gradient."""
     for call in (loss, partial(loss_gradient, loss)):
         with pytest.raises(error, match=message) as caught:
             call(prediction, target)
@@ -131,10 +131,6 @@ OPTIONS_REFUSED: list[tuple[dict[str, Any], jax.Array, str]] = [
     ({"class_weights": (-1.0,) * 10}, LABELS, "expected 10 numbers of at least 0"),
     ({"class_weights": (float("nan"),) * 10}, LABELS, "expected 10 numbers of at least 0"),
     ({"class_weights": 2.0}, LABELS, "class_weights is 2.0; expected 10 numbers"),
-    ({"ignore_label": -1}, LABELS - 2, r"label -2 \(first at \(0,\)\) is outside 0 .. 9"),
-    ({"ignore_label": -1}, LABELS + 3, r"label 10 \(first at \(7,\)\) is outside 0 .. 9"),
-    ({"ignore_label": 0}, DISTRIBUTIONS, "ignore_label=0 needs integer labels but target has dtype float32"),
-    ({"ignore_label": 0}, LABELS == 0, "ignore_label=0 needs integer labels but target has dtype bool"),
 ]
 
 
@@ -160,7 +156,7 @@ def test_refused_options_of_the_losses_over_classes(
     ],
 )
 def test_refused_options(loss: Callable[..., Any], target: jax.Array, message: str) -> None:
-    """By the loss and by its gradient alike."""
+    """By the loss and by its gradient."""
     for call in (loss, partial(loss_gradient, loss)):
         with pytest.raises(ValueError, match=message):
             call(P, target)

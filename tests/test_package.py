@@ -47,9 +47,9 @@ EXTRAS = {"plots": {"matplotlib"}, "data": {"PIL"}}  # what a package may need b
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_only_jax_and_numpy(path: Path) -> None:
-    roots = {name.split(".")[0] for name in imports(path.read_text())}
+    packages = {name.split(".")[0] for name in imports(path.read_text())}
     extra = EXTRAS.get(package_of(path), set())
-    assert roots - sys.stdlib_module_names <= {"jax", "numpy", "fnnet"} | extra
+    assert packages - sys.stdlib_module_names <= {"jax", "numpy", "fnnet"} | extra
 
 
 @pytest.mark.parametrize("path", BACKPROP, ids=name_of)

@@ -59,7 +59,7 @@ def test_dtype_is_kept(case: PenaltyCase, dtype: str) -> None:
 
 
 def test_layers_of_different_dtypes() -> None:
-    """A bfloat16 body with a float32 head: each weight counts, and the sum is in the wider dtype."""
+    """A bfloat16 body with a float32 head: every weight counts, and the sum has the wider dtype."""
     params = ({"w": jnp.ones(3, "bfloat16")}, {"w": jnp.ones(2)})
     value = penalties.l1(2.0)(params)
     assert (float(value), value.dtype) == (10.0, jnp.float32)
@@ -73,7 +73,7 @@ def test_compare_by_value() -> None:
 
 
 def test_a_traced_strength() -> None:
-    """Strengths can be swept: the penalty is then made inside the transformation."""
+    """A penalty may be made inside a transformation, to sweep its strength."""
     values = jax.vmap(lambda strength: penalties.l2(strength)(PARAMS))(jnp.array([0.0, 1.0, 2.0]))
     np.testing.assert_allclose(values, [0, 7, 14])
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, backprop, bind, losses, penalties, sequential, softmax, tanh
+from fnnet import Cost, Dense, backprop, losses, penalties, sequential, softmax, tanh
 from tests.compare import assert_close
 from tests.training.problems import LABELS, PARAMS, X
 
@@ -15,7 +15,7 @@ ENGINES = pytest.mark.parametrize("engine", [jax.value_and_grad, backprop.value_
 COSTS = {
     "classes": Cost(Dense(3), losses.softmax_cross_entropy, penalties.l2(0.1)),
     "fused": Cost(sequential(Dense(3), softmax), losses.cross_entropy),
-    "an ignored label": Cost(Dense(3), bind(losses.softmax_cross_entropy, ignore_label=1)),
+    "an ignored label": Cost(Dense(3), losses.softmax_cross_entropy, ignore_label=1),
 }
 
 
@@ -62,7 +62,7 @@ def test_no_weight_at_all_gives_zero(engine: Any) -> None:
 
 @ENGINES
 def test_weights_that_do_not_fit(engine: Any) -> None:
-    with pytest.raises(ValueError, match=r"Cost: weights has shape \(9,\) but the losses \(10,\)"):
+    with pytest.raises(ValueError, match=r"Cost: weights has shape \(9,\), which does not fit \(10, 3\)"):
         engine(COSTS["classes"])(PARAMS, (X, LABELS, jnp.ones(9)))
     with pytest.raises(TypeError, match="Cost: weights has dtype int32; expected floating point"):
         engine(COSTS["classes"])(PARAMS, (X, LABELS, jnp.ones(10, int)))

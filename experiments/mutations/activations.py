@@ -1,4 +1,4 @@
-"""Faults of the activations' derivatives. The healthy ones stand in ``fnnet.backprop.activations``."""
+"""Faults of the activations' derivatives. The right ones are in ``fnnet.backprop.activations``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fnnet.backprop import ACTIVATION_RULES
 from fnnet.binding import name_of, unbind
 
 AXIS_OF_EXAMPLES = fnnet.bind(f.softmax, axis=0)
-# A softmax over the examples does not see what is added to all of them alike: the gradient of b is 0 but for rounding.
+# A softmax over the examples does not change when one number is added to all of them: the gradient of b is 0.
 OVER_EXAMPLES = Subject(
     "Dense, softmax over the examples",
     fnnet.sequential(fnnet.Dense(16), AXIS_OF_EXAMPLES),
@@ -23,7 +23,7 @@ OVER_EXAMPLES = Subject(
 
 
 def activation(name: str, function: Any, fault: Fault, subject: Subject | None = None) -> Mutant:
-    """Of the function's layer on inputs wide enough to reach the flat parts of the hard functions."""
+    """Return a fault of a function, checked on inputs that reach the flat parts of the hard functions."""
     z = normal(EXAMPLES, 16, scale=2)
     alone = Subject(name_of(function), fnnet.Activation(function), z)
     bare, _ = unbind(function)
@@ -31,22 +31,22 @@ def activation(name: str, function: Any, fault: Fault, subject: Subject | None =
 
 
 def backward(broken: Broken) -> Fault:
-    """The rule with ``broken(residuals, da, **options)`` for its backward pass."""
+    """Return the fault that puts ``broken(residuals, da, **options)`` in place of the backward pass."""
     return lambda rule: rule._replace(backward=broken)
 
 
 def forgotten(residuals: Any, da: Any, **options: Any) -> Any:
-    """``dz = da``: the derivative forgotten."""
+    """Return ``da``, as if the derivative were 1."""
     return da
 
 
 def options_ignored(rule: Any) -> Any:
-    """The rule whose backward pass takes the default for every option."""
+    """Return the rule with the default for every option of its backward pass."""
     return rule._replace(backward=lambda residuals, da, **options: rule.backward(residuals, da))
 
 
 def remembering_input(broken: Broken) -> Fault:
-    """The rule with ``dz = broken(z, da)``, of a function whose healthy rule remembers less than ``z``."""
+    """Return the fault ``dz = broken(z, da)`` of a function whose right rule keeps less than ``z``."""
 
     def fault(rule: Any) -> Any:
         return rule._replace(forward=lambda z: (rule.forward(z)[0], z), backward=broken)
@@ -55,7 +55,7 @@ def remembering_input(broken: Broken) -> Fault:
 
 
 def slope_at(point: Broken) -> Fault:
-    """The rule with the derivative taken at ``point(a)``, where ``a`` is the output, and not at the input."""
+    """Return the fault that takes the derivative at ``point(a)`` of the output ``a`` instead of the input."""
 
     def fault(rule: Any) -> Any:
         return rule._replace(backward=lambda a, da: rule.backward(point(a), da))
@@ -64,7 +64,7 @@ def slope_at(point: Broken) -> Fault:
 
 
 def approximate(rule: Any) -> Any:
-    """The rule of ``gelu`` with the derivative of its tanh form."""
+    """Return the rule of ``gelu`` with the derivative of its tanh form."""
     return rule._replace(backward=lambda z, da: rule.backward(z, da, approximate=True))
 
 
@@ -73,12 +73,12 @@ def scale_forgotten(rule: Any) -> Any:
 
 
 def hard_silu_without_2(z: Any, da: Any) -> Any:
-    """``(z + 3) / 6`` for ``(2 z + 3) / 6`` where ``−3 < z < 3``."""
+    """Return the derivative with ``(z + 3) / 6`` for ``(2 z + 3) / 6``."""
     return da * jnp.where(z <= -3, 0, jnp.where(z >= 3, 1, (z + 3) / 6))
 
 
 def glu_without_gate(z: Any, da: Any) -> Any:
-    """``dv = 0`` for ``dv = da ⊙ u σ(v) σ(−v)``."""
+    """Return the derivative with ``dv = 0`` for ``dv = da ⊙ u σ(v) σ(−v)``."""
     du = da * f.sigmoid(f.glu_halves(z, -1)[1])
     return jnp.concatenate([du, jnp.zeros_like(du)], -1)
 

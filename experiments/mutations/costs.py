@@ -1,7 +1,8 @@
-"""Faults of the penalties' gradients and of the gradient of a whole cost, in networks with ReLU, tanh and sigmoid."""
+"""Faults of the penalties' gradients and of the gradient of a whole cost, in networks with ReLU or sigmoid."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -18,13 +19,13 @@ from fnnet.types import Params
 
 
 def network(*widths: int, activation: Any, use_bias: bool = True) -> fnnet.Sequential:
-    """A multilayer perceptron."""
+    """Return a multilayer perceptron."""
     hidden = [layer for width in widths[:-1] for layer in (Dense(width, use_bias), activation)]
     return fnnet.sequential(*hidden, Dense(widths[-1], use_bias))
 
 
 def pixels(rng: Any) -> Any:
-    """Like an image of a handwritten digit: 28×28 numbers in [0, 1], four of five being 0."""
+    """Draw inputs like images of handwritten digits: 28×28 numbers in [0, 1], four of five of which are 0."""
     return rng.random((EXAMPLES, 784)) * (rng.random((EXAMPLES, 784)) < 0.2)
 
 
@@ -42,6 +43,12 @@ DIGITS = Subject(
     pixels,
     labels(10),
 )
+IGNORING = Subject(
+    "20-16-10, ReLU, label 0 ignored",
+    Cost(network(16, 10, activation=f.relu), losses.softmax_cross_entropy, ignore_label=0),
+    normal(EXAMPLES, 20),
+    labels(3),
+)
 VANISHING = Subject(
     "16-16-16-16-16-4, sigmoid, no biases",
     Cost(network(16, 16, 16, 16, 4, activation=f.sigmoid, use_bias=False), losses.half_squared_error),
@@ -51,7 +58,7 @@ VANISHING = Subject(
 
 
 def engine(change: Broken) -> Fault:
-    """The engine with ``change(grads, params)`` in the place of the gradient that it gives."""
+    """Return the fault of an engine that gives ``change(grads, params)`` in place of its gradient."""
 
     def fault(value_and_grad: Any) -> Any:
         def broken(cost: Cost) -> Any:
@@ -67,12 +74,12 @@ def engine(change: Broken) -> Fault:
 
 
 def each(change: Broken) -> Fault:
-    """The engine with ``change(g)`` for every tensor ``g`` of the gradient."""
+    """Return the fault of an engine that gives ``change(g)`` for every tensor ``g`` of its gradient."""
     return engine(lambda grads, params: jax.tree.map(change, grads))
 
 
 def first(**changes: Broken) -> Fault:
-    """The engine with ``change(g)`` for the named tensors of the first layer's gradient."""
+    """Return the fault of an engine that gives ``change(g)`` for the named tensors of the first layer's gradient."""
     return engine(
         lambda grads, params: ({name: changes.get(name, same)(g) for name, g in grads[0].items()}, *grads[1:])
     )
@@ -93,8 +100,12 @@ def l2_of_biases(grads: Params, params: Params) -> Params:
     )
 
 
+def label_not_ignored(value_and_grad: Any) -> Any:
+    return lambda cost: value_and_grad(replace(cost, ignore_label=None))
+
+
 def of_shuffled_inputs(value_and_grad: Any) -> Any:
-    """The engine that is given the inputs in another order than their targets."""
+    """Return the engine that takes the inputs in another order than their targets."""
     return lambda cost: (
         lambda params, batch, **options: value_and_grad(cost)(params, (batch[0][::-1], batch[1]), **options)
     )
@@ -123,6 +134,7 @@ MUTANTS = (
     cost("mean taken twice", each(lambda g: g / EXAMPLES)),
     cost("N - 1 for N", each(lambda g: g * EXAMPLES / (EXAMPLES - 1))),
     cost("inputs in another order than targets", of_shuffled_inputs),
+    cost("label not ignored", label_not_ignored, IGNORING),
     cost("every entry clipped to 0.05", each(lambda g: jnp.clip(g, -0.05, 0.05))),
     cost("rounded to bfloat16", each(lambda g: g.astype(jnp.bfloat16).astype(g.dtype))),
     cost("last layer's gradient only", engine(lambda grads, _: (*jax.tree.map(jnp.zeros_like, grads[:-1]), grads[-1]))),

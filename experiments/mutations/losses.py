@@ -1,4 +1,4 @@
-"""Faults of the losses' gradients, each under a linear model. The healthy ones stand in ``fnnet.backprop.losses``."""
+"""Faults of the losses' gradients, each with a linear model. The right ones are in ``fnnet.backprop.losses``."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def distributions(rng: Any) -> Any:
 
 
 def loss(name: str, function: Any, target: Draw, fault: Fault, model: Any = LINEAR) -> Mutant:
-    """Inputs of 3 standard deviations bring errors beyond a Huber threshold, margins beyond 1 and certain classes."""
+    """Return a fault of a loss. Inputs of 3 standard deviations reach both sides of every kink."""
     subject = Subject(name_of(function), fnnet.Cost(model, function), normal(EXAMPLES, 5, scale=3), target)
     bare, _ = unbind(function)
     return Mutant(f"{name_of(bare)}: {name}", subject, LOSS_GRADIENTS, bare, fault)
 
 
 def fused(name: str, activation: Any, function: Any, target: Draw, model: Any, fault: Fault) -> Mutant:
-    """Of the common gradient of a loss and of the activation before it."""
+    """Return a fault of the gradient of a loss and of the activation before it together."""
     before, after = name_of(activation), name_of(function)
     subject = Subject(f"{after} of {before}", fnnet.Cost(model, function), normal(EXAMPLES, 5), target)
     return Mutant(f"{before} and {after}: {name}", subject, FUSED_GRADIENTS, (activation, function), fault)
@@ -58,7 +58,7 @@ def times(factor: float) -> Fault:
 
 
 def options_ignored(healthy: Any) -> Broken:
-    """The gradient of the loss with the default for every option."""
+    """Return the gradient of the loss with the default for every option."""
     return lambda p, y, **options: healthy(p, y)
 
 
@@ -90,7 +90,7 @@ def variance_forgotten(healthy: Any) -> Broken:
 
 
 def focal_of_constant_factor(p: Array, y: Array) -> Array:
-    """``(1 − p)^γ`` as if it did not depend on the logits: ``∂ℓ/∂l_c = −y_c (1 − p_c)^γ``."""
+    """Return the gradient as if ``(1 − p)^γ`` did not depend on the logits: ``∂ℓ/∂l_c = −y_c (1 − p_c)^γ``."""
     probability = f.softmax(p)
     d = -hot(y, p) * (1 - probability) ** 2
     return d - probability * d.sum(-1, keepdims=True)
@@ -136,7 +136,6 @@ MUTANTS = (
         LABELS,
         options_ignored,
     ),
-    loss("label not ignored", bind(losses.softmax_cross_entropy, ignore_label=0), LABELS, options_ignored),
     loss("gamma forgotten", losses.focal, LABELS, lambda healthy: lambda z, y: healthy(z, y, gamma=0)),
     loss("gamma ignored", bind(losses.focal, gamma=1.5), LABELS, options_ignored),
     loss("factor taken as constant", losses.focal, LABELS, formula(focal_of_constant_factor)),

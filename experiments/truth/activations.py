@@ -1,6 +1,6 @@
 """Activation functions and their derivatives at 50 digits, written from the docstrings of ``fnnet.activations``.
 
-A limit stands where the formula has none at an infinity; at a kink, the convention that the docstring states.
+At an infinity where the formula has no value, its limit stands; at a kink, the choice that the docstring states.
 """
 
 from __future__ import annotations
@@ -8,9 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from experiments.truth.exact import INF, Exact, Matrix, Row, mp
+from experiments.truth.exact import (
+    INF,
+    Entries,
+    Entry,
+    Exact,
+    Row,
+    Sum,
+    largest_of,
+    mp,
+    product,
+    times,
+    value_of,
+    with_terms,
+)
 
-Scalar = Callable[[Exact], Exact]
+Scalar = Callable[[Exact], Entry]
 
 SQRT_2, ERFC = mp.sqrt(2), mp.erfc(mp.sqrt(0.5))
 # Klambauer et al. 2017, eq. 14
@@ -31,7 +44,7 @@ class Elementwise:
     below: tuple[float, float]
     above: tuple[float, float]
 
-    def __call__(self, x: Row) -> tuple[Row, Matrix]:
+    def __call__(self, x: Row) -> tuple[Entries, list[Entries]]:
         (z,) = x
         if mp.isinf(z):
             value, derivative = self.above if z > 0 else self.below
@@ -59,32 +72,59 @@ def celu(alpha: Exact) -> tuple[Scalar, Scalar]:
     )
 
 
-def silu_derivative(z: Exact) -> Exact:
+def of_exponential(term: Exact, exponent: Exact) -> tuple[Exact, Exact]:
+    """Return a term with a factor ``exp(exponent)``, and the one through which the rounding of the exponent enters."""
+    return term, term * exponent
+
+
+def sigmoid_derivative(z: Exact) -> Sum:
+    """``a (1 − a)`` with ``a = σ(z)``."""
+    return with_terms(mp.sech(z / 2) ** 2 / 4, sigmoid(z))
+
+
+def tanh_derivative(z: Exact) -> Sum:
+    """``1 − tanh²(z)``."""
+    return with_terms(mp.sech(z) ** 2, 1)
+
+
+def silu_derivative(z: Exact) -> Sum:
+    """``g + z g (1 − g)`` with ``g = σ(z)``."""
     e = mp.exp(-z)
-    return (1 + e + z * e) / (1 + e) ** 2
+    return with_terms((1 + e + z * e) / (1 + e) ** 2, sigmoid(z), z * sigmoid(z) * sigmoid(-z))
 
 
-def gelu_derivative(z: Exact) -> Exact:
-    return mp.erfc(-z / SQRT_2) / 2 + z * mp.exp(-z * z / 2) / mp.sqrt(2 * mp.pi)
+def gelu_derivative(z: Exact) -> Sum:
+    """``Φ(z) + z φ(z)`` with ``φ(z) = exp(−z²/2) / √(2π)``."""
+    distribution, density = mp.erfc(-z / SQRT_2) / 2, mp.exp(-z * z / 2) / mp.sqrt(2 * mp.pi)
+    return with_terms(distribution + z * density, distribution, *of_exponential(z * density, z * z / 2))
 
 
 def gelu_tanh(z: Exact) -> Exact:
     return z * (1 + mp.tanh(gelu_inner(z))) / 2
 
 
-def gelu_tanh_derivative(z: Exact) -> Exact:
+def gelu_tanh_derivative(z: Exact) -> Sum:
     slope = mp.sqrt(2 / mp.pi) * (1 + 3 * mp.mpf("0.044715") * z**2)
-    return (1 + mp.tanh(gelu_inner(z))) / 2 + z / 2 * mp.sech(gelu_inner(z)) ** 2 * slope
+    gate, term = (1 + mp.tanh(gelu_inner(z))) / 2, z / 2 * mp.sech(gelu_inner(z)) ** 2 * slope
+    return with_terms(gate + term, *of_exponential(gate, 2 * gelu_inner(z)), *of_exponential(term, 2 * gelu_inner(z)))
 
 
 def gelu_inner(z: Exact) -> Exact:
     return mp.sqrt(2 / mp.pi) * (z + mp.mpf("0.044715") * z**3)
 
 
-def mish_derivative(z: Exact) -> Exact:
-    """``e^z ω / δ²`` with ``ω = 4 (z + 1) + 4 e^{2z} + e^{3z} + e^z (4 z + 6)``, ``δ = 2 e^z + e^{2z} + 2`` (Misra)."""
-    e = mp.exp(z)
-    return e * (4 * (z + 1) + 4 * e**2 + e**3 + e * (4 * z + 6)) / (2 * e + e**2 + 2) ** 2
+def mish_derivative(z: Exact) -> Sum:
+    """``e^z ω / δ²`` with ``ω = 4 (z + 1) + 4 e^{2z} + e^{3z} + e^z (4 z + 6)``, ``δ = 2 e^z + e^{2z} + 2`` (Misra).
+
+    It is the sum of ``g`` and ``z g'`` with ``g = tanh(log(1 + e^z))``.
+    """
+    e, g = mp.exp(z), mp.tanh(mp.log1p(mp.exp(z)))
+    value = e * (4 * (z + 1) + 4 * e**2 + e**3 + e * (4 * z + 6)) / (2 * e + e**2 + 2) ** 2
+    return with_terms(value, g, value - g)
+
+
+def hard_silu_derivative(z: Exact) -> Entry:
+    return with_terms((2 * z + 3) / 6, z / 3, mp.mpf(0.5)) if -3 < z < 3 else step(z >= 3)
 
 
 def hard_sigmoid(z: Exact) -> Exact:
@@ -96,13 +136,13 @@ def step(condition: bool) -> Exact:
 
 
 def elementwise() -> dict[str, Elementwise]:
-    """By name, as ``fnnet.bind`` shows it where options are bound."""
+    """Return the functions by name, as ``fnnet.bind`` shows it where options are bound."""
     inf = float("inf")
     slope = mp.mpf("0.01")
     return {
         "identity": Elementwise(lambda z: z, lambda z: step(True), (-inf, 1), (inf, 1)),
-        "sigmoid": Elementwise(sigmoid, lambda z: mp.sech(z / 2) ** 2 / 4, (0, 0), (1, 0)),
-        "tanh": Elementwise(mp.tanh, lambda z: mp.sech(z) ** 2, (-1, 0), (1, 0)),
+        "sigmoid": Elementwise(sigmoid, sigmoid_derivative, (0, 0), (1, 0)),
+        "tanh": Elementwise(mp.tanh, tanh_derivative, (-1, 0), (1, 0)),
         "relu": Elementwise(lambda z: max(z, mp.mpf(0)), lambda z: step(z > 0), (0, 0), (inf, 1)),
         "leaky_relu": Elementwise(
             lambda z: z if z > 0 else slope * z, lambda z: step(True) if z > 0 else slope, (-inf, slope), (inf, 1)
@@ -122,24 +162,19 @@ def elementwise() -> dict[str, Elementwise]:
         "hard_tanh": Elementwise(
             lambda z: min(max(z, mp.mpf(-1)), mp.mpf(1)), lambda z: step(-1 < z < 1), (-1, 0), (1, 0)
         ),
-        "hard_silu": Elementwise(
-            lambda z: z * hard_sigmoid(z),
-            lambda z: (2 * z + 3) / 6 if -3 < z < 3 else step(z >= 3),
-            (0, 0),
-            (inf, 1),
-        ),
+        "hard_silu": Elementwise(lambda z: z * hard_sigmoid(z), hard_silu_derivative, (0, 0), (inf, 1)),
     }
 
 
 def probabilities(x: Row) -> Row:
-    """``softmax``; one logit of ``∞`` takes all."""
+    """Return ``softmax(x)``; a logit of ``∞`` has the probability 1."""
     e = [step(z == INF) for z in x] if INF in x else [mp.exp(z) for z in x]
     total = mp.fsum(e)
     return [term / total for term in e]
 
 
 def others(x: Row) -> Row:
-    """``1 − softmax``, of which no digit is lost where the probability is near 1."""
+    """Return ``1 − softmax(x)`` with all digits where a probability is near 1."""
     p = probabilities(x)
     return [mp.fsum(p[:i] + p[i + 1 :]) for i in range(len(p))]
 
@@ -148,22 +183,49 @@ def log_probabilities(x: Row) -> Row:
     return [mp.log(p) if p < 0.5 else mp.log1p(-q) for p, q in zip(probabilities(x), others(x), strict=True)]
 
 
-def softmax(x: Row) -> tuple[Row, Matrix]:
-    p, q = probabilities(x), others(x)
-    return p, [[p[i] * q[i] if i == j else -p[i] * p[j] for j in range(len(x))] for i in range(len(x))]
+def log_softmax_values(x: Row) -> Entries:
+    """``z_i − m − log Σ_j exp(z_j − m)`` with the maximum ``m``; the sum has a term of 1."""
+    largest = max(x)
+    return [
+        log_p if mp.isinf(log_p) or largest == INF else with_terms(log_p, z - largest, log_p - (z - largest), 1)
+        for z, log_p in zip(x, log_probabilities(x), strict=True)
+    ]
 
 
-def log_softmax(x: Row) -> tuple[Row, Matrix]:
-    p, q = probabilities(x), others(x)
-    return log_probabilities(x), [[q[i] if i == j else -p[j] for j in range(len(x))] for i in range(len(x))]
+def softmax_values(x: Row) -> Entries:
+    """``exp(z_i − m) / Σ_j exp(z_j − m)`` with the maximum ``m``."""
+    pairs = zip(x, probabilities(x), strict=True)
+    return [with_terms(p, *of_exponential(p, z - max(x))) if mp.isfinite(z - max(x)) else p for z, p in pairs]
 
 
-def glu(x: Row) -> tuple[Row, Matrix]:
+def softmax(x: Row) -> tuple[Entries, list[Entries]]:
+    """With the derivatives ``p_i [i = j] − p_i p_j``."""
+    p, q = softmax_values(x), others(x)
+    indices = range(len(x))
+    return p, [
+        [
+            with_terms(value_of(p[i]) * q[i], largest_of(p[i])) if i == j else product(times(-1, p[i]), p[j])
+            for j in indices
+        ]
+        for i in indices
+    ]
+
+
+def log_softmax(x: Row) -> tuple[Entries, list[Entries]]:
+    """With the derivatives ``[i = j] − p_j``."""
+    p, q = softmax_values(x), others(x)
+    indices = range(len(x))
+    return log_softmax_values(x), [
+        [with_terms(q[i], 1) if i == j else times(-1, p[j]) for j in indices] for i in indices
+    ]
+
+
+def glu(x: Row) -> tuple[Entries, list[Entries]]:
     u, v = x
     gate, slope = (step(v > 0), mp.mpf(0)) if mp.isinf(v) else (sigmoid(v), mp.sech(v / 2) ** 2 / 4)
     return [u * gate], [[gate, u * slope]]
 
 
-def maxout(x: Row) -> tuple[Row, Matrix]:
+def maxout(x: Row) -> tuple[Entries, list[Entries]]:
     first = x.index(max(x))
     return [x[first]], [[step(i == first) for i in range(len(x))]]

@@ -1,4 +1,4 @@
-"""The inputs: small, large, extreme, tied and at kinks, and a few ordinary ones."""
+"""The inputs: small, large, extreme and tied ones, those at kinks, and a few ordinary ones."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def rows(examples: Iterable[Sequence[float]]) -> Array:
 
 
 def inputs(*examples: Sequence[float]) -> list[Batch]:
-    """One batch for each length among the examples."""
+    """Return one batch for each length among the examples."""
     lengths = dict.fromkeys(map(len, examples))
     return [Batch(rows(x for x in examples if len(x) == length)) for length in lengths]
 
 
 def pairs(*examples: Pair) -> list[Batch]:
-    """Predictions with their targets: one batch for each length, and one of no example at all."""
+    """Return predictions with their targets: one batch for each length, and one without examples."""
     lengths = dict.fromkeys(len(target) for _, target in examples)
     groups = [[pair for pair in examples if len(pair[1]) == length] for length in lengths]
     arrays = [(rows(x for x, _ in group), rows(y for _, y in group)) for group in groups]
@@ -55,24 +55,24 @@ def pairs(*examples: Pair) -> list[Batch]:
 
 
 def singles(predictions: Iterable[float], targets: Iterable[float]) -> list[Pair]:
-    """Every prediction with every target, one number each."""
+    """Return every prediction with every target, one number each."""
     return [((x,), (y,)) for x, y in product(predictions, targets)]
 
 
 def neighbours(count: int, size: int) -> list[Pair]:
-    """Ordinary predictions and targets."""
+    """Return ordinary predictions and targets."""
     examples = ordinary(count + 1, size)
     return list(pairwise(examples))
 
 
-def beside(x: float) -> tuple[float, ...]:
-    """The float32 neighbours of a number, and itself."""
+def around(x: float) -> tuple[float, ...]:
+    """Return a number between its two neighbours in float32."""
     middle = np.float32(x)
     below, above = (np.nextafter(middle, np.float32(end)) for end in (-INF, INF))
     return float(below), float(middle), float(above)
 
 
-SCALARS = inputs(*((z,) for z in (*EVERYWHERE, *beside(1), *beside(-1), *beside(3), *beside(-3))), *ordinary(100, 1))
+SCALARS = inputs(*((z,) for z in (*EVERYWHERE, *around(1), *around(-1), *around(3), *around(-3))), *ordinary(100, 1))
 
 LOGITS = [
     (0, 0, 0),
@@ -121,7 +121,7 @@ PROBABILITIES = [
 
 
 def with_classes(predictions: Sequence[Vector], one: Sequence[Vector]) -> list[Batch]:
-    """Each prediction with every label and with distributions; a single class; no example."""
+    """Return each prediction with every label and with distributions; one class, and no example, are batches too."""
     labelled = list(product(predictions, range(3)))
     return [
         Batch(rows(x for x, _ in labelled), np.array([label for _, label in labelled], np.int32)),
@@ -136,12 +136,12 @@ CLASS_PROBABILITIES = with_classes(PROBABILITIES, [(1.0,), (0.5,), (1e-30,)])
 NEAR_DISTRIBUTIONS = pairs(
     *product(PROBABILITIES, DISTRIBUTIONS),
     *((y, y) for y in DISTRIBUTIONS),
-    *((p, (0.3, 0.7)) for p in product(beside(0.3), beside(0.7))),
+    *((p, (0.3, 0.7)) for p in product(around(0.3), around(0.7))),
 )
 
 REALS = pairs(
-    *singles((*EVERYWHERE, *beside(1), *beside(-1), 2e19, -1e-19), (0,)),
-    *singles(beside(0.3), (0.3,)),
+    *singles((*EVERYWHERE, *around(1), *around(-1), 2e19, -1e-19), (0,)),
+    *singles(around(0.3), (0.3,)),
     *neighbours(50, 1),
     ((1, 2, 3), (1, 2, 3)),
     ((1, 2, 3), (1, 2, 3 + 1e-6)),
@@ -168,7 +168,7 @@ DIRECTIONS = pairs(
 )
 
 YES_NO = (0, 1, 0.5, 0.3)
-CHANCES = (0, 1e-30, 1e-10, 6e-8, 1e-3, 0.1, *beside(0.3), *beside(0.5), 0.7, 0.999, ALMOST_ONE, 1)
+CHANCES = (0, 1e-30, 1e-10, 6e-8, 1e-3, 0.1, *around(0.3), *around(0.5), 0.7, 0.999, ALMOST_ONE, 1)
 BINARY_PROBABILITIES = pairs(
     *singles(CHANCES, YES_NO),
     ((0, 1, 0.5), (0, 1, 0.5)),
@@ -180,21 +180,21 @@ BINARY_LOGITS = pairs(
     ((100, -100, 1e-3), (1, 0, 0)),
 )
 MARGINS = pairs(
-    *singles((*EVERYWHERE, *beside(1), *beside(-1), *column(20)), (1, -1)),
+    *singles((*EVERYWHERE, *around(1), *around(-1), *column(20)), (1, -1)),
     ((1, -1, 0), (1, -1, 1)),
     ((0.5, 3, -1e-3), (1, 1, -1)),
 )
 COUNTS = pairs(
-    *singles((*FINITE, -INF, *column(20)), (0, 1, 3, 10, 1000)),
+    *singles((*EVERYWHERE, *column(20)), (0, 1, 3, 10, 1000)),
     ((0, 1, -1), (0, 3, 1)),
     ((-87, 5, 0.1), (0, 150, 2)),
 )
 
-# Means and, after them, logarithms of variances
+# Means, then logarithms of variances
 DISTANCES = (0, 1e-36, 1e-10, -1e-3, 1, -3, 1e4, -1e10, 1e30)
-LOG_VARIANCES = (0, 1, -1, 10, -10, 20, -20, 87, -87, 89, -89, 100, -100, 150, -150, 1e4, -1e4)
+LOG_VARIANCES = (0, 1, -1, 10, -10, 20, -20, 87, -87, 89, -89, 100, -100, 150, -150, 1e4, -1e4, LARGEST, -LARGEST)
 NORMALS = pairs(
-    *((mean_and_log_variance, (0,)) for mean_and_log_variance in product(DISTANCES, LOG_VARIANCES)),
+    *((mean_and_log_variance, (0,)) for mean_and_log_variance in product(DISTANCES, (*LOG_VARIANCES, INF, -INF))),
     *(((3, s), (3,)) for s in LOG_VARIANCES),
     *((mean_and_log_variance, (0.5,)) for mean_and_log_variance in ordinary(20, 2)),
     ((1, 2, 0, 0.5), (1, 3)),

@@ -1,4 +1,4 @@
-"""How far the values and derivatives of a subject are from the truth."""
+"""The errors of the values and derivatives of a subject."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.truth.battery import Array
-from experiments.truth.exact import Row, exact, opposite, ulps
+from experiments.truth.exact import Entries, exact, opposite, units
 from experiments.truth.subjects import Subject
 from fnnet.backprop.activations import activation_rule
 from fnnet.backprop.losses import loss_gradient
 from fnnet.backprop.penalties import penalty_gradient
 
-ALLOWANCE = 2.0  # ulps by which a derivative by hand may be worse than that of autodiff
+ALLOWANCE = 2.0  # units by which a derivative by hand may be worse than that of autodiff
+LUCK = 2.0  # units: an error of autodiff below this counts as this, because roundings that cancel are luck
 
 
 class Computed(NamedTuple):
@@ -28,12 +29,14 @@ class Computed(NamedTuple):
 
 
 class Error(NamedTuple):
-    ulps: float
-    at: str  # the input
+    """An error in units in the last place of the largest term, and the input that has it."""
+
+    units: float
+    at: str
 
 
 class Accuracy(NamedTuple):
-    """A function on its battery: the worst errors, and how many numbers are not even plausible."""
+    """A function on its inputs: the worst errors, and how many numbers are NaN or have the wrong sign."""
 
     name: str
     examples: int
@@ -41,12 +44,12 @@ class Accuracy(NamedTuple):
     by_hand: Error
     autodiff: Error
     excess: Error  # of derivatives by hand over those of autodiff
-    nan: int  # among values and derivatives by hand
-    wrong_sign: int  # likewise: those that contradict the sign of the truth
+    nan: int  # among the values and the derivatives by hand
+    wrong_sign: int  # among the same
 
     @property
     def ok(self) -> bool:
-        return self.nan == 0 and self.wrong_sign == 0 and self.excess.ulps <= ALLOWANCE
+        return self.nan == 0 and self.wrong_sign == 0 and self.excess.units <= ALLOWANCE
 
 
 class Example(NamedTuple):
@@ -65,9 +68,9 @@ def measure(subject: Subject) -> Accuracy:
         at = shown(example.input, example.target)
         value, hand, auto = (np.ravel(array).tolist() for array in example.computed)
         outputs, derivatives = truth_at(subject, example.input, example.target)
-        errors = [ulps(a, b) for a, b in zip(hand, derivatives, strict=True)]
-        others = [ulps(a, b) for a, b in zip(auto, derivatives, strict=True)]
-        values += [Error(ulps(a, b), at) for a, b in zip(value, outputs, strict=True)]
+        errors = [units(a, b) for a, b in zip(hand, derivatives, strict=True)]
+        others = [units(a, b) for a, b in zip(auto, derivatives, strict=True)]
+        values += [Error(units(a, b), at) for a, b in zip(value, outputs, strict=True)]
         by_hand += [Error(error, at) for error in errors]
         autodiff += [Error(error, at) for error in others]
         excesses += [Error(excess(a, b), at) for a, b in zip(errors, others, strict=True)]
@@ -78,16 +81,16 @@ def measure(subject: Subject) -> Accuracy:
 
 
 def worst(errors: list[Error]) -> Error:
-    return max(errors, key=lambda error: error.ulps)
+    return max(errors, key=lambda error: error.units)
 
 
 def excess(by_hand: float, autodiff: float) -> float:
-    """By how many ulps a derivative by hand is worse than that of autodiff, which may be infinitely wrong itself."""
-    return 0.0 if by_hand <= autodiff else by_hand - autodiff
+    """Return by how many units a derivative by hand is worse than that of autodiff, whose error may be infinite."""
+    return 0.0 if by_hand <= autodiff else max(by_hand - max(autodiff, LUCK), 0.0)
 
 
-def truth_at(subject: Subject, x: Array, target: Any) -> tuple[Row, Row]:
-    """Outputs and derivatives, row by row, at one input."""
+def truth_at(subject: Subject, x: Array, target: Any) -> tuple[Entries, Entries]:
+    """Return the outputs and the derivatives, row by row, at one input."""
     if target is None:
         outputs, derivatives = subject.truth([exact(z) for z in x])
     else:
@@ -100,7 +103,7 @@ def exact_target(target: Any) -> Any:
 
 
 def examples_of(subject: Subject) -> Iterator[Example]:
-    """Every batch goes through one compiled program."""
+    """Yield the examples of all batches, which go through one compiled program."""
     kind = KINDS[subject.kind]
     program = jax.jit(lambda batches: [kind(subject.function, *batch) for batch in batches])
     for (inputs, target), computed in zip(subject.batches, program(subject.batches), strict=True):
@@ -114,13 +117,13 @@ def shown(x: Array, target: Any) -> str:
 
 
 def numbers(values: Any) -> str:
-    """Each in the fewest digits that tell it from every other float32."""
+    """Return the numbers, each in the fewest digits that distinguish it from every other float32."""
     texts = [str(value).removesuffix(".0") for value in np.ravel(values)]
     return ", ".join(texts).replace("-", "−")
 
 
 def activation(f: Callable[..., Any], x: Any, target: None) -> Computed:
-    """The Jacobian, one pullback for each output."""
+    """Return the Jacobian, from one pullback for each output."""
     rule, options = activation_rule(f)
     value, pullback = jax.vjp(f, x)
     _, residuals = rule.forward(x, **options)
@@ -137,7 +140,7 @@ def loss(f: Callable[..., Any], x: Any, target: Any) -> Computed:
 
 
 def penalty(f: Callable[..., Any], x: Any, target: None) -> Computed:
-    """Each example is a weight of its own."""
+    """Return what is computed for each example as a weight of its own."""
     value, autodiff = jax.vmap(jax.value_and_grad(f))({"w": x})
     by_hand = jax.vmap(lambda params: penalty_gradient(f, params))({"w": x})
     return Computed(value[:, None], by_hand["w"][:, None], autodiff["w"][:, None])

@@ -16,7 +16,7 @@ from fnnet.binding import name_of
 
 
 class Subject(NamedTuple):
-    """A function, what it ought to give, and the inputs it is tried on."""
+    """A function, what it should return, and the inputs that it is tried on."""
 
     kind: str  # activation, loss or penalty
     name: str
@@ -38,7 +38,7 @@ def subjects() -> list[Subject]:
 def activation_subjects() -> list[Subject]:
     f, truths = activations, activation_truths
     elementwise = truths.elementwise()
-    plain = [getattr(f, name) for name in f.__all__ if name in elementwise]
+    without_options = [getattr(f, name) for name in f.__all__ if name in elementwise]
     bound = [bind(f.celu, alpha=0.5), bind(f.gelu, approximate=True)]
     along_axes: list[Entry] = [
         (f.glu, truths.glu, battery.GATES),
@@ -46,7 +46,8 @@ def activation_subjects() -> list[Subject]:
         (f.softmax, truths.softmax, battery.AXES),
         (f.log_softmax, truths.log_softmax, battery.AXES),
     ]
-    rows: list[Entry] = [*((a, elementwise[name_of(a)], battery.SCALARS) for a in [*plain, *bound]), *along_axes]
+    of_each_entry = [(a, elementwise[name_of(a)], battery.SCALARS) for a in [*without_options, *bound]]
+    rows: list[Entry] = [*of_each_entry, *along_axes]
     return [Subject("activation", name_of(a), a, truth, batches) for a, truth, batches in rows]
 
 
@@ -56,7 +57,7 @@ def loss_subjects() -> list[Subject]:
     three_logits, three_chances = logits[:2], chances[:2]  # class weights are for three classes
     rows: list[Entry] = [
         (f.squared_error, t.total(t.square, mean=True), battery.REALS),
-        (f.half_squared_error, t.total(t.half_square), battery.REALS),
+        (f.half_squared_error, t.total(t.half_square, mean=True), battery.REALS),
         (f.absolute_error, t.total(t.absolute, mean=True), battery.REALS),
         (f.huber, t.total(t.huber(1.0), mean=True), battery.REALS),
         (bind(f.huber, delta=0.25), t.total(t.huber(0.25), mean=True), battery.REALS),

@@ -1,7 +1,8 @@
-"""Derivatives of the activation functions, by hand.
+"""Hand-written derivatives of the activation functions.
 
-A rule keeps the least that its derivative needs: sigmoid, tanh and softmax their output ``a``, ReLU one bit per entry.
-``da`` is the gradient with respect to the output ``a = f(z)``, ``dz`` that with respect to the input ``z``.
+A rule keeps the least that its derivative needs: sigmoid, tanh and softmax keep their output ``a``, ReLU keeps one bit
+per entry. ``da`` is the gradient with respect to the output ``a = f(z)``, ``dz`` the one with respect to the input
+``z``.
 """
 
 from __future__ import annotations
@@ -10,16 +11,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jax.lax import erfc
 
 from fnnet import activations as f
-from fnnet.backprop.gated import (
-    gelu_backward,
-    gelu_forward,
-    mish_backward,
-    mish_forward,
-    silu_backward,
-    silu_forward,
-)
 from fnnet.backprop.rule import Table, bare_function
 from fnnet.binding import unbind
 from fnnet.types import ActivationFunction, Array
@@ -62,11 +56,8 @@ def tanh_forward(z: Array) -> tuple[Array, Array]:
 
 
 def tanh_backward(a: Array, da: Array) -> Array:
-    """a = tanh(z)  ⇒  tanh' = 1 − a²,  dz = da ⊙ (1 − a) (1 + a).
-
-    The product, unlike 1 − a², does not lose the digits of 1 − a when a is near ±1.
-    """
-    return da * ((1 - a) * (1 + a))
+    """a = tanh(z)  ⇒  tanh' = 1 − a²,  dz = da ⊙ (1 − a²)."""
+    return da * (1 - a * a)
 
 
 def relu_forward(z: Array) -> tuple[Array, Array]:
@@ -92,10 +83,7 @@ def elu_forward(z: Array, *, alpha: float = 1.0) -> tuple[Array, Array]:
 
 
 def elu_backward(z: Array, da: Array, *, alpha: float = 1.0) -> Array:
-    """a = α (exp(z) − 1) for z ≤ 0  ⇒  dz = da ⊙ α exp(z); else da.
-
-    Not a + α, which saves the residual but rounds to 0 where exp(z) is small.
-    """
+    """a = α (exp(z) − 1) for z ≤ 0  ⇒  dz = da ⊙ α exp(z); else da."""
     return da * jnp.where(z <= 0, alpha * jnp.exp(jnp.minimum(z, 0)), 1)
 
 
@@ -141,7 +129,44 @@ def softsign_forward(z: Array) -> tuple[Array, Array]:
 
 def softsign_backward(z: Array, da: Array) -> Array:
     """a = z / (1 + |z|)  ⇒  dz = da / (1 + |z|)²."""
-    return da / (1 + jnp.abs(z)) / (1 + jnp.abs(z))
+    return da / jnp.square(1 + jnp.abs(z))
+
+
+def silu_forward(z: Array) -> tuple[Array, Array]:
+    return f.silu(z), z
+
+
+def silu_backward(z: Array, da: Array) -> Array:
+    """a = z g with g = σ(z)  ⇒  dz = da ⊙ (g + z g (1 − g))."""
+    gate = f.sigmoid(z)
+    return da * (gate + f.finite(z) * (gate * (1 - gate)))
+
+
+def gelu_forward(z: Array, *, approximate: bool = False) -> tuple[Array, Array]:
+    return f.gelu(z, approximate=approximate), z
+
+
+def gelu_backward(z: Array, da: Array, *, approximate: bool = False) -> Array:
+    """a = z Φ(z)  ⇒  dz = da ⊙ (Φ(z) + z φ(z)) with φ(z) = exp(−z²/2) / √(2π).
+
+    The tanh form a = z g with g = σ(u)  ⇒  dz = da ⊙ (g + z g (1 − g) u') with u' = 2 √(2/π) (1 + 3 · 0.044715 z²).
+    """
+    if approximate:
+        z = jnp.clip(z, -f.GATE_LIMIT, f.GATE_LIMIT)  # beyond these limits the gate is constant
+        gate, du = f.sigmoid(f.gelu_gate(z)), 2 * f.SQRT_2_OVER_PI * (1 + 3 * 0.044715 * z**2)
+        return da * (gate + z * (gate * (1 - gate)) * du)
+    density = jnp.exp(-jnp.square(z * f.SQRT_HALF)) * (f.SQRT_2_OVER_PI / 2)
+    return da * (0.5 * erfc(-z * f.SQRT_HALF) + f.finite(z) * density)
+
+
+def mish_forward(z: Array) -> tuple[Array, Array]:
+    return f.mish(z), z
+
+
+def mish_backward(z: Array, da: Array) -> Array:
+    """a = z g with g = tanh(s), s = log(1 + exp(z)), s' = σ(z)  ⇒  dz = da ⊙ (g + z (1 − g²) σ(z))."""
+    g = f.tanh(f.softplus(z))
+    return da * (g + f.finite(z) * ((1 - g * g) * f.sigmoid(z)))
 
 
 def hard_sigmoid_forward(z: Array) -> tuple[Array, Array]:
@@ -167,7 +192,7 @@ def hard_silu_forward(z: Array) -> tuple[Array, Array]:
 
 
 def hard_silu_backward(z: Array, da: Array) -> Array:
-    """a = z (z + 3) / 6 for −3 < z < 3  ⇒  dz = da ⊙ (2 z + 3) / 6; below 0, above da."""
+    """a = z (z + 3) / 6 for −3 < z < 3  ⇒  dz = da ⊙ (2 z + 3) / 6; 0 below, da above."""
     return jnp.where(z <= -3, 0, jnp.where(z >= 3, da, da * (2 * jnp.clip(z, -3, 3) + 3) / 6))
 
 
@@ -188,7 +213,7 @@ def maxout_forward(z: Array, *, pieces: int = 2, axis: int = -1) -> tuple[Array,
 
 
 def maxout_backward(chosen: Array, da: Array, *, pieces: int = 2, axis: int = -1) -> Array:
-    """a_i = z_j for the j that was chosen in its group  ⇒  dz_j = da_i there, 0 elsewhere."""
+    """a_i = z_j for the j that is chosen in its group  ⇒  dz_j = da_i there, 0 elsewhere."""
     groups = jnp.where(chosen, jnp.moveaxis(da, axis, -1)[..., None], 0)
     return jnp.moveaxis(groups.reshape(*groups.shape[:-2], -1), -1, axis)
 
@@ -199,26 +224,17 @@ def softmax_forward(z: Array, *, axis: int = -1) -> tuple[Array, Array]:
 
 
 def softmax_backward(a: Array, da: Array, *, axis: int = -1) -> Array:
-    """∂a_i/∂z_j = a_i ([i = j] − a_j)  ⇒  dz_j = a_j (da_j − Σ_i da_i a_i).
-
-    The parenthesis is taken twice: on paper its own mean Σ_i a_i (...) is 0, in floating point that removes the error.
-    """
-    relative = da - (da * a).sum(axis, keepdims=True)
-    return a * (relative - (relative * a).sum(axis, keepdims=True))
+    """∂a_i/∂z_j = a_i ([i = j] − a_j)  ⇒  dz_j = a_j (da_j − Σ_i da_i a_i)."""
+    return a * (da - (da * a).sum(axis, keepdims=True))
 
 
-def log_softmax_forward(z: Array, *, axis: int = -1) -> tuple[Array, tuple[Array, Array]]:
-    shifted, e, excess = f.exponentials(z, axis)
-    return shifted - jnp.log1p(excess), (e, excess)
+def log_softmax_forward(z: Array, *, axis: int = -1) -> tuple[Array, Array]:
+    return f.log_softmax(z, axis=axis), f.softmax(z, axis=axis)
 
 
-def log_softmax_backward(residuals: tuple[Array, Array], da: Array, *, axis: int = -1) -> Array:
-    """∂a_i/∂z_j = [i = j] − p_j with p = softmax(z)  ⇒  dz_j = da_j − p_j Σ_i da_i = da_j (1 − p_j) − p_j Σ_{i≠j} da_i.
-
-    With p_j = e_j / (1 + x) and 1 − p_j = (1 − e_j + x) / (1 + x), which does not cancel where p_j is near 1.
-    """
-    e, excess = residuals
-    return (da * ((1 - e) + excess) - e * (da.sum(axis, keepdims=True) - da)) / (1 + excess)
+def log_softmax_backward(p: Array, da: Array, *, axis: int = -1) -> Array:
+    """∂a_i/∂z_j = [i = j] − p_j with p = softmax(z)  ⇒  dz_j = da_j − p_j Σ_i da_i."""
+    return da - p * da.sum(axis, keepdims=True)
 
 
 ACTIVATION_RULES: Table[ActivationRule] = Table(

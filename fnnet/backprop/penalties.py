@@ -1,4 +1,4 @@
-"""Gradients of the penalties with respect to the parameters, by hand."""
+"""Hand-written gradients of the penalties with respect to the parameters."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
 """Loss functions: ``loss(prediction, target) -> (N,)``, one number per example and never a hidden mean.
 
-The last axis of the prediction holds an example's outputs (``K``) or classes (``C``); the result has the shape of the
-axes before it, so sequences ``(N, T, C)`` give ``(N, T)``. ``fnnet.Cost`` takes the mean. Shapes, dtypes and label
-kinds are checked while tracing, and nothing is broadcast; a target is converted to the prediction's dtype. Options
-are fixed with ``fnnet.bind``: ``bind(huber, delta=2.0)``.
+The last axis of the prediction holds the outputs (``K``) or classes (``C``) of an example. The result has the shape of
+the other axes, so sequences ``(N, T, C)`` give ``(N, T)``. ``fnnet.Cost`` takes the mean over the examples and leaves
+out the labels that it is to ignore. Shapes, dtypes and the kind of the labels are checked while tracing, and nothing
+is broadcast. A target is converted to the dtype of the prediction. Options are fixed with ``fnnet.bind``, as in
+``bind(huber, delta=2.0)``.
 
-Labels out of range are refused where their values are known; inside ``jit`` they are not, and such an example's loss
-and gradient are then NaN rather than a plausible number.
+Labels that are out of range raise an error where their values are known. Inside ``jit`` they are not known: there the
+loss and the gradient of such an example are NaN.
 
 In the formulas ``ŷ`` is a prediction, ``y`` its target, ``p`` a predicted probability and ``z`` a logit.
 """

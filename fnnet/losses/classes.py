@@ -1,11 +1,10 @@
-"""Losses over classes on the last axis.
+"""Losses over the classes on the last axis.
 
-Shapes ``(N, C)`` with integer labels ``(N,)`` or floating-point distributions ``(N, C)``, ``-> (N,)``. For a label,
-``y_c = [c = label]``. The cross-entropies and ``focal`` share these options:
+Shapes ``(N, C)`` with integer labels ``(N,)`` or floating-point distributions ``(N, C)``, ``-> (N,)``. A label stands
+for the distribution ``y_c = [c = label]``. The cross-entropies and ``focal`` share these options:
 
 - ``smoothing``: ``y`` becomes ``(1 − s) y + s / C`` (Szegedy et al. 2016, section 7).
-- ``class_weights``: a tuple of one factor per class, on that class's term of the sum.
-- ``ignore_label``: examples with this label cost 0, and ``fnnet.Cost`` takes the mean over the others.
+- ``class_weights``: a tuple of one factor per class, which multiplies that class's term of the sum.
 """
 
 from __future__ import annotations
@@ -24,21 +23,13 @@ def cross_entropy(
     *,
     smoothing: float = 0.0,
     class_weights: tuple[float, ...] | None = None,
-    ignore_label: int | None = None,
 ) -> Array:
-    """Cross-entropy of class probabilities, ``ℓ = −Σ_c y_c log p_c``; for a label, ``−log p_label``.
+    """Return the cross-entropy of class probabilities, ``ℓ = −Σ_c y_c log p_c``; for a label, ``−log p_label``.
 
-    The probabilities are taken as they are, not normalized. Train on logits with ``softmax_cross_entropy``.
+    The probabilities are taken as they are and not normalized. Use ``softmax_cross_entropy`` for logits.
     """
-    p, t, valid = class_targets(
-        "losses.cross_entropy",
-        prediction,
-        target,
-        smoothing=smoothing,
-        class_weights=class_weights,
-        ignore_label=ignore_label,
-    )
-    # log is given 1 wherever its factor is 0, for the derivative's sake: 0 · (1/0) would be NaN.
+    p, t, valid = class_targets("losses.cross_entropy", prediction, target, smoothing, class_weights)
+    # Where its factor is 0, the argument of log is 1: the derivative would be 0 · (1/0), which is NaN.
     return -(valid * (t * jnp.log(jnp.where(t == 0, 1, p)))).sum(-1)
 
 
@@ -48,20 +39,12 @@ def softmax_cross_entropy(
     *,
     smoothing: float = 0.0,
     class_weights: tuple[float, ...] | None = None,
-    ignore_label: int | None = None,
 ) -> Array:
-    """Cross-entropy from logits, ``ℓ = −Σ_c y_c log p_c`` with ``p = softmax(z)``; for a label, ``−log p_label``.
+    """Return the cross-entropy of logits, ``ℓ = −Σ_c y_c log p_c``, ``p = softmax(z)``; for a label, ``−log p_label``.
 
-    It is ``cross_entropy(softmax(z), y)`` without its rounding and overflow.
+    It equals ``cross_entropy(softmax(z), y)`` but neither rounds to infinity nor overflows.
     """
-    z, t, valid = class_targets(
-        "losses.softmax_cross_entropy",
-        prediction,
-        target,
-        smoothing=smoothing,
-        class_weights=class_weights,
-        ignore_label=ignore_label,
-    )
+    z, t, valid = class_targets("losses.softmax_cross_entropy", prediction, target, smoothing, class_weights)
     return -(valid * jnp.where(t == 0, 0, t * log_softmax(z))).sum(-1)
 
 
@@ -72,20 +55,13 @@ def focal(
     gamma: float = 2.0,
     smoothing: float = 0.0,
     class_weights: tuple[float, ...] | None = None,
-    ignore_label: int | None = None,
 ) -> Array:
-    """Focal loss from logits, ``ℓ = −Σ_c y_c (1 − p_c)^γ log p_c`` with ``p = softmax(z)``, ``γ ≥ 0``.
+    """Return the focal loss of logits, ``ℓ = −Σ_c y_c (1 − p_c)^γ log p_c`` with ``p = softmax(z)`` and ``γ ≥ 0``.
 
-    Well-classified examples count less; ``γ = 0`` is ``softmax_cross_entropy``. Source: Lin et al. 2017, eq. 4 and 5.
+    Examples that are already classified well count less; ``γ = 0`` gives ``softmax_cross_entropy``. Source: Lin et al.
+    2017, eq. 4 and 5.
     """
-    z, t, valid = class_targets(
-        "losses.focal",
-        prediction,
-        target,
-        smoothing=smoothing,
-        class_weights=class_weights,
-        ignore_label=ignore_label,
-    )
+    z, t, valid = class_targets("losses.focal", prediction, target, smoothing, class_weights)
     check_gamma(gamma)
     log_p = log_softmax(z)
     terms = t * power(-jnp.expm1(log_p), gamma) * log_p
@@ -97,19 +73,16 @@ def check_gamma(gamma: float) -> None:
 
 
 def power(q: Array, gamma: float) -> Array:
-    """``q^γ`` for ``q ≥ 0``, with derivative 0 at ``q = 0``: there it is only met as a factor of ``log(1 − q) = 0``."""
+    """Return ``q^γ`` for ``q ≥ 0``; at ``q = 0`` it is 0 unless ``γ = 0``, like its factor ``log(1 − q)``."""
     zero = q <= 0
     return jnp.where(zero, 1.0 if gamma == 0 else 0.0, jnp.where(zero, 1, q) ** gamma)
 
 
 def kl_divergence(prediction: Array, target: Array) -> Array:
-    """``ℓ = Σ_c y_c log(y_c / p_c)``, how far probabilities ``p`` are from a distribution ``y``; ``0 log 0 = 0``.
+    """Return ``ℓ = Σ_c y_c log(y_c / p_c)``, the divergence of probabilities ``p`` from a distribution ``y``.
 
-    Both ``(N, C)``, taken as they are, not normalized. Source: Kullback and Leibler 1951, eq. 2.4.
+    Both have shape ``(N, C)`` and are not normalized; ``0 log 0 = 0``. Source: Kullback and Leibler 1951, eq. 2.4.
     """
     p, y = real_targets("losses.kl_divergence", prediction, target)
-    p, safe_y = jnp.where(y == 0, 1, p), jnp.where(y == 0, 1, y)
-    near = jnp.abs(p - safe_y) < 0.5 * safe_y
-    log_ratio = jnp.log(safe_y) - jnp.log(p)
-    log_ratio_near = -jnp.log1p(jnp.where(near, (p - safe_y) / safe_y, 0))  # two close logarithms would cancel
-    return (y * jnp.where(near, log_ratio_near, log_ratio)).sum(-1)
+    zero = y == 0
+    return (y * (jnp.log(jnp.where(zero, 1, y)) - jnp.log(jnp.where(zero, 1, p)))).sum(-1)

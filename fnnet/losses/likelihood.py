@@ -1,4 +1,4 @@
-"""Negative log-likelihoods of distributions whose parameters a network predicts, all constants included."""
+"""Negative log-likelihoods of distributions whose parameters a network predicts, with all constants."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ from fnnet.types import Array
 
 
 def poisson_negative_log_likelihood(prediction: Array, target: Array) -> Array:
-    """Of counts ``y`` under Poisson rates ``exp(z)``: ``ℓ = Σ_k exp(z_k) − y_k z_k + log y_k!``.
+    """Return ``ℓ = Σ_k exp(z_k) − y_k z_k + log y_k!`` for counts ``y`` with Poisson rates ``exp(z)``.
 
-    Shapes ``(N, K), (N, K) -> (N,)``; the prediction is the logarithm of the rate, targets are counts of any dtype.
+    Shapes ``(N, K), (N, K) -> (N,)``. The prediction is the logarithm of the rate; targets are counts of any dtype.
     """
     z, y = count_targets("losses.poisson_negative_log_likelihood", prediction, target)
+    rate = jnp.exp(z)
+    # Where the rate overflows, it alone decides: y z may overflow too, and ∞ − ∞ would be NaN.
+    linear = jnp.where((y == 0) | jnp.isinf(rate), 0, y * z)
     log_factorial = jnp.where((y == 0) | (y == 1), 0, gammaln(y + 1))  # gammaln is not quite 0 at 1 and 2
-    return (jnp.exp(z) - jnp.where(y == 0, 0, y * z) + log_factorial).sum(-1)
+    return (rate - linear + log_factorial).sum(-1)
 
 
 def gaussian_negative_log_likelihood(prediction: Array, target: Array) -> Array:
-    """Of real ``y`` under normal distributions: ``ℓ = ½ Σ_k s_k + (y_k − μ_k)² exp(−s_k) + log 2π``.
+    """Return ``ℓ = ½ Σ_k s_k + (y_k − μ_k)² exp(−s_k) + log 2π`` for real ``y`` with normal distributions.
 
-    Shapes ``(N, 2K), (N, K) -> (N,)``: the prediction's last axis has the means ``μ``, then the logarithms ``s`` of the
-    variances. Source: Nix and Weigend 1994, eq. 3.
+    Shapes ``(N, 2K), (N, K) -> (N,)``. The last axis of the prediction holds the means ``μ`` and after them the
+    logarithms ``s`` of the variances. Source: Nix and Weigend 1994, eq. 3.
     """
-    mean, log_variance, y = gaussian_parts(prediction, target)
-    return 0.5 * (log_variance + squared_score(mean, log_variance, y) + math.log(2 * math.pi)).sum(-1)
+    mean, log_variance, y = gaussian_parameters(prediction, target)
+    score = squared_score(mean, log_variance, y)
+    # Where the score overflows, it alone decides: for s = −∞ the sum would be ∞ − ∞.
+    return 0.5 * (jnp.where(jnp.isinf(score), 0, log_variance) + score + math.log(2 * math.pi)).sum(-1)
 
 
-def gaussian_parts(prediction: Array, target: Array) -> tuple[Array, Array, Array]:
-    """Mean, log-variance and target, checked."""
+def gaussian_parameters(prediction: Array, target: Array) -> tuple[Array, Array, Array]:
+    """Return the mean, the log-variance and the target, after checking them."""
     place = "losses.gaussian_negative_log_likelihood"
     prediction, y = jnp.asarray(prediction), jnp.asarray(target)
     checks.floating(place, "prediction", prediction)
@@ -48,7 +53,7 @@ def gaussian_parts(prediction: Array, target: Array) -> tuple[Array, Array, Arra
 
 
 def squared_score(mean: Array, log_variance: Array, y: Array) -> Array:
-    """``(y − μ)² exp(−s)`` as the square of ``(y − μ) exp(−s/2)``, 0 where ``y = μ`` however small the variance."""
+    """Return ``(y − μ)² exp(−s)`` as the square of ``(y − μ) exp(−s/2)``, and 0 where ``y = μ``."""
     d = y - mean
     exact = d == 0
     return jnp.square(jnp.where(exact, 0, d * jnp.exp(-0.5 * jnp.where(exact, 0, log_variance))))

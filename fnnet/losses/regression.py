@@ -1,4 +1,18 @@
-"""Losses of real outputs. Shapes ``(N, K), (N, K) -> (N,)``, floating-point targets; ``d = ŷ − y``."""
+"""Losses of real outputs. Shapes ``(N, K), (N, K) -> (N,)``, floating-point targets.
+
+With ``d = ŷ − y`` and ``Σ`` over the ``K`` outputs:
+
+====================== ======================== ============================= ====================
+loss                   formula                  gradient ``∂ℓ/∂ŷ_k``          over the outputs
+====================== ======================== ============================= ====================
+``squared_error``      ``1/K Σ d²``             ``2/K d_k``                   mean
+``half_squared_error`` ``1/K Σ ½ d²``           ``1/K d_k``                   mean
+``absolute_error``     ``1/K Σ |d|``            ``1/K sign(d_k)``             mean
+``huber``              ``1/K Σ h(d)``           ``1/K min(max(d_k, −δ), δ)``  mean
+``log_cosh``           ``1/K Σ log cosh d``     ``1/K tanh(d_k)``             mean
+``cosine``             ``1 − ŷ·y / (‖ŷ‖ ‖y‖)``  ``((u·v) u − v)_k / ‖ŷ‖``     one angle for all
+====================== ======================== ============================= ====================
+"""
 
 from __future__ import annotations
 
@@ -14,48 +28,53 @@ from fnnet.types import Array
 
 
 def squared_error(prediction: Array, target: Array) -> Array:
-    """Mean squared error of an example, ``ℓ = 1/K Σ_k (ŷ_k − y_k)²``."""
-    prediction, target = real_targets("losses.squared_error", prediction, target)
-    return jnp.square(prediction - target).mean(-1)
+    """Return the mean squared error of each example, ``ℓ = 1/K Σ_k (ŷ_k − y_k)²``."""
+    return jnp.square(difference("losses.squared_error", prediction, target)).mean(-1)
 
 
 def half_squared_error(prediction: Array, target: Array) -> Array:
-    """Half squared error of an example, ``ℓ = ½ Σ_k (ŷ_k − y_k)²``: a sum, so that its gradient is ``ŷ − y``."""
-    prediction, target = real_targets("losses.half_squared_error", prediction, target)
-    d = prediction - target
-    return (0.5 * d * d).sum(-1)
+    """Return half of ``squared_error``, ``ℓ = 1/K Σ_k ½ (ŷ_k − y_k)²``; for one output the gradient is ``ŷ − y``."""
+    d = difference("losses.half_squared_error", prediction, target)
+    return (0.5 * d * d).mean(-1)
 
 
 def absolute_error(prediction: Array, target: Array) -> Array:
-    """Mean absolute error of an example, ``ℓ = 1/K Σ_k |ŷ_k − y_k|``; the derivative at 0 is 0."""
-    prediction, target = real_targets("losses.absolute_error", prediction, target)
-    return magnitude(prediction - target).mean(-1)
+    """Return the mean absolute error of each example, ``ℓ = 1/K Σ_k |ŷ_k − y_k|``; the derivative at 0 is 0."""
+    return magnitude(difference("losses.absolute_error", prediction, target)).mean(-1)
 
 
 def huber(prediction: Array, target: Array, *, delta: float = 1.0) -> Array:
-    """``ℓ = 1/K Σ_k h(d_k)`` with ``h(d) = ½ d²`` where ``|d| ≤ δ``, else ``δ (|d| − ½ δ)``; ``δ > 0`` (Huber 1964)."""
-    d = difference("losses.huber", prediction, target, delta)
+    """Return ``ℓ = 1/K Σ_k h(d_k)`` with ``h(d) = ½ d²`` where ``|d| ≤ δ``, else ``δ (|d| − ½ δ)``.
+
+    ``delta`` is above 0. Source: Huber 1964.
+    """
+    check_delta(delta)
+    d = difference("losses.huber", prediction, target)
     size = magnitude(d)
     inside = size <= delta
     return jnp.where(inside, 0.5 * jnp.square(jnp.where(inside, d, 0)), delta * (size - 0.5 * delta)).mean(-1)
 
 
+def check_delta(delta: float) -> None:
+    checks.require(delta > 0, f"losses.huber: delta is {delta}; expected a number above 0")
+
+
 def log_cosh(prediction: Array, target: Array) -> Array:
-    """``ℓ = 1/K Σ_k log cosh d_k``: half the square of a small difference, the size of a large one."""
-    prediction, target = real_targets("losses.log_cosh", prediction, target)
-    d = prediction - target
+    """Return ``ℓ = 1/K Σ_k log cosh d_k``, about ``½ d²`` for small and ``|d| − log 2`` for large differences."""
+    d = difference("losses.log_cosh", prediction, target)
     size = jnp.abs(d)
     small = size < 1
-    # cosh d = 1 + 2 sinh²(d/2) keeps the digits of a small result, |d| + log((1 + exp(−2 |d|)) / 2) does not overflow
+    # cosh d = 1 + 2 sinh²(d/2) keeps a small result from rounding to 0; the other form does not overflow.
     near = jnp.log1p(2 * jnp.square(jnp.sinh(0.5 * jnp.where(small, d, 0))))
     far = size + jnp.log1p(jnp.exp(-2 * size)) - math.log(2)
     return jnp.where(small, near, far).mean(-1)
 
 
 def cosine(prediction: Array, target: Array) -> Array:
-    """``ℓ = 1 − ŷ · y / (‖ŷ‖ ‖y‖)``, between 0 and 2. Where either is the zero vector, 1 with derivative 0.
+    """Return ``ℓ = 1 − ŷ · y / (‖ŷ‖ ‖y‖)``, a number from 0 to 2.
 
-    Computed as ``½ ‖ŷ/‖ŷ‖ − y/‖y‖‖²``, which is the same and does not cancel when the directions are close.
+    Where ``ŷ`` or ``y`` is zero, the loss is 1 and its derivative 0. The loss is computed as ``½ ‖u − v‖²`` with
+    ``u = ŷ/‖ŷ‖`` and ``v = y/‖y‖``, which is equal and not below 0.
     """
     prediction, target = real_targets("losses.cosine", prediction, target)
     u, _, u_zero = direction(prediction)
@@ -64,18 +83,18 @@ def cosine(prediction: Array, target: Array) -> Array:
 
 
 def direction(x: Array) -> tuple[Array, Array, Array]:
-    """``x / ‖x‖``, ``‖x‖`` and whether it is zero, over the last axis; squares neither overflow nor vanish."""
+    """Return ``x / ‖x‖``, ``‖x‖`` and whether it is 0, over the last axis; its squares neither overflow nor vanish."""
     scale = jax.lax.stop_gradient(jnp.abs(x).max(-1, keepdims=True))
     zero = scale == 0
     # XLA divides by multiplying with 1 / scale, which for the largest numbers would be subnormal and so 0.
     shrink = jnp.where(scale > jnp.finfo(x.dtype).max / 8, 0.25, 1).astype(x.dtype)
     scale = jnp.where(zero, 1, scale * shrink)
-    scaled = jnp.where(zero, 1, x * shrink / scale)
-    norm = jnp.sqrt(jnp.square(scaled).sum(-1, keepdims=True))
-    return scaled / norm, norm * scale / shrink, zero[..., 0]
+    near_one = jnp.where(zero, 1, x * shrink / scale)
+    norm = jnp.sqrt(jnp.square(near_one).sum(-1, keepdims=True))
+    return near_one / norm, norm * scale / shrink, zero[..., 0]
 
 
-def difference(place: str, prediction: Array, target: Array, delta: float) -> Array:
+def difference(place: str, prediction: Array, target: Array) -> Array:
+    """Return ``d = ŷ − y``, after checking both."""
     prediction, target = real_targets(place, prediction, target)
-    checks.require(delta > 0, f"{place}: delta is {delta}; expected a number above 0")
     return prediction - target

@@ -1,4 +1,4 @@
-"""What a loss may be given: checked predictions and targets."""
+"""The checks of the predictions and targets of the losses, one function for each kind of target."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fnnet.types import Array
 
 
 def real_targets(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
-    """For real outputs: both floating point and of one shape."""
+    """Return both for a loss of real outputs: floating point, and of the same shape."""
     prediction, target = jnp.asarray(prediction), jnp.asarray(target)
     checks.floating(place, "target", target)
     return with_outputs(place, prediction, target)
 
 
 def binary_targets(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
-    """For yes/no outputs: targets in [0, 1], boolean, integer or floating."""
+    """Return both for a loss of yes/no outputs: targets in [0, 1], boolean, integer or floating point."""
     values = known_values(target)
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         raise ValueError(
@@ -30,7 +30,7 @@ def binary_targets(place: str, prediction: Array, target: Array) -> tuple[Array,
 
 
 def sign_targets(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
-    """For margins: targets −1 or 1, integer or floating."""
+    """Return both for a loss of margins: targets −1 or 1, integer or floating point."""
     values = known_values(target)
     if not np.isin(values, (-1, 1)).all():
         found = np.unique(values)[:5].tolist()
@@ -39,7 +39,7 @@ def sign_targets(place: str, prediction: Array, target: Array) -> tuple[Array, A
 
 
 def count_targets(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
-    """For counts: targets of at least 0, integer or floating."""
+    """Return both for a loss of counts: targets of at least 0, integer or floating point."""
     values = known_values(target)
     if values.size and not values.min() >= 0:
         raise ValueError(f"{place}: target has the value {values.min():g}; expected counts of at least 0")
@@ -47,15 +47,15 @@ def count_targets(place: str, prediction: Array, target: Array) -> tuple[Array, 
 
 
 def known_values(target: Any) -> np.ndarray[Any, Any]:
-    """The values of a target where they are known, none where it is traced.
+    """Return the values of a target where they are known, and none where it is traced.
 
-    With NumPy: within a trace jax's own functions would stage even what is known.
+    They are read with NumPy, because within a trace the functions of jax would trace them too.
     """
     return np.asarray(target).astype(np.float64) if checks.is_concrete(target) else np.empty(0)
 
 
 def with_outputs(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
-    """Same shapes, outputs on the last axis; the target in the prediction's dtype."""
+    """Return both, of the same shape and with outputs on the last axis; the target gets the prediction's dtype."""
     checks.floating(place, "prediction", prediction)
     checks.same_shape(place, prediction, target)
     checks.require(
@@ -69,63 +69,45 @@ def class_targets(
     place: str,
     prediction: Array,
     target: Array,
-    *,
     smoothing: float = 0.0,
     class_weights: tuple[float, ...] | None = None,
-    ignore_label: int | None = None,
 ) -> tuple[Array, Array, Array]:
-    """For classes: the prediction, the weight ``t_c`` of each class's term, and 1 per example.
+    """Return the prediction, the factor ``t_c`` of each class's term, and 1 per example, after checking both.
 
-    ``t_c = w_c ((1 − s) y_c + s / C)`` with smoothing ``s`` and class weights ``w``, and ``y_c = [c = label]`` for
-    labels; 0 where the label is the ignored one. The last array, of shape ``(..., 1)``, is NaN where a label is out of
-    range, else 1: to be multiplied with.
+    ``t_c = w_c ((1 − s) y_c + s / C)`` with smoothing ``s`` and class weights ``w``, where a label stands for
+    ``y_c = [c = label]``. The last array has shape ``(..., 1)`` and multiplies the result: it is NaN instead of 1 where
+    a label is out of range.
     """
     prediction, target = jnp.asarray(prediction), jnp.asarray(target)
     checks.floating(place, "prediction", prediction)
     checks.in_range(place, "smoothing", smoothing, 0, 1)
-    kept = target if ignore_label is None else without_ignored(place, target, ignore_label)
-    labels = checks.class_target(place, prediction, kept)
+    labels = checks.class_target(place, prediction, target)
     classes, dtype = prediction.shape[-1], prediction.dtype
     valid = jnp.ones((1,) * prediction.ndim, dtype)
     if labels:
-        t = one_hot(kept, classes).astype(dtype)
-        in_classes = (widened(jnp.asarray(kept)) >= 0) & (widened(jnp.asarray(kept)) < classes)
-        valid = jnp.where(in_classes, 1, jnp.nan).astype(dtype)[..., None]
+        y = one_hot(target, classes)
+        valid = jnp.where(y.any(-1, keepdims=True), 1, jnp.nan).astype(dtype)
     else:
-        t = target.astype(dtype)
+        y = target
+    t = y.astype(dtype)
     if smoothing:
         t = (1 - smoothing) * t + smoothing / classes
     if class_weights is not None:
         weights = checked_weights(place, class_weights, classes).astype(dtype)
         t = t * weights.reshape((1,) * (t.ndim - 1) + (classes,))
-    if ignore_label is not None:
-        t = jnp.where((target == ignore_label)[..., None], 0, t)
     return prediction, t, valid
 
 
 def one_hot(labels: Array, classes: int) -> Array:
-    """Booleans ``[labels = c]``: ``(...) -> (..., C)``.
+    """Return booleans ``[labels = c]``: ``(...) -> (..., C)``.
 
-    A comparison with every class, not a gather: its transpose is a product instead of a slow scatter.
+    They come from a comparison with every class instead of a gather, because the derivative of a gather is a slow
+    scatter. Labels of a dtype that may not hold the number of classes are compared as int32.
     """
-    wide = widened(jnp.asarray(labels))[..., None]
-    return wide == jnp.arange(classes, dtype=wide.dtype).reshape((1,) * labels.ndim + (classes,))
-
-
-def widened(labels: Array) -> Array:
-    """Labels in at least int32: a smaller dtype may not hold the number of classes."""
-    return labels if jnp.iinfo(labels.dtype).bits >= 32 else labels.astype(jnp.int32)
-
-
-def without_ignored(place: str, target: Array, ignore_label: int) -> Any:
-    checks.require(
-        checks.is_integer(target),
-        f"{place}: ignore_label={ignore_label} needs integer labels but target has dtype {checks.dtype_of(target)}",
-    )
-    if checks.is_concrete(target):  # with NumPy, so that the labels can still be looked at within a trace
-        labels = np.asarray(target)
-        return np.where(labels == ignore_label, np.zeros_like(labels), labels)
-    return jnp.where(target == ignore_label, 0, target)
+    labels = jnp.asarray(labels)
+    if jnp.iinfo(labels.dtype).bits < 32:
+        labels = labels.astype(jnp.int32)
+    return labels[..., None] == jnp.arange(classes, dtype=labels.dtype).reshape((1,) * labels.ndim + (classes,))
 
 
 def checked_weights(place: str, class_weights: Any, classes: int) -> Array:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.cost import Cost, above_zero, split_batch, spread
+from fnnet.cost import Cost, above_zero, split_batch
 from fnnet.data.chunks import Chunk
 from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
@@ -79,20 +79,19 @@ class Mean:
     place: str
     name: str
     function: Loss
-    cost: Cost | None = None  # which says what counts; without it, all examples do
+    cost: Cost  # which says what counts
     merge = staticmethod(added)
 
     def statistics(self, prediction: Array, target: Array, weights: Array) -> tuple[Array, Array]:
-        values = self.function(prediction, target)
+        values = self.function(prediction, self.cost.known_labels(target))
         checks.require(
             values.shape[:1] == prediction.shape[:1] and values.ndim > 0,
             f"{self.place}: {self.name} gave shape {values.shape} for {len(prediction)} examples; "
             f"expected one number per example",
         )
-        dtype = checks.at_least_float32(values)
-        each = spread(weights, values.shape).astype(dtype)
-        count = each.sum() if self.cost is None else self.cost.counted(target, each, values.shape)
-        return (values.astype(dtype) * each).sum(), jnp.asarray(count)
+        values = values.astype(checks.at_least_float32(values))
+        each: Any = self.cost.loss_weights(target, weights, values.shape)
+        return jnp.where(each == 0, 0, values * each.astype(values.dtype)).sum(), each.sum()
 
     def result(self, totals: tuple[Array, Array]) -> Array:
         total, count = totals
@@ -110,7 +109,7 @@ class Measures:
     def of(cls, place: str, cost: Cost, metrics: Metrics | None) -> Measures:
         chosen = dict(metrics or {})
         checks.require("cost" not in chosen, f'{place}: a metric is named "cost", the name of the cost; rename it')
-        means = {name: m if isinstance(m, Metric) else Mean(place, name, m) for name, m in chosen.items()}
+        means = {name: m if isinstance(m, Metric) else Mean(place, name, m, cost) for name, m in chosen.items()}
         return cls(cost, (("cost", Mean(place, "cost", cost.loss, cost)), *means.items()))
 
     def over(self, params: Params, chunks: Iterable[Chunk], *, compiled: bool = False) -> dict[str, Array]:

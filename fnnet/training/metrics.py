@@ -59,12 +59,6 @@ def top_k_accuracy(prediction: Array, target: Array, *, k: int = 5) -> Array:
     return (largest == labels[..., None]).any(-1).astype(prediction.dtype)
 
 
-def mean_absolute_error(prediction: Array, target: Array) -> Array:
-    """``1/K Σ_k |ŷ_k − y_k|``: shapes ``(N, K)`` both, ``-> (N,)``."""
-    prediction, target = of_one_shape("mean_absolute_error", prediction, target)
-    return jnp.abs(prediction - target).mean(-1)
-
-
 def confusion_statistics(prediction: Array, target: Array, weights: Array) -> Array:
     prediction, labels = with_labels("confusion_matrix", prediction, target)
     checks.require(

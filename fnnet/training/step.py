@@ -75,8 +75,7 @@ def gradients(cost: Cost, value_and_grad: Callable[[Any], Callable[..., Any]], s
 def counted(cost: Cost, batch: Any) -> Array:
     """Return what the cost of a batch is a mean over."""
     _, target, *weights = batch
-    ignoring = getattr(cost, "ignore_label", None) is not None
-    shape = target.shape if ignoring else weights[0].shape if weights else ()
+    shape = target.shape if cost.ignore_label is not None or not weights else weights[0].shape
     count = cost.counted(target, *weights, shape=shape)
     return jnp.float32(len(target)) if count is None else jnp.asarray(count, jnp.float32)
 

@@ -57,7 +57,7 @@ def test_hessian_of_a_quadratic_is_known() -> None:
 def test_hessian_vector_product_of_the_gradient_by_hand() -> None:
     """``jax.jvp`` of ``backprop.grad`` needs no Hessian: forward mode runs through the hand-written backward pass."""
     model = sequential(Dense(3), activations.tanh, Dropout(0.5), Dense(2), activations.softmax)
-    cost = Cost(model, bind(losses.cross_entropy, ignore_label=1), penalties.elastic_net(0.1, 0.2))
+    cost = Cost(model, losses.cross_entropy, penalties.elastic_net(0.1, 0.2), ignore_label=1)
     params, batch = random_params(model, jnp.asarray(X)), (jnp.asarray(X), jnp.asarray(LABELS))
     direction = jax.tree.map(jnp.cos, params)
 

@@ -27,7 +27,7 @@ class LossCase:
         return self.name
 
     def arrays(self, dtype: Any) -> tuple[jax.Array, jax.Array]:
-        """Prediction and target; a floating-point target in the same dtype."""
+        """Return prediction and target; a floating-point target has the same dtype."""
         generator = np.random.default_rng(SEED)
         prediction, target = self.prediction(generator), self.target(generator)
         floating = np.issubdtype(target.dtype, np.floating)
@@ -66,7 +66,7 @@ YES_NO = [
 ]
 
 CLASSES, SOFTMAX, FOCAL = losses.cross_entropy, losses.softmax_cross_entropy, losses.focal
-SEQUENCE_LABELS, WITH_IGNORED = labels(2, 3, classes=4), labels(2, 3, classes=4, low=-1)
+SEQUENCE_LABELS = labels(2, 3, classes=4)
 
 
 def smoothed(loss: Loss) -> Loss:
@@ -77,12 +77,8 @@ def weighted(loss: Loss) -> Loss:
     return bind(loss, class_weights=WEIGHTS)
 
 
-def ignoring(loss: Loss) -> Loss:
-    return bind(loss, ignore_label=-1)
-
-
 def with_all_options(loss: Loss) -> Loss:
-    return bind(loss, smoothing=0.1, class_weights=(*WEIGHTS, 0.0), ignore_label=-1)
+    return bind(loss, smoothing=0.1, class_weights=(*WEIGHTS, 0.0))
 
 
 OVER_CLASSES = [
@@ -91,7 +87,7 @@ OVER_CLASSES = [
     LossCase("cross_entropy of a sequence", CLASSES, simplex(*SEQUENCE), SEQUENCE_LABELS, softmax),
     LossCase("cross_entropy, smoothed", smoothed(CLASSES), simplex(*SHAPE), labels(4, classes=3), softmax),
     LossCase("cross_entropy, weighted", weighted(CLASSES), simplex(*SHAPE), simplex(*SHAPE), softmax),
-    LossCase("cross_entropy, all options", with_all_options(CLASSES), simplex(*SEQUENCE), WITH_IGNORED, softmax),
+    LossCase("cross_entropy, all options", with_all_options(CLASSES), simplex(*SEQUENCE), SEQUENCE_LABELS, softmax),
     LossCase("softmax_cross_entropy, labels", SOFTMAX, real(*SHAPE), labels(4, classes=3)),
     LossCase("softmax_cross_entropy, bytes", SOFTMAX, real(*SHAPE), labels(4, classes=3, dtype=np.uint8)),
     LossCase("softmax_cross_entropy, distributions", SOFTMAX, real(*SHAPE), simplex(*SHAPE)),
@@ -99,13 +95,12 @@ OVER_CLASSES = [
     LossCase("softmax_cross_entropy of a sequence", SOFTMAX, real(*SEQUENCE), SEQUENCE_LABELS),
     LossCase("softmax_cross_entropy, smoothed", smoothed(SOFTMAX), real(*SHAPE), simplex(*SHAPE)),
     LossCase("softmax_cross_entropy, weighted", weighted(SOFTMAX), real(*SHAPE), labels(4, classes=3)),
-    LossCase("softmax_cross_entropy, ignoring", ignoring(SOFTMAX), real(*SEQUENCE), WITH_IGNORED),
-    LossCase("softmax_cross_entropy, all options", with_all_options(SOFTMAX), real(*SEQUENCE), WITH_IGNORED),
+    LossCase("softmax_cross_entropy, all options", with_all_options(SOFTMAX), real(*SEQUENCE), SEQUENCE_LABELS),
     LossCase("focal, labels", FOCAL, real(*SHAPE), labels(4, classes=3)),
     LossCase("focal, distributions", FOCAL, real(*SHAPE), simplex(*SHAPE)),
     LossCase("focal, gamma 0.5", bind(FOCAL, gamma=0.5), real(*SHAPE), labels(4, classes=3)),
     LossCase("focal, gamma 0", bind(FOCAL, gamma=0.0), real(*SHAPE), labels(4, classes=3)),
-    LossCase("focal, all options", with_all_options(FOCAL), real(*SEQUENCE), WITH_IGNORED),
+    LossCase("focal, all options", with_all_options(FOCAL), real(*SEQUENCE), SEQUENCE_LABELS),
     LossCase("kl_divergence", losses.kl_divergence, simplex(*SHAPE), simplex(*SHAPE), softmax),
     LossCase("kl_divergence of a sequence", losses.kl_divergence, simplex(*SEQUENCE), simplex(*SEQUENCE), softmax),
 ]

@@ -1,4 +1,4 @@
-"""Random numbers, the same in every run; no program is compiled to draw them."""
+"""Random numbers that are the same in every run. NumPy draws them, so no program is compiled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,20 +15,20 @@ SEED = 20
 
 
 def random_params(layer: Layer, x: Any) -> Any:
-    """Parameters none of which is zero, as biases are at the start."""
+    """Return random parameters; none of them is 0, as biases are at the start."""
     generator = np.random.default_rng(SEED + 1)
     shapes = jax.eval_shape(layer.init, jax.random.key(0), x)
     return jax.tree.map(lambda p: jnp.asarray(generator.standard_normal(p.shape), p.dtype), shapes)
 
 
 def random_like(tree: Any, seed: int = 1) -> Any:
-    """Arrays of the same shapes, in the default precision."""
+    """Return random arrays of the same shapes, in the default precision."""
     generator = np.random.default_rng(seed)
     return jax.tree.map(lambda a: jnp.asarray(generator.standard_normal(a.shape)), tree)
 
 
 def network_params(dtype: Any) -> Any:
-    """Parameters of two layers, as penalties and optimizers meet them; one weight is exactly 0."""
+    """Return parameters of two layers for penalties and optimizers; one weight is exactly 0."""
     generator = np.random.default_rng(SEED)
 
     def draw(*shape: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Activations: ``value(z, **options)``, and ``derivative(z, da, **options)``, the transposed Jacobian applied to da."""
+"""Activations: ``value(z, **options)``, and ``derivative(z, da, **options)``, which is ``da`` times the Jacobian."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Vector = np.ndarray
 
 
 def elementwise(f: Callable[..., float], df: Callable[..., float]) -> Reference:
-    """A function of every entry alone."""
+    """A function of each entry."""
 
     def value(z: np.ndarray, **options: Any) -> np.ndarray:
         return np.array([f(float(v), **options) for v in z.flat]).reshape(z.shape)
@@ -26,7 +26,7 @@ def elementwise(f: Callable[..., float], df: Callable[..., float]) -> Reference:
 
 
 def along_axis(f: Callable[..., Vector], jacobian: Callable[..., np.ndarray]) -> Reference:
-    """A function of every vector along an axis, with ``jacobian(z)[i, j] = ∂f_i/∂z_j``."""
+    """A function of each vector along an axis, with ``jacobian(z)[i, j] = ∂f_i/∂z_j``."""
 
     def value(z: np.ndarray, axis: int = -1, **options: Any) -> np.ndarray:
         return np.apply_along_axis(f, axis, z, **options)
@@ -34,10 +34,10 @@ def along_axis(f: Callable[..., Vector], jacobian: Callable[..., np.ndarray]) ->
     def derivative(z: np.ndarray, da: np.ndarray, axis: int = -1, **options: Any) -> np.ndarray:
         z, da = np.moveaxis(z, axis, -1), np.moveaxis(da, axis, -1)
         dz = np.zeros_like(z)
-        for place in np.ndindex(z.shape[:-1]):
-            J = jacobian(z[place], **options)
+        for at in np.ndindex(z.shape[:-1]):
+            J = jacobian(z[at], **options)
             for j in range(z.shape[-1]):
-                dz[(*place, j)] = sum(da[(*place, i)] * J[i, j] for i in range(len(J)))
+                dz[(*at, j)] = sum(da[(*at, i)] * J[i, j] for i in range(len(J)))
         return np.moveaxis(dz, -1, axis)
 
     return Reference(value, derivative)

@@ -1,4 +1,4 @@
-"""Losses of one example: ``value(prediction, y) -> number``, ``derivative(prediction, y) -> vector over it``."""
+"""Losses of one example: ``value(prediction, y) -> number`` and ``derivative(prediction, y) -> vector``."""
 
 import math
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from tests.reference.penalties import sign
 def per_output(f: Callable[..., float], df: Callable[..., float], *, mean: bool = False) -> Reference:
     """A sum over the outputs, or their mean."""
 
-    def share(prediction: Vector) -> float:
+    def factor(prediction: Vector) -> float:
         return 1 / len(prediction) if mean else 1.0
 
     def value(prediction: Vector, y: Vector, **options: Any) -> float:
-        return share(prediction) * sum(f(p, float(t), **options) for p, t in zip(prediction, y, strict=True))
+        return factor(prediction) * sum(f(p, float(t), **options) for p, t in zip(prediction, y, strict=True))
 
     def derivative(prediction: Vector, y: Vector, **options: Any) -> Vector:
-        return share(prediction) * np.array([df(p, float(t), **options) for p, t in zip(prediction, y, strict=True)])
+        return factor(prediction) * np.array([df(p, float(t), **options) for p, t in zip(prediction, y, strict=True)])
 
     return Reference(value, derivative)
 
@@ -52,13 +52,11 @@ def cosine_derivative(p: Vector, y: Vector) -> Vector:
     return np.array([-y[k] / (length * other) + dot(p, y) * p[k] / (length**3 * other) for k in range(len(p))])
 
 
-def terms(y: Any, classes: int, smoothing: float, weights: tuple[float, ...] | None, ignore: int | None) -> list[float]:
+def terms(y: Any, classes: int, smoothing: float, weights: tuple[float, ...] | None) -> list[float]:
     """The factor of each class's term: a label as a distribution, a distribution as it is, with the options."""
-    if ignore is not None and y == ignore:
-        return [0.0] * classes
-    share = [float(c == y) for c in range(classes)] if np.ndim(y) == 0 else list(y)
-    share = [(1 - smoothing) * s + smoothing / classes for s in share]
-    return share if weights is None else [w * s for w, s in zip(weights, share, strict=True)]
+    t = [float(c == y) for c in range(classes)] if np.ndim(y) == 0 else list(y)
+    t = [(1 - smoothing) * s + smoothing / classes for s in t]
+    return t if weights is None else [w * s for w, s in zip(weights, t, strict=True)]
 
 
 def per_class(
@@ -72,7 +70,7 @@ def per_class(
     def weighted(y: Any, classes: int, options: dict[str, Any]) -> tuple[list[float], dict[str, Any]]:
         rest = dict(options)
         smoothing, weights = rest.pop("smoothing", 0.0), rest.pop("class_weights", None)
-        return terms(y, classes, smoothing, weights, rest.pop("ignore_label", None)), rest
+        return terms(y, classes, smoothing, weights), rest
 
     def value(prediction: Vector, y: Any, **options: Any) -> float:
         p = probabilities(prediction)
@@ -121,7 +119,7 @@ def divergence(p: float, y: float) -> float:
 
 LOSSES = {
     losses.squared_error: per_output(lambda p, y: (p - y) ** 2, lambda p, y: 2 * (p - y), mean=True),
-    losses.half_squared_error: per_output(lambda p, y: (p - y) ** 2 / 2, lambda p, y: p - y),
+    losses.half_squared_error: per_output(lambda p, y: (p - y) ** 2 / 2, lambda p, y: p - y, mean=True),
     losses.absolute_error: per_output(lambda p, y: abs(p - y), lambda p, y: sign(p - y), mean=True),
     losses.huber: per_output(huber, huber_slope, mean=True),
     losses.log_cosh: per_output(
@@ -155,8 +153,8 @@ def loss_reference(loss: Callable[..., Any]) -> Reference:
 
 
 def over_examples(function: Callable[[Vector, Any], Any], prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """One result for each example: the target of one is ``target[place]``, be it a label or a vector."""
+    """Return one result for each example: ``target[at]``, a label or a vector, belongs to ``prediction[at]``."""
     prediction = np.asarray(prediction, np.float64)
-    places = prediction.shape[:-1]
-    results = [function(prediction[place], np.asarray(target)[place]) for place in np.ndindex(places)]
-    return np.array(results).reshape(*places, *np.shape(results[0]))
+    examples = prediction.shape[:-1]
+    results = [function(prediction[at], np.asarray(target)[at]) for at in np.ndindex(examples)]
+    return np.array(results).reshape(*examples, *np.shape(results[0]))

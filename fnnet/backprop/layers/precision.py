@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.backprop.rule import RULES, Rule
 from fnnet.layers import LowPrecision
-from fnnet.layers.precision import times
 from fnnet.types import Array, Params
 
 
@@ -26,21 +25,14 @@ def low_precision_forward(
 def low_precision_backward(
     layer: LowPrecision, params: Params, residuals: tuple[Any, Array, Array], dy: Array
 ) -> tuple[Params, Array]:
-    """y = r(f(r(θ), r(x))) with the rounding r  ⇒  f's derivative at the rounded numbers; r's own counts as 1.
+    """y = r(f(r(θ), r(x))) with the rounding r  ⇒  f's derivative at the rounded numbers; that of r counts as 1."""
+    inner, like_y, like_x = residuals
+    dparams, dx = RULES.look_up(layer.layer).backward(layer.layer, layer.low(params), inner, dy.astype(like_y.dtype))
 
-    With a scale S, the backward pass is that of S dy, and what comes out of it is divided by S.
-    """
-    inner, like, like_x = residuals
-    scaled = dy if layer.scale is None else times(dy, layer.scale)
-    dparams, dx = RULES.look_up(layer.layer).backward(layer.layer, layer.low(params), inner, scaled.astype(like.dtype))
+    def in_dtype_of(gradient: Array, like: Any) -> Array:
+        return gradient.astype(checks.dtype_of(like)) if checks.is_float(gradient) else gradient
 
-    def widened(gradient: Array, of: Any) -> Array:
-        if not checks.is_float(gradient):
-            return gradient
-        wide = gradient.astype(checks.dtype_of(of))
-        return wide if layer.scale is None else times(wide, 1 / jnp.asarray(layer.scale))
-
-    return jax.tree.map(widened, dparams, params), widened(dx, like_x)
+    return jax.tree.map(in_dtype_of, dparams, params), in_dtype_of(dx, like_x)
 
 
 RULES[LowPrecision] = Rule(low_precision_forward, low_precision_backward)

@@ -1,7 +1,7 @@
-"""Gradients of the losses with respect to the prediction, by hand, one file for each file of ``fnnet.losses``.
+"""Hand-written gradients of the losses with respect to the prediction, one file for each file of ``fnnet.losses``.
 
-Each function has the loss's own arguments and returns ``∂ℓ_n/∂prediction_n`` for every example, in the prediction's
-shape: the gradient of an example's loss, before the mean over the examples.
+Each function takes the arguments of its loss and returns ``∂ℓ_n/∂prediction_n`` for every example, in the shape of the
+prediction: the gradient of an example's loss, before the mean over the examples.
 """
 
 from __future__ import annotations

@@ -11,28 +11,22 @@ from fnnet.types import Array
 
 
 def binary_cross_entropy(prediction: Array, target: Array) -> Array:
-    """ℓ = −Σ_k y_k log p_k + (1 − y_k) log(1 − p_k)  ⇒  ∂ℓ/∂p_k = (p_k − y_k) / (p_k (1 − p_k)).
+    """ℓ = −Σ_k y_k log p_k + (1 − y_k) log(1 − p_k)  ⇒  ∂ℓ/∂p_k = (1 − y_k) / (1 − p_k) − y_k / p_k.
 
-    For y_k = 0 this is 1 / (1 − p_k), for y_k = 1 it is −1 / p_k, also where the other factor is 0.
+    A term whose factor is 0 is 0, even where its denominator is 0.
     """
     p, y = binary_targets("losses.binary_cross_entropy", prediction, target)
-    no, yes = y == 0, y == 1
-    between = (p - y) / jnp.where(no | yes, 1, p * (1 - p))
-    return jnp.where(no, 1 / (1 - jnp.where(no, p, 0)), jnp.where(yes, -1 / jnp.where(yes, p, 1), between))
+    return (1 - y) / jnp.where(y == 1, 1, 1 - p) - y / jnp.where(y == 0, 1, p)
 
 
 def sigmoid_cross_entropy(prediction: Array, target: Array) -> Array:
-    """ℓ = Σ_k y_k s(−z_k) + (1 − y_k) s(z_k) and s' = σ  ⇒  ∂ℓ/∂z_k = (1 − y_k) σ(z_k) − y_k σ(−z_k).
-
-    This is σ(z_k) − y_k without the cancellation when the two are close to 0 or 1; close to ½ it is the same as
-    (½ − y_k) + ½ tanh(z_k / 2).
-    """
+    """ℓ = Σ_k y_k s(−z_k) + (1 − y_k) s(z_k) and s' = σ  ⇒  ∂ℓ/∂z_k = (1 − y_k) σ(z_k) − y_k σ(−z_k) = σ(z_k) − y_k."""
     z, y = binary_targets("losses.sigmoid_cross_entropy", prediction, target)
-    return jnp.where(jnp.abs(z) < 1, (0.5 - y) + 0.5 * jnp.tanh(0.5 * z), (1 - y) * sigmoid(z) - y * sigmoid(-z))
+    return sigmoid(z) - y
 
 
 def sigmoid_then_binary_cross_entropy(p: Array, target: Array) -> Array:
-    """Sigmoid and binary cross-entropy as one: from p = σ(z), ∂ℓ/∂z_k = p_k − y_k."""
+    """Sigmoid and binary cross-entropy together: with p = σ(z), ∂ℓ/∂z_k = p_k − y_k."""
     p, y = binary_targets("losses.binary_cross_entropy", p, target)
     return p - y
 
