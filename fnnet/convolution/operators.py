@@ -21,9 +21,9 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from fnnet.convolution import patches, xla, xla_cpu
-from fnnet.convolution.choice import on_cpu
+from fnnet.convolution import xla
 from fnnet.convolution.geometry import Geometry
+from fnnet.cpu import axes, patches
 from fnnet.shards import varying_alike
 from fnnet.types import Array
 
@@ -52,7 +52,8 @@ ROLES = {"convolution": "xwy", "input_gradient": "ywx", "kernel_gradient": "xyw"
 def operation(name: str) -> Primitive:
     """The operation that computes what ``patches`` and ``xla`` have under this name."""
     primitive = Primitive(name)
-    by_xla, by_xla_cpu, by_patches = (getattr(module, name) for module in (xla, xla_cpu, patches))
+    by_xla, by_patches = getattr(xla, name), getattr(patches, name)
+    by_xla_on_cpu = getattr(axes, name, by_xla)
 
     def abstract(a: Any, b: Any, *, geometry: Geometry, method: Method) -> Any:
         """As XLA's: its shape, and its rules of sharding."""
@@ -62,8 +63,8 @@ def operation(name: str) -> Primitive:
         return (by_patches if method == "patches" else by_xla)(a, b, geometry)
 
     def lower_on_cpu(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
-        chosen = on_cpu(name, a.shape, b.shape, geometry) if method == "auto" else method
-        return (by_patches if chosen == "patches" else by_xla_cpu)(a, b, geometry)
+        patched = patches.is_faster(name, a.shape, b.shape, geometry) if method == "auto" else method == "patches"
+        return (by_patches if patched else by_xla_on_cpu)(a, b, geometry)
 
     def run(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
         return primitive.bind(a, b, geometry=geometry, method=method)

@@ -62,7 +62,7 @@ def random_configurations(count: int, seed: int = 0) -> Iterator[Configuration]:
         room = (0,) * rank if number % 5 == 0 else draw(0, 4, rank)
         image = tuple(max(s + r - sum(p), 1) for s, r, p in zip(spans, room, padding, strict=True))
         groups, each, filters = (1, 1, 1) if number % 3 else draw(2, 3, 3)
-        (examples,) = draw(1, 3, 1)
+        (examples,) = draw(1, 4, 1)
         each, filters = (1, 1) if number % 9 == 0 else draw(1, 3, 2)
         geometry = geometry_of(
             "random", image, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups
