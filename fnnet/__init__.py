@@ -8,7 +8,6 @@ from fnnet import (
     activations,
     attention,
     backprop,
-    cells,
     convolution,
     data,
     exchange,
@@ -36,7 +35,6 @@ from fnnet.activations import (
 )
 from fnnet.backprop.check import GradientReport, check_gradients
 from fnnet.binding import bind
-from fnnet.cells import GRUCell, LSTMCell, RNNCell
 from fnnet.cost import Cost
 from fnnet.layers import (
     Activation,
@@ -70,6 +68,7 @@ from fnnet.layers import (
     sequential,
     transformer_block,
 )
+from fnnet.layers.cells import GRUCell, LSTMCell, RNNCell
 from fnnet.optimizers import Optimizer, apply_updates, chain
 from fnnet.training import (
     Checkpoint,
@@ -143,7 +142,6 @@ __all__ = [
     "averaged_params",
     "backprop",
     "bind",
-    "cells",
     "chain",
     "check_gradients",
     "convolution",

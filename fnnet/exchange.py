@@ -24,8 +24,8 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.activations import relu, tanh
-from fnnet.cells import GRUCell, LSTMCell, RNNCell
 from fnnet.layers import Bidirectional, Checkpointed, Dropout, Recurrent, Sequential, Truncated
+from fnnet.layers.cells import GRUCell, LSTMCell, RNNCell
 from fnnet.types import Array, Layer, Params
 
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

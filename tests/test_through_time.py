@@ -21,7 +21,7 @@ from fnnet import (
     sequential,
 )
 from fnnet.backprop import scan_vjp
-from fnnet.cells import Cell
+from fnnet.layers.cells import Cell
 from tests.cases import CELLS, random_like, random_params
 from tests.compare import assert_close
 from tests.shards import assert_sharded_alike

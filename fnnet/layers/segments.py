@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.binding import brief
-from fnnet.cells import Carry
-from fnnet.layers.recurrent import Recurrent
+from fnnet.layers.cells import Carry
+from fnnet.layers.recurrent import Recurrent, forwards, in_order
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
@@ -74,18 +74,6 @@ def require_recurrent(place: str, layer: Any) -> None:
         raise TypeError(
             f"{place}: layer is {layer!r}; expected a Recurrent (of a Sequential, wrap each Recurrent in it)"
         )
-
-
-def forwards(layer: Recurrent, x: Array, mask: Array | None) -> tuple[Recurrent, Array, Array | None]:
-    """The layer whose time runs from the first step to the last, and the sequences in that order."""
-    if not layer.reverse:
-        return layer, x, mask
-    return replace(layer, reverse=False), x[:, ::-1], None if mask is None else mask[:, ::-1]
-
-
-def in_order(layer: Recurrent, y: Array) -> Array:
-    """An output of the layer of ``forwards``, or a gradient for it, in the order of ``layer``; its own inverse."""
-    return y[:, ::-1] if layer.reverse and layer.return_sequences else y
 
 
 def rest_of(arrays: Any, segment: int) -> Any:

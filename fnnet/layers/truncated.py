@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.binding import brief
-from fnnet.cells import Carry
-from fnnet.layers.recurrent import Recurrent
-from fnnet.layers.segments import any_step, forwards, in_order, require_recurrent, scan_segments
+from fnnet.layers.cells import Carry
+from fnnet.layers.recurrent import Recurrent, forwards, in_order, last_output
+from fnnet.layers.segments import any_step, require_recurrent, scan_segments
 from fnnet.types import Array, Params, Shaped
 
 
@@ -68,10 +68,10 @@ class Truncated:
         x = jnp.asarray(x)
         return truncated_scan(self, params, x, *self.layer.checked(x, carry, mask))
 
-    def windows(self, x: Shaped) -> Windows:
+    def windows(self, x: Shaped) -> Passes:
         steps, k2 = x.shape[1], self.k2 or self.k1
         count = -(-steps // self.k1)
-        return Windows(steps, count, self.k1, min(k2, count * self.k1))
+        return Passes(steps, count, self.k1, min(k2, count * self.k1))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -99,7 +99,7 @@ def scan_windows(
 
 
 def scan_to_windows(
-    layer: Recurrent, windows: Windows, params: Params, x: Array, carry: Carry, mask: Array | None
+    layer: Recurrent, windows: Passes, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry, Carry]:
     """``(y, carry, boundaries)`` of a layer whose time runs forwards, and the carries that passes take for constants.
 
@@ -118,23 +118,7 @@ def scan_to_windows(
     return y, after, jax.tree.map(lambda cs, c: jnp.concatenate([cs[given:], c[None]]), starts, middle)
 
 
-def last_output(y: Array, mask: Array | None) -> Array:
-    """Of outputs ``(N, T, H)``, which are 0 where no step is, that of the last step that exists."""
-    if mask is None:
-        return y[:, -1]
-    last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], 1)
-    return jnp.take_along_axis(y, last[:, None, None], 1)[:, 0]
-
-
-def last_gradient(dy: Array, steps: int, mask: Array | None) -> Array:
-    """The gradient with respect to ``y`` from that with respect to ``last_output``, ``(N, H) -> (N, T, H)``."""
-    if mask is None:
-        return jnp.pad(dy[:, None], ((0, 0), (steps - 1, 0), (0, 0)))
-    last = steps - 1 - jnp.argmax(mask[:, ::-1], 1)
-    return jnp.where((jnp.arange(steps) == last[:, None])[..., None], dy[:, None], 0)
-
-
-class Windows(NamedTuple):
+class Passes(NamedTuple):
     """Over which steps the passes go: windows of ``k2`` steps, their ends ``k1`` steps apart.
 
     Window ``j`` (from 0) holds the steps ``(j + 1) k1 − k2 ... (j + 1) k1 − 1``, also where there are none: before the

@@ -70,7 +70,7 @@ def test_the_random_configurations_cover_every_kind(monkeypatch: pytest.MonkeyPa
         [1 == block_size(c) < c.examples for c, _ in shapes],
         [1 < block_size(c) == c.examples for c, _ in shapes],
     ):
-        assert sum(kind) >= 5
+        assert sum(kind) >= 10
 
 
 def block_size(c: Configuration) -> int:

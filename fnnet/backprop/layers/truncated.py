@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from fnnet.backprop.layers.recurrent import scan_backward, scan_forward
-from fnnet.cells import Carry
-from fnnet.layers.segments import forwards, in_order
-from fnnet.layers.truncated import Truncated, last_gradient, scan_to_windows
+from fnnet.layers.cells import Carry
+from fnnet.layers.recurrent import forwards, in_order, last_gradient
+from fnnet.layers.truncated import Truncated, scan_to_windows
 from fnnet.types import Array, Params
 
 
