@@ -151,7 +151,7 @@ class Bidirectional:
     def scan(
         self, params: Params, x: Any, carry: dict[str, Carry] | None = None, mask: Array | None = None
     ) -> tuple[Array, dict[str, Carry]]:
-        """Return ``(y, carry)`` as ``Recurrent.scan``, with a carry per direction, ``{"forward": ..., "backward": ...}``.
+        """Return ``(y, carry)`` as ``Recurrent.scan``; a carry is ``{"forward": ..., "backward": ...}``.
 
         The backward carry enters at step ``T`` and is returned from step 1.
         """

@@ -11,7 +11,7 @@ from fnnet import checks
 from fnnet.backprop.layers.recurrent import scan_backward, scan_forward
 from fnnet.layers.cells import Carry
 from fnnet.layers.recurrent import Recurrent, forwards, in_order, last_gradient
-from fnnet.layers.segments import Checkpointed, scan_segments
+from fnnet.layers.segments import Checkpointed, any_step
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params
 
@@ -21,8 +21,30 @@ def checkpointed_forward(
 ) -> tuple[Array, Carry, Any]:
     """Return ``(y, carry, residuals)``: the residuals are the inputs and the carries before the segments."""
     inner, x, mask = forwards(layer.layer, x, mask)
-    y, after, starts = scan_segments(inner, params, x, carry, mask, layer.length(x))
+    segment, sequences = layer.length(x), inner.return_sequences
+    count, rest = divmod(x.shape[1], segment)
+
+    def run(state: tuple[Carry, Array], first: Any, steps: int) -> tuple[Carry, Array]:
+        """Run ``steps`` steps from ``first`` on, and write their outputs."""
+        before, y = state
+        x_here, exists = cut((x, mask), first, steps)
+        y_here, after, _ = scan_forward(inner, params, x_here, before, exists)
+        if sequences:
+            return after, jax.lax.dynamic_update_slice_in_dim(y, y_here, first, 1)
+        return after, jnp.where(any_step(exists), y_here, y)
+
+    zeros = jnp.zeros((len(x), *x.shape[1 : 1 + sequences], inner.cell.features), x.dtype)
+    state = varying_with((carry, zeros), params, x, mask)
+    if rest:
+        state = run(state, 0, rest)
+    firsts = rest + segment * jnp.arange(count)
+    (after, y), starts = jax.lax.scan(lambda state, first: (run(state, first, segment), state[0]), state, firsts)
     return in_order(layer.layer, y), after, (x, mask, carry, starts)
+
+
+def cut(arrays: Any, first: Any, steps: int) -> Any:
+    """Return ``steps`` steps from ``first`` on of arrays ``(N, T, ...)``."""
+    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, first, steps, 1), arrays)
 
 
 def checkpointed_backward(
@@ -37,9 +59,7 @@ def checkpointed_backward(
     def run(state: tuple[Carry, Params, Array], start: Carry, first: Any, steps: int) -> Any:
         """Take the gradients through ``steps`` steps from ``first`` on, and write their dx."""
         dcarry, total, dx = state
-        x_here, exists, dy_here = jax.tree.map(
-            lambda a: jax.lax.dynamic_slice_in_dim(a, first, steps, 1), (x, mask, dy)
-        )
+        x_here, exists, dy_here = cut((x, mask, dy), first, steps)
         _, _, kept = scan_forward(inner, params, x_here, start, exists)
         dparams, dx_here, dcarry = scan_backward(inner, params, kept, dy_here, dcarry)
         total = jax.tree.map(lambda sum_, here: sum_ + here.astype(sum_.dtype), total, dparams)
