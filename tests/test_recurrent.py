@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -24,7 +25,10 @@ from fnnet import (
     sequential,
 )
 from fnnet.backprop import scan_vjp
+from fnnet.backprop.layers.recurrent import plain_forward, through_time
+from fnnet.cpu import in_place
 from fnnet.layers.cells import Cell
+from fnnet.layers.recurrent import where_steps_exist
 from tests.cases import CELLS, random_like, random_params
 from tests.compare import assert_close
 from tests.reference import recurrent as reference
@@ -101,6 +105,49 @@ def test_gradients_equal_autodiff(cell: Cell, steps: int, sequences: bool, rever
     shapes = jax.eval_shape(lambda *arguments: layer.scan(*arguments, mask), params, x, carry)
     expected, found = jax.jit(both)(params, x, carry, random_like(shapes))
     assert_close(found, expected, 1e-12)
+
+
+@every_cell
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.usefixtures("x64")
+def test_in_place_equals_the_specification(cell: Cell, masked: bool) -> None:
+    params, x, carry = arrays_for(cell)
+    mask = jnp.asarray(mask_of(5, masked)) if masked else None
+
+    def both(dy: Any, dafter: Any) -> Any:
+        dy = where_steps_exist(dy, mask)
+        plain, fast = plain_forward(cell, params, x, carry, mask), in_place.forward(cell, params, x, carry, mask)
+        back = through_time(cell, params, plain[2], dy, dafter), in_place.backward(cell, params, fast[2], dy, dafter)
+        return (plain[:2], back[0]), (fast[:2], back[1])
+
+    expected, found = jax.jit(both)(*random_like(Recurrent(cell).scan(params, x, carry, mask)))
+    assert_close(found, expected, 1e-13)
+
+
+@dataclass(frozen=True)
+class Decaying(RNNCell):
+    """A cell of the user's own: ``h ← a h + x w_x + b`` with ``a = 1/2``."""
+
+    def advance(self, params: Any, carry: Any, z: Any) -> Any:
+        return carry / 2 + z, carry / 2 + z
+
+
+def decaying_backward(cell: Decaying, params: Any, h: Any, x: Any, dafter: Any, dy: Any) -> Any:
+    delta = dafter + dy
+    dparams = {"w_x": x.T @ delta, "w_h": jnp.zeros_like(params["w_h"]), "b": delta.sum(0)}
+    return dparams, delta / 2, delta @ params["w_x"].T
+
+
+@pytest.mark.parametrize(("sequences", "reverse"), [(True, False), (False, True)])
+@pytest.mark.usefixtures("x64")
+def test_a_cell_of_your_own_needs_one_function(sequences: bool, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(backprop.CELL_RULES, Decaying, decaying_backward)
+    layer, mask = Recurrent(Decaying(3), sequences, reverse), jnp.asarray(mask_of(5, True))
+    arguments = arrays_for(Decaying(3))
+    expected, pullback = jax.vjp(lambda *arguments: layer.scan(*arguments, mask), *arguments)
+    found, pullback_by_hand = scan_vjp(layer, *arguments, mask)
+    cotangents = random_like(expected)
+    assert_close((found, pullback_by_hand(*cotangents)), (expected, pullback(cotangents)), 1e-13)
 
 
 @every_cell

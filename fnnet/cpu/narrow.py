@@ -98,7 +98,7 @@ affine.defvjp(forward, backward)
 
 
 def thin(a: Array, b: Array) -> Array:
-    """Compute ``a b``; on CPU, if ``a`` has few columns, as a sum over them of ``a[:, k] b[k]``, one after the other."""
+    """Compute ``a b``; on CPU, if ``a`` has few columns, as the sum over them of ``a[:, k] b[k]``, one by one."""
     if not 0 < len(b) <= THIN:
         return a @ b
 

@@ -43,7 +43,7 @@ def max_pool_backward(
     """
     index, shaped = residuals
     windows = layer.windows(jax.ShapeDtypeStruct(shaped.shape[:-1], dy.dtype))
-    index, dy = widened(index, windows), widened(dy, windows)
+    index, dy = with_margins(index, windows), with_margins(dy, windows)
     dx = jnp.zeros((), dy.dtype)
     for shifts in itertools.product(*(range(along.reach) for along in windows)):
         places = places_in_window(windows, shifts).astype(index.dtype)
@@ -63,7 +63,7 @@ def avg_pool_backward(layer: AvgPool, params: Params, shaped: Outline, dy: Array
     dx = dy.astype(checks.at_least_float32(dy))
     dx = dx / layer.counts(windows).astype(dx.dtype)
     for along in windows:
-        wide, dx = widened(dx, (along,)), jnp.zeros((), dx.dtype)
+        wide, dx = with_margins(dx, (along,)), jnp.zeros((), dx.dtype)
         for shift in range(along.reach):
             inside = (offsets(along, shift) < along.size).reshape(-1, *(1,) * (wide.ndim - 1 - along.axis))
             dx += jnp.where(inside, seen(wide, (along,), (shift,)), 0)
@@ -101,7 +101,7 @@ def global_max_pool_backward(
     return {}, jnp.where(places == index[:, None], dy[:, None], 0).reshape(shape)
 
 
-def widened(dy: Array, windows: tuple[Windows, ...]) -> Array:
+def with_margins(dy: Array, windows: tuple[Windows, ...]) -> Array:
     """``dy`` with room for the windows that a shift reaches before the first and after the last one.
 
     Behind a barrier: fused into its many readers the padding would be worked out anew by each of them.
