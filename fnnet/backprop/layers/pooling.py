@@ -17,7 +17,7 @@ from fnnet.layers import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from fnnet.layers.windows import Windows
 from fnnet.types import Array, Params
 
-# The shape of x, for a backward pass that needs nothing else of it: residuals are arrays, and one with no entries
+# The shape of x, for a backward pass that needs nothing else of x: residuals are arrays, and an array without entries
 # carries a shape at no cost.
 Outline = Array
 
@@ -36,7 +36,7 @@ def max_pool_forward(
 def max_pool_backward(
     layer: MaxPool, params: Params, residuals: tuple[Array, Outline], dy: Array
 ) -> tuple[Params, Array]:
-    """y_o = x_{p(o)} with p(o) the place of the maximum  ⇒  dx_p = Σ_o [p(o) = p] dy_o.
+    """y_o = x_{p(o)} with p(o) the position of the maximum  ⇒  dx_p = Σ_o [p(o) = p] dy_o.
 
     The sum is gathered, not scattered: position p = stride q + r is seen by the windows o = q − j at the offsets
     k = r + stride j, for j = 0 .. reach − 1, and receives dy_o of those whose index is k.
@@ -102,9 +102,9 @@ def global_max_pool_backward(
 
 
 def with_margins(dy: Array, windows: tuple[Windows, ...]) -> Array:
-    """``dy`` with room for the windows that a shift reaches before the first and after the last one.
+    """Return ``dy`` padded for the windows that a shift reaches before the first and after the last one.
 
-    Behind a barrier: fused into its many readers the padding would be worked out anew by each of them.
+    The barrier keeps XLA from computing the padding again in each of its many readers.
     """
     room = [(0, 0)] * dy.ndim
     for along in windows:
@@ -113,7 +113,7 @@ def with_margins(dy: Array, windows: tuple[Windows, ...]) -> Array:
 
 
 def seen(wide: Array, windows: tuple[Windows, ...], shifts: tuple[int, ...]) -> Array:
-    """For every stride ``q`` of each axis what belongs to the window ``q − shift``, with an axis after it for ``r``."""
+    """Return for every stride ``q`` of each axis the entry of window ``q − shift``, with an axis after it for ``r``."""
     for along, shift in zip(windows, shifts, strict=True):
         start = along.reach - 1 - shift
         wide = jax.lax.slice_in_dim(wide, start, start + along.steps, axis=along.axis)
@@ -121,7 +121,7 @@ def seen(wide: Array, windows: tuple[Windows, ...], shifts: tuple[int, ...]) -> 
 
 
 def joined(dx: Array, windows: tuple[Windows, ...]) -> Array:
-    """The axes ``q`` and ``r`` as one again, without the padding."""
+    """Return ``dx`` with the axes ``q`` and ``r`` joined, and without the padding."""
     for along in windows:
         shape = (*dx.shape[: along.axis], along.steps * along.stride, *dx.shape[along.axis + 2 :])
         dx = jax.lax.slice_in_dim(dx.reshape(shape), along.low, along.low + along.length, axis=along.axis)
@@ -129,12 +129,15 @@ def joined(dx: Array, windows: tuple[Windows, ...]) -> Array:
 
 
 def offsets(along: Windows, shift: int) -> np.ndarray[Any, Any]:
-    """The offsets ``k = r + stride · shift`` of the positions ``r`` of a stride."""
+    """Return the offsets ``k = r + stride · shift`` of the positions ``r`` of a stride."""
     return np.arange(along.stride) + along.stride * shift
 
 
 def places_in_window(windows: tuple[Windows, ...], shifts: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """Their places in row-major order, in a shape that compares with ``seen``; beyond the window, no place at all."""
+    """Return these offsets as one index in row-major order, in a shape that compares with ``seen``.
+
+    Offsets outside of the window get an index that no entry has.
+    """
     sizes = [along.size for along in windows]
     grid = np.meshgrid(*map(offsets, windows, shifts), indexing="ij")
     inside = reduce(np.logical_and, [k < size for k, size in zip(grid, sizes, strict=True)])
