@@ -22,21 +22,21 @@ class Truncated:
     """A recurrent layer with the gradient of truncated backpropagation through time, and with the same values.
 
     After every ``k1`` steps there is a backward pass for the outputs since the previous pass. It goes back ``k2 ≥ k1``
-    steps, by default ``k1``, and treats the carry before them as a constant. If ``T`` is no multiple of ``k1``, the last
-    pass is placed as if the sequence continued to the next multiple, and goes back fewer steps. So the gradient of
-    ``y_t``, ``t = 1 ... T``, reaches the steps ``s`` with ``⌈t / k1⌉ k1 − k2 < s ≤ t`` and no others, and the given carry
-    if ``⌈t / k1⌉ k1 ≤ k2``. The gradient is the sum over the passes. The returned carry counts as an output of the last
-    step. With ``layer.reverse``, ``t`` counts from the end.
+    steps, by default ``k1``, and treats the carry before them as a constant. If ``T`` is no multiple of ``k1``, the
+    last pass is placed as if the sequence continued to the next multiple, and goes back fewer steps. So the gradient
+    of ``y_t``, ``t = 1 ... T``, reaches the steps ``s`` with ``⌈t / k1⌉ k1 − k2 < s ≤ t`` and no others, and the given
+    carry if ``⌈t / k1⌉ k1 ≤ k2``. The gradient is the sum over the passes. The returned carry counts as an output of
+    the last step. With ``layer.reverse``, ``t`` counts from the end.
 
     Source: Williams and Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
     trajectories", BPTT(h; h') with ``h = k2`` and ``h' = k1``; with ``k1 = k2`` the sequence is cut into segments.
 
     Every layer of a stack is truncated by itself. With ``k1 = k2`` this is the truncation of the whole stack. With
-    ``k1 < k2`` a lower layer takes the gradient that arrives at a step, also from later passes, ``k2`` steps back again.
+    ``k1 < k2`` a lower layer takes the gradient that arrives at a step, also from later passes, ``k2`` steps back.
 
     Shapes, parameters, ``scan`` and masks are those of ``layer``. All passes are computed at once, as examples with
-    ``k2`` steps: the loop has ``k2`` steps instead of ``T``, and memory holds ``T k2 / k1`` steps. Forward mode is truncated
-    too. Finite differences are not, so pass ``differences=False`` to ``check_gradients``.
+    ``k2`` steps: the loop has ``k2`` steps instead of ``T``, and memory holds ``T k2 / k1`` steps. Forward mode is
+    truncated too. Finite differences are not, so pass ``differences=False`` to ``check_gradients``.
     """
 
     layer: Recurrent
