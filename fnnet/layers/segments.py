@@ -25,8 +25,8 @@ class Checkpointed:
 
     A sequence has ``C = T / segment`` segments, and only the carries before them are kept. The backward pass runs each
     segment again to get its residuals. So memory holds ``C`` carries and the residuals of ``segment`` steps instead of
-    those of ``T``: ``O(√T)`` with the default, ``⌈√T⌉`` or the next divisor of ``T`` below twice that. It costs a second
-    forward pass. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4.
+    those of ``T``: ``O(√T)`` with the default, ``⌈√T⌉`` or the next divisor of ``T`` below twice that. It costs
+    one more forward pass. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4.
 
     Shapes, parameters, ``scan`` and masks are those of ``layer``. If ``T`` is no multiple of ``segment``, the
     first segment is shorter.

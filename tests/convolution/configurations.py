@@ -1,4 +1,4 @@
-"""Random convolutions: stride, padding, dilation, groups and sizes, all small."""
+"""Random small convolutions: their sizes, strides, padding, dilation and groups."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Configuration:
     geometry: Geometry
 
     def operands(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """``x``, ``w`` and ``dy``, of normal numbers."""
+        """Return normally distributed ``x``, ``w`` and ``dy``."""
         generator, g = np.random.default_rng(self.channels), self.geometry
         x = (self.examples, *g.image, self.channels)
         w = (*g.kernel, self.channels // g.groups, self.filters)
@@ -46,8 +46,11 @@ def lax_convolution(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array
 
 
 def random_configurations(count: int, seed: int = 0) -> Iterator[Configuration]:
-    """One and two axes; every fifth has a kernel as large as the padded image, every seventh is 1 × 1, every
-    third is in groups, every ninth depthwise; one example and one channel come often."""
+    """Yield random configurations with one and two axes.
+
+    Every fifth has a kernel as large as the padded image, every seventh a kernel of 1 × 1, every third has groups, every
+    ninth is depthwise; one example and one channel are frequent.
+    """
     generator = np.random.default_rng(seed)
 
     def draw(low: int, high: int, size: int) -> tuple[int, ...]:

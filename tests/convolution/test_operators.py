@@ -1,4 +1,4 @@
-"""The three operations against XLA's convolution and its derivatives, and what transformations make of them."""
+"""The three operations equal XLA's convolution and its derivatives, also under the transformations of JAX."""
 
 from typing import Any
 
@@ -87,7 +87,7 @@ every_method = pytest.mark.parametrize("method", ["patches", "xla"])
     ("operation", "which"), [(convolution, (0, 1)), (input_gradient, (2, 1)), (kernel_gradient, (0, 2))]
 )
 def test_vmap(operation: Any, which: Any, method: Any) -> None:
-    """Over the first, the second and both operands, along other axes than the first too: as one by one."""
+    """A batch of the first, the second or both operands, along any axis, equals the results one by one."""
     both = [jnp.stack([a, jnp.cos(a), -a]) for a in (EXAMPLE.operands()[i] for i in which)]
 
     @jax.jit
@@ -109,7 +109,7 @@ def test_vmap(operation: Any, which: Any, method: Any) -> None:
 
 @every_method
 def test_derivatives_of_derivatives(method: Any) -> None:
-    """Forward over reverse, reverse over reverse and reverse over forward: as of XLA's convolution."""
+    """Forward over reverse, reverse over reverse and reverse over forward equal those of XLA's convolution."""
 
     def cost(conv: Any) -> Any:
         return lambda x, w: jnp.sin(conv(x, w)).sum()
@@ -140,7 +140,7 @@ def test_derivatives_of_derivatives(method: Any) -> None:
 
 @every_method
 def test_scan_and_checkpoint(method: Any) -> None:
-    """A recurrence through a convolution, differentiated."""
+    """The gradient of a recurrence through a convolution equals that of the unrolled loop."""
 
     def after(x: Any, w: Any) -> Any:
         def step(h: Any, _: Any) -> Any:
@@ -159,7 +159,7 @@ def test_scan_and_checkpoint(method: Any) -> None:
 
 
 def test_shard_map() -> None:
-    """The batch over the devices, the kernel the same on all: its gradient comes out summed."""
+    """With the batch split over devices and one kernel on all, the gradient of the kernel is summed."""
     x, w, _ = EXAMPLE.operands()
     mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, every = jax.sharding.PartitionSpec("batch"), jax.sharding.PartitionSpec()
@@ -190,7 +190,7 @@ def test_bfloat16_is_summed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_patches_of_all_examples_never_exist_together() -> None:
-    """Temporary memory of the compiled gradient: blocks of patches, not the matrix of all of them."""
+    """The compiled gradient has memory for blocks of patches, not for the matrix of all of them."""
     geometry = geometry_of("", (16, 16), (3, 3), padding="SAME")
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((64, 16, 16, 16), (3, 3, 16, 16), (64, 16, 16, 16))]
     of_all = 64 * 16 * 16 * 9 * 16 * 4
@@ -204,8 +204,8 @@ def test_patches_of_all_examples_never_exist_together() -> None:
     assert memory.temp_size_in_bytes < min(of_all / 2, 3 * images)
 
 
-def test_auto_chooses_while_lowering_and_the_caller_can_force_it() -> None:
-    """Patches are one product of matrices, XLA's convolution is one operation of its own."""
+def test_auto_chooses_while_lowering_and_method_overrides_it() -> None:
+    """The lowered program has a product of matrices for patches, and a convolution for XLA's."""
     shape = (128, 32, 32, 32)
     big = geometry_of("", shape[1:3], (3, 3))
     assert patches.is_faster("convolution", shape, (3, 3, 32, 64), big)
