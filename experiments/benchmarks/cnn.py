@@ -36,7 +36,7 @@ class Config:
     seed: int = 0
     """Seed of the data, of the first weights and of the order of the examples."""
     output: Path = Path("runs/benchmarks/cnn.json")
-    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+    """File for the machine, the versions and all numbers; an existing file is replaced."""
 
 
 def run(config: Config) -> None:

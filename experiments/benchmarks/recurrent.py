@@ -45,7 +45,7 @@ class Config:
     only: tuple[str, ...] = ()
     """Contenders that take part; all, if none is named."""
     output: Path = Path("runs/benchmarks/recurrent.json")
-    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+    """File for the machine, the versions and all numbers; an existing file is replaced."""
 
 
 def run(config: Config) -> None:

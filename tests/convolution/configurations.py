@@ -48,8 +48,8 @@ def lax_convolution(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array
 def random_configurations(count: int, seed: int = 0) -> Iterator[Configuration]:
     """Yield random configurations with one and two axes.
 
-    Every fifth has a kernel as large as the padded image, every seventh a kernel of 1 × 1, every third has groups, every
-    ninth is depthwise; one example and one channel are frequent.
+    Every fifth has a kernel as large as the padded image, every seventh a kernel of 1 × 1, every third has groups,
+    every ninth is depthwise; one example and one channel are frequent.
     """
     generator = np.random.default_rng(seed)
 
