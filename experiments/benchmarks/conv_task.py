@@ -42,7 +42,7 @@ class Task:
 
     @property
     def repeats(self) -> int:
-        """Return how often a round computes the task: often enough for the first time, with cold caches, to matter little."""
+        """Return how often a round computes the task, so that the first time, with cold caches, matters little."""
         return min(max(3, round(3e10 / self.operations)), 500)
 
     def arrays(self) -> tuple[Array, Array, Array]:

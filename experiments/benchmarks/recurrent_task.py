@@ -38,7 +38,7 @@ class Task:
 
     @property
     def repeats(self) -> int:
-        """Return how often a round computes the task: often enough for the first time, with cold caches, to matter little."""
+        """Return how often a round computes the task, so that the first time, with cold caches, matters little."""
         return min(max(3, round(4e10 / self.operations)), 50)
 
     def arrays(self) -> tuple[Array, Array]:
