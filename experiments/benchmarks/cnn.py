@@ -2,8 +2,8 @@
 
 20 filters 5×5, pool, 40 filters 5×5, pool, dense 100, softmax; ReLU, Adam; random images with learnable labels, nothing
 to download. ``flax-scan`` is flax's step scanned over the epoch, one program as fnnet's is, with XLA's convolution;
-``flax-steps`` calls it from Python. PyTorch runs in both of its memory formats. ``ratio`` is the median over the rounds of
-a contender's seconds divided by those of fnnet by hand in the same round: above 1, fnnet is faster.
+``flax-steps`` calls it from Python. PyTorch runs in both of its memory formats. ``ratio`` is the median over the
+rounds of a contender's seconds divided by those of fnnet by hand in the same round: above 1, fnnet is faster.
 
 Run it on an idle machine: see ``mlp``.
 """

@@ -1,14 +1,14 @@
 """Milliseconds of one layer over time, forward and backward: fnnet, by hand and by autodiff, and its peers.
 
-Float32; a shape is ``T, N, D, H``: time steps, examples, inputs, features. Computed are the outputs of
-all steps and the gradients of all parameters and of the inputs. ``plain`` is ``jax.vjp`` of the equations as a textbook has them, recurrences in a
-``lax.scan``; ``fnnet-checkpointed`` keeps the carries of about √T steps and runs the others again. Attention, with heads
-of 32 features, has ``H`` inputs. A ratio is the median over the rounds of a contender's seconds divided by those of
-fnnet by hand in the same round: above 1, fnnet is faster. Memory is what the compiled program needs in
-addition to its arguments and results.
+Float32; a shape is ``T, N, D, H``: steps, examples, inputs, features. Computed are the outputs of all steps and the
+gradients of all parameters and of the inputs. ``plain`` is ``jax.vjp`` of the equations as a textbook has them, with
+recurrences in a ``lax.scan``; ``fnnet-checkpointed`` keeps the carries of about √T steps and runs the others again.
+Attention, with heads of 32 features, has ``H`` inputs. A ratio is the median over the rounds of a contender's seconds
+divided by those of fnnet by hand in the same round: above 1, fnnet is faster. Memory is what the compiled program needs
+in addition to its arguments and results.
 
-The times of a process depend on where its arrays lie in memory. So every contender is measured in several processes, and
-the medians are over the rounds of all. Run it on an idle machine, like ``conv``.
+The times of a process depend on where its arrays lie in memory. So every contender is measured in several processes,
+and the medians are over the rounds of all. Run it on an idle machine, like ``conv``.
 """
 
 from __future__ import annotations

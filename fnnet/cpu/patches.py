@@ -4,21 +4,30 @@ The patches of a block, one row of ``A · C`` numbers for each output position, 
 and overwritten by the next one. It stays in the processor's cache, and the patches of all examples never exist
 together. The letters are those of ``fnnet.convolution.geometry``.
 
-Measured (float32, milliseconds of XLA / of patches; E: AMD EPYC with AVX-512, X: Intel Xeon at 2.5 GHz, Cascade Lake,
-AVX-512; 2 cores each, jax 0.10.2). A layer is written as images, ``C → O`` channels, kernel:
+Measured: float32, milliseconds of XLA / of patches, 2 cores, jax 0.10.2. E is an AMD EPYC with AVX-512, X an Intel
+Xeon at 2.5 GHz, Cascade Lake, AVX-512. The blocks were of at most 4 MiB; with 2 MiB, as now, X took 0.75 to 1.2 of the
+time of patches.
 
-    ==============================  ==================  ==================  ===================
-    layer                           forward             input gradient      kernel gradient
-    ==============================  ==================  ==================  ===================
-    128 of 12², 20 → 40, 5²         E 3.7/1.7 X 7.9/6.0  E 7.9/3.0 X 11/8.4  E 4.5/3.7 X 16/6.8
-    128 of 32², 32 → 64, 3²         E 85/35 X 130/62     E 34/26 X 29/38     E 153/38 X 433/107
-    64 of 16², 64 → 128, 3²         E 12/6.5 X 33/24     X 15/15             E 28/15 X 50/23
-    64 of 28², 1 → 20, 5²           E 0.57/1.8 X 1.5/3.2 E 2.9/0.90 X 12/2.8 E 1.2/1.7 X 6.0/4.0
-    64 of 32², 32 → 64, 3², by 2    E 3.4/5.3 X 8.7/10   X 14/10             E 9.5/6.4 X 33/13
-    32 of 16², 64 → 64, 3², 4 groups E 4.7/6.4 X 9.7/12  X 9.9/17            E 243/6.1 X 384/14
-    8 of 7², 512 → 512, 3²          X 29/51              E 16/28 X 30/18     E 12/69 X 22/33
-    8 of 56², 64 → 64, 3²           E 8.8/15 X 19/30     E 9.0/11 X 19/17    X 63/35
-    ==============================  ==================  ==================  ===================
+    ================================  ==================  ==================  ==================
+    images, channels, kernel          forward             input gradient      kernel gradient
+    ================================  ==================  ==================  ==================
+    128 of 12², 20 → 40, 5²        E  3.7 / 1.7           7.9 / 3.0           4.5 / 3.7
+                                   X  7.9 / 6.0           11 / 8.4            16 / 6.8
+    128 of 32², 32 → 64, 3²        E  85 / 35             34 / 26             153 / 38
+                                   X  130 / 62            29 / 38             433 / 107
+    64 of 16², 64 → 128, 3²        E  12 / 6.5                                28 / 15
+                                   X  33 / 24             15 / 15             50 / 23
+    64 of 28², 1 → 20, 5²          E  0.57 / 1.8          2.9 / 0.90          1.2 / 1.7
+                                   X  1.5 / 3.2           12 / 2.8            6.0 / 4.0
+    64 of 32², 32 → 64, 3², by 2   E  3.4 / 5.3                               9.5 / 6.4
+                                   X  8.7 / 10            14 / 10             33 / 13
+    32 of 16², 64 → 64, 3², in 4   E  4.7 / 6.4                               243 / 6.1
+                                   X  9.7 / 12            9.9 / 17            384 / 14
+    8 of 7², 512 → 512, 3²         E                      16 / 28             12 / 69
+                                   X  29 / 51             30 / 18             22 / 33
+    8 of 56², 64 → 64, 3²          E  8.8 / 15            9.0 / 11
+                                   X  19 / 30             19 / 17             63 / 35
+    ================================  ==================  ==================  ==================
 
 Try without it from jax 0.11 on.
 """
