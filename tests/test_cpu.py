@@ -33,7 +33,7 @@ def test_a_scan_of_vectors_is_a_scan() -> None:
     assert carried == [{"narrow": (40,), "wide": (3, 64), "vector": (5,)}]
 
 
-@pytest.mark.parametrize("shape", [(), (0, 3), (5, 7)])
+@pytest.mark.parametrize("shape", [(), (3,), (5, 7)])
 def test_memory_is_aligned(shape: tuple[int, ...]) -> None:
     for _ in range(5):
         a = memory.aligned(shape, np.float32)
