@@ -28,7 +28,7 @@ from experiments.cli import ExperimentError
 from experiments.results import Results, console
 from experiments.tables import TableRows, markdown_table, rich_table
 from fnnet import initializers, optimizers, plots
-from fnnet.cells import Cell
+from fnnet.layers.cells import Cell
 from fnnet.types import Array, Batch, DType, Params, Shape
 
 CONSTANT = 1 / 6  # mean squared error of the best constant

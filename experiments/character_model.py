@@ -16,7 +16,7 @@ from fnnet.types import Array, Layer, Params
 
 Cell = Literal["rnn", "gru", "lstm", "transformer"]
 LOSS = fnnet.losses.softmax_cross_entropy
-CELLS: dict[str, Callable[[int], fnnet.cells.Cell]] = {
+CELLS: dict[str, Callable[[int], fnnet.layers.cells.Cell]] = {
     "rnn": fnnet.RNNCell,
     "gru": fnnet.GRUCell,
     "lstm": fnnet.LSTMCell,

@@ -26,7 +26,7 @@ from experiments.cli import ExperimentError
 from experiments.results import Results, console
 from experiments.tables import TableRows, markdown_table, rich_table
 from fnnet import GRUCell, LSTMCell, Recurrent, RNNCell, bind, initializers, inspect, plots
-from fnnet.cells import Cell
+from fnnet.layers.cells import Cell
 
 ROUNDING = 1e-9  # the relative rounding error of products of a few dozen matrices in float64
 TINY, HUGE = 1e-290, 1e300  # beyond these numbers, the entries of products underflow or overflow

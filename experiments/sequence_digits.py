@@ -24,7 +24,7 @@ from experiments.cli import ExperimentError
 from experiments.results import Results, console, epoch_progress
 from experiments.tables import TableRows, markdown_table, rich_table
 from fnnet import optimizers, plots
-from fnnet.cells import Cell
+from fnnet.layers.cells import Cell
 
 CELLS: dict[str, Callable[[int], Cell]] = {"RNN": fnnet.RNNCell, "GRU": fnnet.GRUCell, "LSTM": fnnet.LSTMCell}
 ENGINES: dict[str, Any] = {"autodiff": jax.value_and_grad, "hand": fnnet.backprop.value_and_grad}

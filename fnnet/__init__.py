@@ -7,7 +7,6 @@ Parameters are pytrees, a model is a pure function ``apply(params, x)``, an opti
 from fnnet import (
     activations,
     backprop,
-    cells,
     convolution,
     data,
     exchange,
@@ -35,7 +34,6 @@ from fnnet.activations import (
 )
 from fnnet.backprop.check import GradientReport, check_gradients
 from fnnet.binding import bind
-from fnnet.cells import GRUCell, LSTMCell, RNNCell
 from fnnet.cost import Cost
 from fnnet.layers import (
     Activation,
@@ -70,6 +68,7 @@ from fnnet.layers import (
     sequential,
     transformer_block,
 )
+from fnnet.layers.cells import GRUCell, LSTMCell, RNNCell
 from fnnet.optimizers import Optimizer, apply_updates, chain
 from fnnet.training import (
     Checkpoint,
@@ -144,7 +143,6 @@ __all__ = [
     "backprop",
     "bind",
     "callbacks",
-    "cells",
     "chain",
     "check_gradients",
     "convolution",

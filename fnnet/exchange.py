@@ -24,8 +24,8 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.activations import relu, tanh
-from fnnet.cells import GRUCell, LSTMCell, RNNCell
 from fnnet.layers import Bidirectional, Dropout, Recurrent, Sequential, children
+from fnnet.layers.cells import GRUCell, LSTMCell, RNNCell
 from fnnet.layers.nesting import child_params
 from fnnet.types import Array, Layer, Params
 

@@ -1,4 +1,4 @@
-"""What ``shard_map`` asks of an operation that is not JAX's own."""
+"""What ``shard_map`` requires of an operation that JAX does not know: which mesh axes its arrays vary over."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from fnnet.types import Array
 
 
 def varying_alike(*arrays: Array) -> list[Array]:
-    """The arrays, varying all over the same axes of the mesh, as operands of one operation and values that a loop
-    carries must; outside of ``shard_map``, as they are. Where one is made to vary, its gradient is summed."""
+    """Return the arrays varying over the same axes of the mesh, as the operands of one operation must.
+
+    Outside of ``shard_map`` they stay as they are. The gradient of an array that is made to vary is summed.
+    """
     every = axes_of(arrays)
     return [varying_over(every, a) for a in arrays]
 
 
 def varying_with(tree: Any, *others: Any) -> Any:
-    """The arrays of a tree, varying over every axis of the mesh over which one of them, or of other trees, does: what
-    a loop starts from, as it comes out of a step that reads the others."""
+    """Return a tree whose arrays vary over every mesh axis over which one of them, or one of the others, varies.
+
+    A loop whose step reads the others must start from it.
+    """
     every = axes_of(tree, others)
     return jax.tree.map(lambda a: varying_over(every, a), tree)
 
 
 def axes_of(*trees: Any) -> frozenset[str]:
-    """The axes of the mesh over which any array of the trees varies."""
+    """Return the axes of the mesh over which any array of the trees varies."""
     axes = (jax.typeof(a).manual_axis_type.varying for a in jax.tree.leaves(trees))
     return frozenset[str]().union(*axes)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fnnet import GRUCell, LSTMCell, Recurrent, RNNCell, identity, inspect
-from fnnet.cells import Cell
+from fnnet.layers.cells import Cell
 from tests.cases import random_params
 from tests.compare import assert_close
 from tests.reference import recurrent as reference

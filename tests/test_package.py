@@ -12,7 +12,8 @@ import fnnet
 ROOT = Path(fnnet.__file__).parent
 MODULES = sorted(ROOT.rglob("*.py"))
 AUTODIFF = {"grad", "value_and_grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev", "hessian", "linear_transpose"}
-BACKPROP = [path for path in MODULES if "backprop" in path.parts and "check" not in path.parts]
+BY_HAND = [path for path in MODULES if "backprop" in path.parts and "check" not in path.parts]
+BACKPROP = [*BY_HAND, ROOT / "cpu" / "in_place.py", ROOT / "cpu" / "patches.py", ROOT / "cpu" / "axes.py"]
 
 
 def imports(source: str) -> set[str]:
@@ -72,14 +73,14 @@ def test_autodiff_is_found(source: str) -> None:
 
 FLOORS = [
     ["types"],
-    ["binding", "configuration", "paths", "shards"],
+    ["binding", "configuration", "paths", "shards", "cpu.memory", "cpu.vectors", "cpu.permutation"],
     ["checks"],
     ["spectrum", "trees"],
     ["activations", "initializers", "penalties", "projections", "data"],
-    ["losses", "convolution", "cells"],
+    ["losses", "convolution", "cpu.patches", "cpu.axes"],
     ["layers"],
-    ["cost", "exchange"],
-    ["backprop"],
+    ["cost", "exchange", "cpu.narrow"],
+    ["backprop", "cpu.in_place"],
     ["optimizers"],
     ["training"],
     ["inspect"],
@@ -89,7 +90,12 @@ FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 
 
 def package_of(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+    """Return the name under ``fnnet`` of a room of the house; in ``cpu`` each module has a floor of its own."""
+    return ".".join(floor_of(path.relative_to(ROOT).with_suffix("").parts))
+
+
+def floor_of(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return parts[: 2 if parts[:1] == ("cpu",) else 1]
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parent != ROOT or path.stem in FLOOR], ids=name_of)
@@ -97,10 +103,11 @@ def test_imports_run_down_only(path: Path) -> None:
     """``layers`` never imports ``backprop``, and so on for every floor."""
     here = package_of(path)
     for name in imports(path.read_text()):
-        parts = name.split(".")
-        if parts[0] == "fnnet" and parts[1] != here:
-            assert FLOOR[parts[1]] <= FLOOR[here], f"{here} imports {name}"
-            assert not (FLOOR[parts[1]] == FLOOR[here] and FLOOR[here] == 0)
+        root, *parts = name.split(".")
+        there = ".".join(floor_of(tuple(parts)))
+        if root == "fnnet" and there != here:
+            assert FLOOR[there] <= FLOOR[here], f"{here} imports {name}"
+            assert not (FLOOR[there] == FLOOR[here] and FLOOR[here] == 0)
 
 
 def test_every_public_name_exists() -> None:

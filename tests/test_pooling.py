@@ -1,4 +1,4 @@
-"""Pooling and upsampling: against loops, against XLA, known values, ties, infinities, and what is refused."""
+"""Pooling and upsampling equal loops and XLA; known values, ties, infinities and errors."""
 
 from functools import partial
 from typing import Any
@@ -36,12 +36,12 @@ def draw(*shape: int) -> np.ndarray:
 
 
 def draw_ties(*shape: int) -> np.ndarray:
-    """Few values, −∞ among them: nearly every window has equals."""
+    """Draw few different values, −∞ among them, so that nearly every window has ties."""
     return np.random.default_rng(SEED).choice([-np.inf, -1.0, 0.0], shape)
 
 
 def pulled(layer: Layer, x: Any) -> tuple[Any, Any]:
-    """``y`` and ``dx`` by the rule, for a random ``dy``, which is checked to be that of autodiff too."""
+    """Return ``y``, ``dx`` by the rule and the random ``dy``, after checking that autodiff gives the same."""
     shape = jax.eval_shape(lambda x: layer.apply({}, x), x).shape
     dy = np.random.default_rng(SEED + 1).standard_normal(shape)
     (y, dx), by_autodiff = derivatives(layer, lambda x: layer.apply({}, x), jnp.asarray(x), jnp.asarray(dy))
@@ -52,7 +52,7 @@ def pulled(layer: Layer, x: Any) -> tuple[Any, Any]:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def derivatives(layer: Layer, function: Any, x: jax.Array, dy: jax.Array) -> Any:
-    """``(y, dx)`` by the rule of a layer, and by autodiff of a function."""
+    """Return ``(y, dx)`` by the rule of a layer and by autodiff of a function."""
     y, pullback = vjp(layer, {}, x)
     value, autodiff = jax.vjp(function, x)
     return (y, pullback(dy)[1]), (value, autodiff(dy)[0])
@@ -128,7 +128,7 @@ def xla_pool(x: jax.Array, window: Any, stride: Any, padding: Any) -> jax.Array:
 
 
 def configurations(count: int) -> list[tuple[tuple[int, ...], Any, Any, Any]]:
-    """Shapes, windows, strides and paddings that fit, drawn at random."""
+    """Draw shapes, windows, strides and paddings that fit together."""
     rng, drawn = np.random.default_rng(SEED), []
     for _ in range(count):
         rank = int(rng.integers(1, 3))
@@ -142,8 +142,8 @@ def configurations(count: int) -> list[tuple[tuple[int, ...], Any, Any, Any]]:
 
 
 @pytest.mark.usefixtures("x64")
-def test_max_pool_is_that_of_xla_ties_included() -> None:
-    """Its value and its derivative, at random windows over numbers many of which are equal."""
+def test_max_pool_equals_xla_at_ties_too() -> None:
+    """Value and derivative agree for random windows over numbers many of which are equal."""
     rng = np.random.default_rng(SEED)
     for shape, window, stride, padding in configurations(25):
         x = rng.integers(-2, 2, shape).astype(np.float64)
@@ -160,7 +160,7 @@ def test_max_pool_known_answer() -> None:
     np.testing.assert_array_equal(AvgPool(2).apply({}, x)[0, :, :, 0], [[3.5, 5.5]])
 
 
-def test_of_equals_the_first_receives_the_gradient() -> None:
+def test_the_first_of_equal_maxima_receives_the_gradient() -> None:
     x = jnp.zeros((1, 4, 4, 1))
     first = np.zeros((4, 4))
     first[::2, ::2] = 1
@@ -171,7 +171,7 @@ def test_of_equals_the_first_receives_the_gradient() -> None:
 
 
 def test_padding_never_wins() -> None:
-    """Not against −∞ either, which would lose the gradient."""
+    """It does not win against −∞ either, which would lose the gradient."""
     x = jnp.full((1, 3, 1), -jnp.inf)
     y, pullback = vjp(MaxPool(3, stride=1, padding="SAME"), {}, x)
     np.testing.assert_array_equal(y, x)
@@ -181,7 +181,7 @@ def test_padding_never_wins() -> None:
 
 @pytest.mark.parametrize("layer", [MaxPool(2), MaxPool(3, 1, "SAME"), GlobalMaxPool()], ids=repr)
 def test_nan_is_not_lost(layer: Layer) -> None:
-    """Wherever it stands in the window; the first of several receives the gradient."""
+    """NaN is the maximum wherever it stands in the window; the first of several receives the gradient."""
     for place in np.ndindex(2, 2):
         x = jnp.ones((1, 2, 2, 1)).at[0, *place, 0].set(jnp.nan).at[0, 1, 1, 0].set(jnp.nan)
         y, pullback = vjp(layer, {}, x)
@@ -190,7 +190,7 @@ def test_nan_is_not_lost(layer: Layer) -> None:
         assert pullback(jnp.ones_like(y))[1][0, *place, 0] >= 1
 
 
-def test_remembered_places_take_one_byte_and_more_where_needed() -> None:
+def test_indices_take_one_byte_and_more_where_needed() -> None:
     x = jnp.asarray(draw(1, 20, 20, 1)).astype(jnp.float32).at[0, 15, 15, 0].set(100)
     for layer, dtype in ((MaxPool(2), jnp.uint8), (MaxPool(15), jnp.uint8), (MaxPool(16), jnp.uint16)):
         assert layer.with_index(x)[1].dtype == dtype
@@ -202,7 +202,7 @@ def test_remembered_places_take_one_byte_and_more_where_needed() -> None:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("layer", [MaxPool(2, 1), AvgPool(3, 2, "SAME"), GlobalMaxPool(), Upsample(2)], ids=repr)
 def test_second_derivatives_and_forward_mode(layer: Layer) -> None:
-    """Of Σ y³, whose Hessian is not zero: reverse over reverse and forward over reverse, by autodiff and by rule."""
+    """The Hessian of Σ y³ is the same by reverse over reverse and forward over reverse, by autodiff and by rule."""
     x = jnp.asarray(draw(1, 3, 3, 1))
 
     def cubed(layer: Layer) -> Any:

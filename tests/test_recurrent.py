@@ -1,7 +1,8 @@
-"""Recurrence: against loops, backpropagation through time against autodiff and complex steps, masks, streams."""
+"""Recurrences equal loops, and backpropagation through time equals autodiff, complex steps and its specification."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -24,7 +25,10 @@ from fnnet import (
     sequential,
 )
 from fnnet.backprop import scan_vjp
-from fnnet.cells import Cell
+from fnnet.backprop.layers.recurrent import plain_forward, through_time
+from fnnet.cpu import in_place
+from fnnet.layers.cells import Cell
+from fnnet.layers.recurrent import where_steps_exist
 from tests.cases import CELLS, random_like, random_params
 from tests.compare import assert_close
 from tests.reference import recurrent as reference
@@ -66,7 +70,7 @@ def test_outputs_equal_loops(cell: Cell, reverse: bool, masked: bool) -> None:
 @every_cell
 @pytest.mark.usefixtures("x64")
 def test_gradients_equal_complex_steps(cell: Cell) -> None:
-    """With a mask, a given carry and random cotangents of outputs and carry."""
+    """The layer has a mask and a given carry; outputs and carry get random cotangents."""
     params, x, carry = arrays_for(cell, 3)
     mask = np.array([[1, 1, 1], [1, 1, 0], [0, 1, 1]], bool)
     layer = Recurrent(cell)
@@ -104,6 +108,49 @@ def test_gradients_equal_autodiff(cell: Cell, steps: int, sequences: bool, rever
 
 
 @every_cell
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.usefixtures("x64")
+def test_in_place_equals_the_specification(cell: Cell, masked: bool) -> None:
+    params, x, carry = arrays_for(cell)
+    mask = jnp.asarray(mask_of(5, masked)) if masked else None
+
+    def both(dy: Any, dafter: Any) -> Any:
+        dy = where_steps_exist(dy, mask)
+        plain, fast = plain_forward(cell, params, x, carry, mask), in_place.forward(cell, params, x, carry, mask)
+        back = through_time(cell, params, plain[2], dy, dafter), in_place.backward(cell, params, fast[2], dy, dafter)
+        return (plain[:2], back[0]), (fast[:2], back[1])
+
+    expected, found = jax.jit(both)(*random_like(Recurrent(cell).scan(params, x, carry, mask)))
+    assert_close(found, expected, 1e-13)
+
+
+@dataclass(frozen=True)
+class Decaying(RNNCell):
+    """A cell of the user's own: ``h ← a h + x w_x + b`` with ``a = 1/2``."""
+
+    def advance(self, params: Any, carry: Any, z: Any) -> Any:
+        return carry / 2 + z, carry / 2 + z
+
+
+def decaying_backward(cell: Decaying, params: Any, h: Any, x: Any, dafter: Any, dy: Any) -> Any:
+    delta = dafter + dy
+    dparams = {"w_x": x.T @ delta, "w_h": jnp.zeros_like(params["w_h"]), "b": delta.sum(0)}
+    return dparams, delta / 2, delta @ params["w_x"].T
+
+
+@pytest.mark.parametrize(("sequences", "reverse"), [(True, False), (False, True)])
+@pytest.mark.usefixtures("x64")
+def test_a_cell_of_your_own_needs_one_function(sequences: bool, reverse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(backprop.CELL_RULES, Decaying, decaying_backward)
+    layer, mask = Recurrent(Decaying(3), sequences, reverse), jnp.asarray(mask_of(5, True))
+    arguments = arrays_for(Decaying(3))
+    expected, pullback = jax.vjp(lambda *arguments: layer.scan(*arguments, mask), *arguments)
+    found, pullback_by_hand = scan_vjp(layer, *arguments, mask)
+    cotangents = random_like(expected)
+    assert_close((found, pullback_by_hand(*cotangents)), (expected, pullback(cotangents)), 1e-13)
+
+
+@every_cell
 @pytest.mark.usefixtures("x64")
 def test_the_scan_is_a_loop_of_steps(cell: Cell) -> None:
     params, x, carry = arrays_for(cell)
@@ -125,7 +172,7 @@ def test_the_scan_is_a_loop_of_steps(cell: Cell) -> None:
 
 @every_cell
 @pytest.mark.usefixtures("x64")
-def test_a_stream_in_pieces_is_the_whole(cell: Cell) -> None:
+def test_two_calls_with_the_carry_equal_one(cell: Cell) -> None:
     params, x, carry = arrays_for(cell)
     layer = Recurrent(cell)
     whole, end = layer.scan(params, x, carry)
@@ -137,7 +184,7 @@ def test_a_stream_in_pieces_is_the_whole(cell: Cell) -> None:
 @every_cell
 @pytest.mark.usefixtures("x64")
 def test_padding_changes_nothing(cell: Cell) -> None:
-    """Neither results nor gradients depend on what stands in steps that do not exist, NaN included."""
+    """Neither results nor gradients depend on the inputs at steps that do not exist, not even on NaN."""
     params, x, carry = arrays_for(cell)
     mask = jnp.asarray(mask_of(5, True))
     layer = Recurrent(cell)
@@ -167,7 +214,7 @@ def test_initial_values(cell: Cell) -> None:
     np.testing.assert_array_equal(params["b"], expected)
 
 
-def test_both_directions_side_by_side() -> None:
+def test_both_directions_are_concatenated() -> None:
     layer = Bidirectional(GRUCell(3), other=LSTMCell(3))
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 5)), "float32")
     params = layer.init(jax.random.key(0), x)
@@ -179,7 +226,7 @@ def test_both_directions_side_by_side() -> None:
 @pytest.mark.parametrize("sequences", [True, False])
 @pytest.mark.usefixtures("x64")
 def test_both_directions_from_carries_with_masks(sequences: bool) -> None:
-    """Each as the recurrence that it is; by hand, the gradients of autodiff."""
+    """Each direction equals its own recurrence, and the gradients equal those of autodiff."""
     layer = Bidirectional(GRUCell(3), sequences, other=LSTMCell(2))
     _, x, one = arrays_for(GRUCell(3))
     carry, mask = {"forward": one, "backward": arrays_for(LSTMCell(2))[2]}, jnp.asarray(mask_of(5, True))
@@ -214,7 +261,7 @@ def test_lists_and_numpy_arrays_are_carries_and_masks() -> None:
 
 
 def test_a_stack_in_a_cost_has_the_gradients_of_autodiff() -> None:
-    """From the last step alone."""
+    """The model uses the output of the last step only."""
     x = jnp.asarray(np.random.default_rng(0).standard_normal((8, 6, 1)), "float32")
     y = jnp.asarray(x[:, 0, 0] > 0, "int32")
     model = sequential(Recurrent(GRUCell(8)), Recurrent(LSTMCell(8), return_sequences=False), Dense(2))

@@ -1,4 +1,4 @@
-"""Truncated and rematerialized backpropagation through time, against loops over single steps."""
+"""Truncated and checkpointed backpropagation through time equal loops over single steps."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from fnnet import (
     sequential,
 )
 from fnnet.backprop import scan_vjp
-from fnnet.cells import Cell
+from fnnet.layers.cells import Cell
 from tests.cases import CELLS, random_like, random_params
 from tests.compare import assert_close
 from tests.shards import assert_sharded_alike
@@ -36,7 +36,7 @@ def arrays_for(cell: Cell, steps: int = STEPS) -> tuple[Any, jax.Array, Any]:
 
 
 def truncated_loop(layer: Recurrent, k1: int, k2: int, arguments: Any, mask: np.ndarray, dy: Any, dcarry: Any) -> Any:
-    """``(dparams, dx, dcarry)``: the sum over the passes, each a loop of single steps back to a constant carry."""
+    """Return ``(dparams, dx, dcarry)``, summed over passes that are loops of single steps to a constant carry."""
     params, x, carry = arguments
     steps = x.shape[1]
     order = range(steps)[::-1] if layer.reverse else range(steps)
@@ -73,7 +73,7 @@ def truncated_loop(layer: Recurrent, k1: int, k2: int, arguments: Any, mask: np.
 
 
 def check(layer: Any, arguments: Any, mask: Any, expected: Any) -> None:
-    """Values are the plain layer's, and the gradients of both engines ``expected(dy, dcarry)``."""
+    """Check that values equal those of ``layer.layer``, and gradients of both engines ``expected(dy, dcarry)``."""
     plain = layer.layer
 
     def all_of_them(arguments: Any, cotangents: Any) -> Any:
@@ -90,7 +90,7 @@ def check(layer: Any, arguments: Any, mask: Any, expected: Any) -> None:
         assert_close(one, expected(*cotangents), 1e-12)
 
 
-# Pieces, overlapping passes, k2 no multiple of k1, T no multiple of k1, more than T.
+# Separate and overlapping passes; k2 is no multiple of k1, T is no multiple of k1, k2 is more than T.
 LENGTHS = [(1, 1), (3, 3), (2, 4), (3, 5), (4, 20)]
 WAYS = [(True, True, True), (False, False, True), (False, True, False)]  # sequences, reverse, masked
 
@@ -137,8 +137,8 @@ def test_rematerialized_equals_plain(cell: Cell, segment: int | None, way: Any) 
 
 
 @pytest.mark.usefixtures("x64")
-def test_a_truncated_stack_is_a_stack_of_pieces() -> None:
-    """With k1 = k2 every layer is cut at the same steps: the gradient of the pieces with constant carries."""
+def test_a_truncated_stack_equals_the_stack_on_segments() -> None:
+    """With k1 = k2 every layer is cut at the same steps, so the gradient is that of segments with constant carries."""
     k = 3
     layers = Recurrent(LSTMCell(3)), Recurrent(GRUCell(4))
     model = sequential(*(Truncated(layer, k) for layer in layers), Dense(2))
@@ -177,7 +177,7 @@ def test_dtypes_are_kept(layer: Any, dtype: str) -> None:
 
 
 def test_memory_of_few_steps() -> None:
-    """Of the compiled gradient by hand and by autodiff, for a sequence of 400 steps."""
+    """A compiled gradient over 400 steps, by hand and by autodiff, needs a fraction of the memory."""
     plain = Recurrent(LSTMCell(16))
     x = jax.ShapeDtypeStruct((2, 400, 4), "float32")
     params = jax.eval_shape(plain.init, jax.random.key(0), x)
@@ -195,7 +195,7 @@ def test_memory_of_few_steps() -> None:
 
 
 @pytest.mark.parametrize(("steps", "length"), [(1, 1), (7, 3), (11, 4), (100, 10), (784, 28), (1000, 40), (1009, 32)])
-def test_segments_are_about_as_long_as_many(steps: int, length: int) -> None:
+def test_default_length_of_a_segment(steps: int, length: int) -> None:
     layer = Rematerialized(Recurrent(GRUCell(3)))
     assert layer.length(jax.ShapeDtypeStruct((1, steps, 1), "float32")) == length
 
@@ -230,7 +230,9 @@ def test_what_does_not_fit_is_refused(call: Any, message: str) -> None:
         call()
 
 
-@pytest.mark.parametrize("wrap", [lambda r: r, Rematerialized, lambda r: Truncated(r, 2)], ids=["", "pieces", "cut"])
+@pytest.mark.parametrize(
+    "wrap", [lambda r: r, Rematerialized, lambda r: Truncated(r, 2)], ids=["", "checkpointed", "truncated"]
+)
 @pytest.mark.parametrize("sequences", [True, False])
 def test_shard_map(wrap: Any, sequences: bool) -> None:
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 2)), "float32")

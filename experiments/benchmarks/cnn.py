@@ -2,10 +2,10 @@
 
 20 filters 5×5, pool, 40 filters 5×5, pool, dense 100, softmax; ReLU, Adam; random images with learnable labels, nothing
 to download. ``flax-scan`` is flax's step scanned over the epoch, one program as fnnet's is, with XLA's convolution;
-``flax-steps`` calls it from Python. PyTorch has both of its memory formats. ``ratio`` is the median over the rounds of
-a contender's seconds divided by those of fnnet by hand in the same round: above 1, fnnet is faster.
+``flax-steps`` calls it from Python. PyTorch runs in both of its memory formats. ``ratio`` is the median over the
+rounds of a contender's seconds divided by those of fnnet by hand in the same round: above 1, fnnet is faster.
 
-Wants an idle machine: see ``mlp``.
+Run it on an idle machine: see ``mlp``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Config:
     seed: int = 0
     """Seed of the data, of the first weights and of the order of the examples."""
     output: Path = Path("runs/benchmarks/cnn.json")
-    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+    """File for the machine, the versions and all numbers; an existing file is replaced."""
 
 
 def run(config: Config) -> None:

@@ -2,10 +2,10 @@
 
 Fifteen layers of common networks, float32, without bias: forward alone, and forward with the gradients to the kernel
 and to the image. A ratio is the median over the rounds of a contender's seconds divided by fnnet's in the same round:
-above 1, fnnet is faster. For PyTorch it is that of its quicker memory format. Memory is what the compiled program needs
-besides its arguments and results.
+above 1, fnnet is faster. For PyTorch it is the ratio of its faster memory format. Memory is what the compiled program
+needs in addition to its arguments and results.
 
-Wants an idle machine: threads that wait for each other by spinning become many times slower where another program takes
+Run it on an idle machine: threads that wait for each other by spinning become many times slower if another program uses
 one of the cores. The report has the load at the start.
 """
 
@@ -34,15 +34,15 @@ PACKAGES = ("jax", "jaxlib", "numpy", "torch")
 @dataclass(frozen=True)
 class Config:
     part: Literal["forward", "both", "all"] = "all"
-    """Forward alone, forward and backward, or first the one and then the other."""
+    """Forward only, forward and backward, or one after the other."""
     rounds: int = 3
-    """Rounds timed of each contender and layer in a process, after the first one."""
+    """Timed rounds of each contender and layer in a process, after a warm-up round."""
     processes: int = 3
-    """Fresh processes of each contender and layer, one after the other."""
+    """New processes of each contender and layer, one after the other."""
     layers: tuple[int, ...] = ()
-    """Numbers of the layers, from 0; all, if none is named."""
+    """Numbers of the layers, from 0; all of them by default."""
     output: Path = Path("runs/benchmarks/conv.json")
-    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+    """File for the machine, the versions and all numbers; an existing file is replaced."""
 
 
 def run(config: Config) -> None:
@@ -67,7 +67,7 @@ def run(config: Config) -> None:
 
 
 def table(part: Part, comparisons: list[tuple[Task, Comparison]]) -> Table:
-    """One row per layer: fnnet's milliseconds, the ratios of the others, and the MiB of fnnet and of ``lax``."""
+    """Return one row per layer: milliseconds of fnnet, ratios of the others, and MiB of fnnet and of ``lax``."""
     title = {"forward": "\nforward", "both": "\nforward and both gradients"}[part]
     columns = ("layer", "fnnet ms", "lax", "PyTorch", "fnnet MiB", "lax MiB")
     rows = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

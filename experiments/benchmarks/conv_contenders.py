@@ -1,8 +1,8 @@
-"""One function per contender of ``conv``: a layer's forward pass, or that and both gradients, for given ``dy``.
+"""One function per contender of ``conv``: the forward pass of a layer, alone or with both gradients for given ``dy``.
 
-Each takes the task and returns a round of work, which computes it ``task.repeats`` times and returns the MiB of
-temporary memory that one time needs, as XLA's memory analysis of the compiled program has it (NaN where nobody knows).
-All have the arrays in the order of axes that they are quickest with; nothing is copied inside a round.
+Each takes the task and returns a round of work, which computes the task ``task.repeats`` times and returns the MiB of
+temporary memory that XLA's memory analysis of the compiled program reports (NaN where there is none). Each has the
+arrays in its fastest order of axes; nothing is copied inside a round.
 """
 
 from __future__ import annotations

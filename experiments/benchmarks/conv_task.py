@@ -35,14 +35,14 @@ class Task:
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions, as many as without groups; the backward pass has twice the forward pass's."""
+        """Return the multiplications and additions, without regard to groups; the backward pass has twice as many."""
         taps = self.kernel ** len(self.image)
         each = 2 * self.examples * math.prod(self.output) * taps * self.channels * self.filters
         return each * (3 if self.part == "both" else 1)
 
     @property
     def repeats(self) -> int:
-        """Times that it is computed in one round: so many that the first, with cold caches, weighs little."""
+        """Return how often a round computes the task, so that the first time, with cold caches, matters little."""
         return min(max(3, round(3e10 / self.operations)), 500)
 
     def arrays(self) -> tuple[Array, Array, Array]:

@@ -41,7 +41,7 @@ class Config:
     seed: int = 0
     """Seed of the images."""
     output: Path = Path("runs/benchmarks/pool.json")
-    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+    """File for the machine, the versions and all numbers; an existing file is replaced."""
 
 
 def run(config: Config) -> None:

@@ -1,14 +1,14 @@
 """Milliseconds of one layer over time, forward and backward: fnnet, by hand and by autodiff, and its peers.
 
-Float32; a shape is ``T, N, D, H``: time steps, examples, inputs, features. Outputs at all steps, and the gradients to
-all parameters and to the inputs. ``plain`` is ``jax.vjp`` of the equations as a textbook has them, recurrences in a
-``lax.scan``; ``fnnet-rematerialized`` keeps the carries of about √T steps, runs the others again. Attention, with heads
-of 32 features, has ``H`` inputs. A ratio is the median over the rounds of a contender's seconds divided by those of
-fnnet by hand in the same round: above 1, fnnet is faster. Memory is what the compiled program needs besides its
-arguments and results.
+Float32; a shape is ``T, N, D, H``: steps, examples, inputs, features. Computed are the outputs of all steps and the
+gradients of all parameters and of the inputs. ``plain`` is ``jax.vjp`` of the equations as a textbook has them, with
+recurrences in a ``lax.scan``; ``fnnet-checkpointed`` keeps the carries of about √T steps and runs the others again.
+Attention, with heads of 32 features, has ``H`` inputs. A ratio is the median over the rounds of a contender's seconds
+divided by those of fnnet by hand in the same round: above 1, fnnet is faster. Memory is what the compiled program needs
+in addition to its arguments and results.
 
-Where in memory a process has its arrays changes its times; so every contender is measured in several processes, and the
-medians are over the rounds of all. Wants an idle machine, as ``conv`` does.
+The times of a process depend on where its arrays lie in memory. So every contender is measured in several processes,
+and the medians are over the rounds of all. Run it on an idle machine, like ``conv``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Config:
     only: tuple[str, ...] = ()
     """Contenders that take part; all, if none is named."""
     output: Path = Path("runs/benchmarks/recurrent.json")
-    """File for the machine, the versions and all numbers; an earlier one is replaced."""
+    """File for the machine, the versions and all numbers; an existing file is replaced."""
 
 
 def run(config: Config) -> None:

@@ -1,8 +1,8 @@
-"""One function per contender of ``recurrent``: a layer's outputs and all its gradients, for given ``dy``.
+"""One function per contender of ``recurrent``: the outputs of a layer and all its gradients for given ``dy``.
 
-Each takes the task and returns a round of work, which computes it ``task.repeats`` times and returns the MiB of
-temporary memory that one time needs, as XLA's memory analysis of the compiled program has it (NaN where nobody knows).
-Each library starts from its own initial parameters, and has the arrays in the order of axes that it is quickest with.
+Each takes the task and returns a round of work, which computes the task ``task.repeats`` times and returns the MiB of
+temporary memory that XLA's memory analysis of the compiled program reports (NaN where there is none). Each library
+starts from its own initial parameters and has the arrays in its fastest order of axes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def plain_autodiff(task: Task) -> Work:
 
 
 def flax(task: Task) -> Work:
-    """``jax.vjp`` of flax's ``nn.RNN`` of its quickest cell of the kind, or of its attention."""
+    """``jax.vjp`` of flax's ``nn.RNN`` of its fastest cell of the kind, or of its attention."""
     from flax import linen as nn
 
     cells: dict[str, Any] = {"rnn": nn.SimpleCell, "gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
@@ -78,7 +78,7 @@ def textbook(task: Task) -> Apply:
 
 
 def textbook_attention(params: Any, x: Any) -> Any:
-    """All scores at once."""
+    """Compute attention with all scores at once."""
     import jax
     import jax.numpy as jnp
 
@@ -90,7 +90,7 @@ def textbook_attention(params: Any, x: Any) -> Any:
 
 
 def textbook_recurrence(task: Task) -> Apply:
-    """The cell as its equations are written, both products inside the step of a ``lax.scan``."""
+    """Return the recurrence as a textbook writes it: both products are inside the step of a ``lax.scan``."""
     import jax
     import jax.numpy as jnp
     from jax.nn import sigmoid
@@ -136,7 +136,7 @@ def by_autodiff(apply: Apply) -> Callable[[Any, Any, Any], Any]:
 
 
 def from_init(task: Task, init: Callable[[Any, Any], Any], both: Callable[[Any, Any, Any], Any]) -> Work:
-    """With the library's own initial parameters."""
+    """Return the work with the library's own initial parameters."""
     import jax
     import jax.numpy as jnp
 

@@ -30,7 +30,7 @@ class Task:
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions of the products of matrices, forward and twice that back."""
+        """Return the multiplications and additions of the products of matrices, forward and twice that backward."""
         rows = self.steps * self.examples
         if self.kind == "attention":
             return 3 * 2 * rows * self.features * (4 * self.features + 2 * self.steps)
@@ -38,7 +38,7 @@ class Task:
 
     @property
     def repeats(self) -> int:
-        """Times that it is computed in one round: so many that the first, with cold caches, weighs little."""
+        """Return how often a round computes the task, so that the first time, with cold caches, matters little."""
         return min(max(3, round(4e10 / self.operations)), 50)
 
     def arrays(self) -> tuple[Array, Array]:

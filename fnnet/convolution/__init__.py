@@ -1,7 +1,7 @@
-"""Convolution: the sliding dot product, its two transposes, and the matrices that it is.
+"""Convolution: the sliding dot product, its two transposes, and the same as products of matrices.
 
-``convolve`` is the plain function; ``convolution``, ``input_gradient`` and ``kernel_gradient`` are the three operations
-underneath, closed under differentiation; ``im2col``, ``col2im`` and ``toeplitz`` show them as products of matrices.
+``convolve`` is the plain function. ``convolution``, ``input_gradient`` and ``kernel_gradient`` are the three operations
+below it, closed under differentiation. ``im2col``, ``col2im`` and ``toeplitz`` express them as products of matrices.
 """
 
 from fnnet.convolution.convolve import convolve

@@ -23,17 +23,17 @@ def convolve(
     method: Method = "auto",
     place: str = "convolve",
 ) -> Array:
-    """``y[n, p, o] = Σ_ac x[n, p · stride + a · dilation − low, c] w[a, c, o]``, a sliding dot product.
+    """Compute ``y[n, p, o] = Σ_ac x[n, p · stride + a · dilation − low, c] w[a, c, o]``, a sliding dot product.
 
-    (What the field calls convolution is, as here, a correlation: the kernel is not flipped.)
+    What the field calls a convolution is a correlation, as here: the kernel is not flipped.
 
     Shapes: ``x (N, *L, C)``, ``w (*A, C / groups, O)``, ``y (N, *P, O)``, for any number of spatial axes. With
-    ``groups``, channels and filters are split into as many parts, each part of the filters seeing its part of the
-    channels; as many groups as channels is the depthwise convolution.
+    ``groups``, channels and filters are split into groups, and each group of filters sees its own group of channels;
+    with as many groups as channels this is the depthwise convolution.
 
-    ``method`` is how it, and its derivatives of every order, are computed: ``"patches"`` as products of matrices over
-    the patches of a few examples at a time, ``"xla"`` by XLA's own convolution, and ``"auto"`` as is quicker: by shape
-    on CPU, ``"xla"`` on GPU and TPU.
+    ``method`` says how this and its derivatives of every order are computed: ``"patches"`` as products of matrices
+    over the patches of a few examples at a time, ``"xla"`` by XLA's own convolution, and ``"auto"`` by the faster of
+    both for the shapes on CPU and by ``"xla"`` on GPU and TPU.
     """
     x, w = jnp.asarray(x), jnp.asarray(w)
     check_operands(place, x, w, groups)

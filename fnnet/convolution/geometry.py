@@ -24,9 +24,9 @@ Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
 
 @configuration
 class Geometry:
-    """Which image position meets which tap: tap ``a`` of output ``p`` reads ``i = p · stride + a · dilation − low``.
+    """The sizes of a convolution: tap ``a`` of output ``p`` reads position ``p · stride + a · dilation − low``.
 
-    Every field has one entry per spatial axis; ``padding`` has the pairs ``(low, high)`` of zeros beside the image.
+    Every field has one entry per spatial axis; ``padding`` has pairs ``(low, high)``, the zeros before and after.
     """
 
     image: Shape
@@ -38,17 +38,17 @@ class Geometry:
 
     @property
     def rank(self) -> int:
-        """The number of spatial axes."""
+        """Return the number of spatial axes."""
         return len(self.image)
 
     @property
     def span(self) -> Shape:
-        """What the dilated kernel covers of the image, ``(A − 1) · dilation + 1``."""
+        """Return the positions that the dilated kernel spans, ``(A − 1) · dilation + 1``."""
         return tuple((a - 1) * d + 1 for a, d in zip(self.kernel, self.dilation, strict=True))
 
     @property
     def output(self) -> Shape:
-        """``P = ⌊(low + L + high − span) / stride⌋ + 1``."""
+        """Return ``P = ⌊(low + L + high − span) / stride⌋ + 1``."""
         sizes = zip(self.image, self.padding, self.span, self.stride, strict=True)
         return tuple((sum(pair) + length - span) // stride + 1 for length, pair, span, stride in sizes)
 
@@ -67,10 +67,10 @@ def geometry_of(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Geometry:
-    """The geometry of a convolution of images of spatial shape ``image`` with kernels of spatial shape ``kernel``.
+    """Return the geometry of a convolution of images of spatial shape ``image`` with kernels of shape ``kernel``.
 
-    ``padding`` is ``"VALID"`` (none), ``"SAME"`` (``P = ⌈L / stride⌉``, the odd zero at the high end), a number for
-    all sides, or for each axis a number or a pair ``(low, high)``. A kernel that does not fit is refused.
+    ``padding`` is ``"VALID"`` (none), ``"SAME"`` (``P = ⌈L / stride⌉``, an odd zero at the high end), a number for
+    all sides, or for each axis a number or a pair ``(low, high)``. A kernel that does not fit raises a ``ValueError``.
     """
     stride, dilation = per_axis(place, "stride", stride, len(image)), per_axis(place, "dilation", dilation, len(image))
     span = tuple((a - 1) * d + 1 for a, d in zip(kernel, dilation, strict=True))
@@ -97,8 +97,10 @@ def transposed_geometry(
     groups: int = 1,
     output_padding: int | Sequence[int] = 0,
 ) -> Geometry:
-    """The geometry of the convolution *to* the spatial shape ``output``, from an image of the size that the transposed
-    convolution makes: ``L = P · stride`` for ``"SAME"``, else the least that gives ``P``, plus ``output_padding``."""
+    """Return the geometry of the convolution *to* the spatial shape ``output``, of which the layer is the transpose.
+
+    Its image has ``L = P · stride`` for ``"SAME"``, else the smallest ``L`` that gives ``P``, plus ``output_padding``.
+    """
     stride, dilation = (
         per_axis(place, "stride", stride, len(output)),
         per_axis(place, "dilation", dilation, len(output)),
@@ -149,7 +151,7 @@ def as_tuple(value: Any) -> Any:
 
 
 def per_axis(place: str, name: str, value: Any, rank: int | None = None) -> Shape:
-    """Return ``value`` as a tuple of positive integers; a single one is repeated ``rank`` times."""
+    """Return ``value`` as a tuple of positive integers, with a single integer repeated ``rank`` times."""
     numbers = entries(value, rank)
     for number in numbers or (value,):
         checks.positive_integer(place, name, number)
@@ -166,7 +168,7 @@ def entries(value: Any, rank: int | None) -> tuple[Any, ...]:
 
 
 def same_padding(image: Shape, span: Shape, stride: Shape) -> Pairs:
-    """Zeros such that ``P = ⌈L / stride⌉``; where their number is odd, the one more stands at the high end."""
+    """Return the zeros that give ``P = ⌈L / stride⌉``; an odd number has one more at the high end."""
 
     def pair(length: int, covered: int, step: int) -> tuple[int, int]:
         total = max((-(-length // step) - 1) * step + covered - length, 0)
@@ -176,7 +178,7 @@ def same_padding(image: Shape, span: Shape, stride: Shape) -> Pairs:
 
 
 def explicit_padding(place: str, padding: Any, rank: int | None = None) -> Pairs:
-    """``padding`` as one pair per axis; checked only, and given for one axis, where ``rank`` is not known yet."""
+    """Return ``padding`` as one pair per axis; without ``rank`` it is only checked, and returned for one axis."""
     if padding == "VALID":
         return ((0, 0),) * (1 if rank is None else rank)
     pairs = tuple(entries(entry, 2) for entry in entries(padding, rank))
@@ -194,7 +196,7 @@ def is_natural(value: Any) -> bool:
 
 
 def check_operands(place: str, x: Shaped, w: Shaped, groups: int) -> None:
-    """``x (N, *L, C)`` and ``w (*A, C/G, O)``, ``G`` dividing ``C`` and ``O``; else an error that says what to do."""
+    """Raise unless ``x`` is ``(N, *L, C)`` and ``w`` is ``(*A, C/G, O)``, where ``G`` divides ``C`` and ``O``."""
     checks.floating(place, "x", x)
     checks.same_dtype(place, "x", x, "w", w)
     checks.positive_integer(place, "groups", groups)

@@ -6,7 +6,7 @@ from fnnet.types import Array
 
 
 def exchanged(w: Array, groups: int) -> Array:
-    """Channels and filters in each other's place, within each group: ``(*A, C/G, O) -> (*A, O/G, C)``."""
+    """Return ``w`` with channels and filters exchanged in each group, ``(*A, C/G, O) -> (*A, O/G, C)``."""
     *taps, channels, filters = w.shape
     split = w.reshape(*taps, channels, groups, filters // groups)
     return split.swapaxes(-3, -1).reshape(*taps, filters // groups, groups * channels)

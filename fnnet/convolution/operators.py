@@ -1,4 +1,4 @@
-"""The convolution and its two transposes as operations of JAX, computed as the platform and the shapes ask for.
+"""The convolution and its two transposes as operations of JAX, chosen for the platform and the shapes.
 
 All three come from one form, linear in each of its three arguments,
 
@@ -6,8 +6,8 @@ All three come from one form, linear in each of its three arguments,
 
 with ``c`` and ``o`` of the same group: the ``convolution`` is its derivative with respect to ``dy``, the
 ``input_gradient`` that with respect to ``x``, the ``kernel_gradient`` that with respect to ``w``. So the derivative of
-each with respect to either argument is one of the other two: derivatives of every order, forward and reverse, stay
-among the three, and each is computed the quickest way known for it and not by transposing another's loops.
+each with respect to either argument is one of the other two. Derivatives of every order, forward and reverse, stay
+among the three, and each is computed in its own fastest way instead of by transposing the loops of another.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from fnnet.convolution import patches, xla, xla_cpu
-from fnnet.convolution.choice import on_cpu
+from fnnet.convolution import xla
 from fnnet.convolution.geometry import Geometry
+from fnnet.cpu import axes, patches
 from fnnet.shards import varying_alike
 from fnnet.types import Array
 
@@ -31,17 +31,17 @@ Method: TypeAlias = Literal["auto", "patches", "xla"]
 
 
 def convolution(x: Array, w: Array, geometry: Geometry, method: Method = "auto") -> Array:
-    """``y (N, *P, O)``, the derivative of ``F`` with respect to ``dy``."""
+    """Compute ``y (N, *P, O)``, the derivative of ``F`` with respect to ``dy``."""
     return convolution_p.bind(*varying_alike(x, w), geometry=geometry, method=method)
 
 
 def input_gradient(dy: Array, w: Array, geometry: Geometry, method: Method = "auto") -> Array:
-    """``dx (N, *L, C)``, the derivative of ``F`` with respect to ``x``."""
+    """Compute ``dx (N, *L, C)``, the derivative of ``F`` with respect to ``x``."""
     return input_gradient_p.bind(*varying_alike(dy, w), geometry=geometry, method=method)
 
 
 def kernel_gradient(x: Array, dy: Array, geometry: Geometry, method: Method = "auto") -> Array:
-    """``dw (*A, C/G, O)``, the derivative of ``F`` with respect to ``w``."""
+    """Compute ``dw (*A, C/G, O)``, the derivative of ``F`` with respect to ``w``."""
     return kernel_gradient_p.bind(*varying_alike(x, dy), geometry=geometry, method=method)
 
 
@@ -50,20 +50,21 @@ ROLES = {"convolution": "xwy", "input_gradient": "ywx", "kernel_gradient": "xyw"
 
 
 def operation(name: str) -> Primitive:
-    """The operation that computes what ``patches`` and ``xla`` have under this name."""
+    """Return the operation that computes the function of this name in ``xla``, or in ``fnnet.cpu`` on a CPU."""
     primitive = Primitive(name)
-    by_xla, by_xla_cpu, by_patches = (getattr(module, name) for module in (xla, xla_cpu, patches))
+    by_xla, by_patches = getattr(xla, name), getattr(patches, name)
+    by_xla_on_cpu = getattr(axes, name, by_xla)
 
     def abstract(a: Any, b: Any, *, geometry: Geometry, method: Method) -> Any:
-        """As XLA's: its shape, and its rules of sharding."""
+        """Return the shape, the dtype and the sharding of XLA's result."""
         return jax.make_jaxpr(partial(by_xla, geometry=geometry))(a, b).out_avals[0]
 
     def lower(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
         return (by_patches if method == "patches" else by_xla)(a, b, geometry)
 
     def lower_on_cpu(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
-        chosen = on_cpu(name, a.shape, b.shape, geometry) if method == "auto" else method
-        return (by_patches if chosen == "patches" else by_xla_cpu)(a, b, geometry)
+        patched = patches.is_faster(name, a.shape, b.shape, geometry) if method == "auto" else method == "patches"
+        return (by_patches if patched else by_xla_on_cpu)(a, b, geometry)
 
     def run(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
         return primitive.bind(a, b, geometry=geometry, method=method)
@@ -77,8 +78,11 @@ def operation(name: str) -> Primitive:
 
 
 def batched(primitive: Primitive, roles: str, operands: Any, axes: Any, *, geometry: Geometry, method: Method) -> Any:
-    """``B`` at once as one: more examples where ``w`` has no batch axis, more filters where ``x`` has none, more
-    channels where ``y`` has none, more groups where all three have one."""
+    """Compute ``B`` convolutions as one, under ``vmap``.
+
+    The batch axis becomes more examples if ``w`` has none, more filters if ``x`` has none, more channels if ``y`` has
+    none, and more groups if all three have one.
+    """
     size = next(a.shape[axis] for a, axis in zip(operands, axes, strict=True) if axis is not None)
     lacking = next((role for role, axis in zip(roles, axes, strict=False) if axis is None), "")
     folded = [
@@ -91,8 +95,11 @@ def batched(primitive: Primitive, roles: str, operands: Any, axes: Any, *, geome
 
 
 def fold(a: Array, role: str, lacking: str, groups: int) -> Array:
-    """The leading axis of ``a`` joined to the one that takes it: examples, channels or filters within each group, or
-    groups, which stand before channels and filters on the last axis."""
+    """Join the leading axis of ``a`` to the axis that takes it.
+
+    These are the examples, the channels or filters of each group, or the groups, which come before channels and filters
+    on the last axis.
+    """
     if lacking == "w":
         return a.reshape(-1, *a.shape[2:])
     if lacking == "y" and role == "w":
@@ -103,7 +110,7 @@ def fold(a: Array, role: str, lacking: str, groups: int) -> Array:
 
 
 def unfold(a: Array, role: str, lacking: str, groups: int, size: int) -> Array:
-    """The inverse of ``fold``."""
+    """Return the inverse of ``fold``."""
     if lacking == "w":
         return a.reshape(size, -1, *a.shape[1:])
     if lacking == "y" and role == "w":

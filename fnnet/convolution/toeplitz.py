@@ -1,4 +1,4 @@
-"""The convolution as a matrix, and its singular values."""
+"""The matrix of a convolution, and its singular values."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def toeplitz(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Array:
-    """The matrix ``T`` of a convolution of one image: ``T @ x.ravel() == convolve(x[None], kernel, ...)[0].ravel()``.
+    """Return the matrix ``T`` of a convolution: ``T @ x.ravel() == convolve(x[None], kernel, ...)[0].ravel()``.
 
     ``kernel (*A, C / groups, O)``, ``image_shape (*L, C)`` with its channels; ``T`` has shape ``(P · O, L · C)``, with
     ``T[(p, o), (i, c)] = kernel[a, c, o]`` where ``i = p · stride + a · dilation − low``, and zeros elsewhere. With one
     axis, one channel and one filter it is constant along its diagonals, a Toeplitz matrix; in general it consists of
-    such blocks. The backward pass to the image is its transpose: ``dx = Tᵀ dy``.
+    blocks of this kind. The backward pass to the image is its transpose: ``dx = Tᵀ dy``.
 
-    It has ``P O L C`` entries, nearly all of them zero: meant for small images, to look at and to compute with.
+    It has ``P O L C`` entries, nearly all of them zero, and is meant for small images.
     """
     kernel = jnp.asarray(kernel)
     geometry = geometry_of_one(
@@ -50,10 +50,10 @@ def singular_values(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Array:
-    """The singular values of the convolution as a linear map of an image ``(*L, C)``, the largest first.
+    """Return the singular values of the convolution as a linear map of an image ``(*L, C)``, largest first.
 
-    The largest is by how much it can lengthen an image, and its backward pass ``dy``. From ``toeplitz``, so at the cost
-    ``O((P O) (L C)²)`` of a dense matrix.
+    The largest is the factor by which it can lengthen an image, and its backward pass ``dy``. They are computed from
+    ``toeplitz`` at the cost ``O((P O) (L C)²)`` of a dense matrix.
     """
     return jnp.linalg.svd(
         toeplitz(kernel, image_shape, stride=stride, padding=padding, dilation=dilation, groups=groups),
@@ -62,11 +62,11 @@ def singular_values(
 
 
 def circular_singular_values(kernel: Any, image_shape: Shape) -> Array:
-    """The singular values of the convolution with stride 1 of an image ``(*L, C)`` that is continued periodically,
-    ``y[p, o] = Σ_ac x[(p + a) mod L, c] w[a, c, o]``, the largest first.
+    """Return the singular values of a circular convolution of an image ``(*L, C)`` with stride 1, largest first.
 
-    The Fourier transform takes such a map apart into one ``C × O`` matrix per frequency, the transform of the kernel
-    there, whose singular values together are those of the map: ``O(L C O (log L + min(C, O)))`` operations. The kernel
+    The image is continued periodically, ``y[p, o] = Σ_ac x[(p + a) mod L, c] w[a, c, o]``. The Fourier transform splits
+    this map into one ``C × O`` matrix per frequency, the transform of the kernel there. Their singular values together
+    are those of the map: ``O(L C O (log L + min(C, O)))`` operations. The kernel
     must not be larger than the image.
 
     Source: Sedghi, Gupta and Long 2019, "The singular values of convolutional layers", theorem 6.
@@ -78,7 +78,7 @@ def circular_singular_values(kernel: Any, image_shape: Shape) -> Array:
 
 
 def geometry_of_one(place: str, kernel: Shaped, image_shape: Shape, *, groups: int = 1, **sizes: Any) -> Geometry:
-    """The geometry for one image of shape ``(*L, C)``, checked against the kernel."""
+    """Return the geometry for one image of shape ``(*L, C)``, checked against the kernel."""
     shape = tuple(image_shape)
     for size in shape:
         checks.positive_integer(place, "image_shape", size)
@@ -87,8 +87,11 @@ def geometry_of_one(place: str, kernel: Shaped, image_shape: Shape, *, groups: i
 
 
 def meetings(geometry: Geometry, channels: int, filters: int) -> Any:
-    """Every row of ``T``, column of ``T`` and entry of the kernel, as positions in the ravelled arrays, that meet:
-    where the tap lies in the image and not beside it. ``channels`` is that of the kernel, ``C / groups``."""
+    """Return the rows of ``T``, the columns of ``T`` and the entries of the kernel that belong together.
+
+    They are positions in the ravelled arrays, one triple for each tap that lies inside of the image. ``channels`` are
+    those of the kernel, ``C / groups``.
+    """
     p, a = np.indices(geometry.output), np.indices(geometry.kernel)
     p, a = p.reshape(geometry.rank, -1, 1), a.reshape(geometry.rank, 1, -1)
     stride, dilation, low, length = (

@@ -13,7 +13,7 @@ from fnnet.types import Array
 
 
 def convolution(x: Array, w: Array, geometry: Geometry) -> Array:
-    """``y[n, p, o] = Σ_ac x[n, p · stride + a · dilation − low, c] w[a, c, o]``."""
+    """Compute ``y[n, p, o] = Σ_ac x[n, p · stride + a · dilation − low, c] w[a, c, o]``."""
     return lax.conv_general_dilated(
         x,
         w,
@@ -26,17 +26,17 @@ def convolution(x: Array, w: Array, geometry: Geometry) -> Array:
 
 
 def input_gradient(dy: Array, w: Array, geometry: Geometry) -> Array:
-    """``dx[n, i, c] = Σ_ao dy[n, p, o] w[a, c, o]`` over ``p · stride = i + low − a · dilation``."""
+    """Compute ``dx[n, i, c] = Σ_ao dy[n, p, o] w[a, c, o]`` over ``p · stride = i + low − a · dilation``."""
     return full_convolution(dy, flipped(w, geometry), geometry)
 
 
 def flipped(w: Array, geometry: Geometry) -> Array:
-    """The kernel read backwards, ``a' = A − 1 − a``, from filters to channels: ``(*A, O/G, C)``."""
+    """Return the kernel read backwards, ``a' = A − 1 − a``, from filters to channels, ``(*A, O/G, C)``."""
     return exchanged(lax.rev(w, tuple(range(geometry.rank))), geometry.groups)
 
 
 def full_convolution(dy: Array, flipped: Array, geometry: Geometry) -> Array:
-    """``dy``, spread out by the stride, meets the flipped kernel wherever they overlap, and the image is.
+    """Convolve ``dy``, spread out by the stride, with the flipped kernel at every position of the image.
 
     Tap ``a'`` of output ``i`` reads position ``i + a' · dilation − (span − 1 − low)`` of the spread ``dy``.
     """
@@ -59,7 +59,7 @@ def full_convolution(dy: Array, flipped: Array, geometry: Geometry) -> Array:
 
 
 def kernel_gradient(x: Array, dy: Array, geometry: Geometry) -> Array:
-    """``dw[a, c, o] = Σ_np x[n, a · dilation + p · stride − low, c] dy[n, p, o]``."""
+    """Compute ``dw[a, c, o] = Σ_np x[n, a · dilation + p · stride − low, c] dy[n, p, o]``."""
     rank = geometry.rank
     spatial, last = tuple(range(1, rank + 1)), rank + 1
     axes = lax.ConvDimensionNumbers((last, 0, *spatial), (last, 0, *spatial), (rank, last, *range(rank)))
@@ -67,7 +67,7 @@ def kernel_gradient(x: Array, dy: Array, geometry: Geometry) -> Array:
 
 
 def correlation(x: Array, dy: Array, geometry: Geometry, axes: lax.ConvDimensionNumbers) -> Array:
-    """``x`` with ``dy`` for its kernel: stride and dilation exchange their parts, channels and examples too."""
+    """Convolve ``x`` with ``dy`` as the kernel: stride and dilation exchange roles, and so do channels and examples."""
     padding = [
         (low, (taps - 1) * dilation + (out - 1) * stride + 1 - length - low)
         for taps, dilation, out, stride, length, (low, _) in zip(
@@ -92,6 +92,6 @@ def correlation(x: Array, dy: Array, geometry: Geometry, axes: lax.ConvDimension
 
 
 def axes_last(rank: int) -> lax.ConvDimensionNumbers:
-    """Images ``(N, *L, C)`` and kernels ``(*A, C, O)``, in JAX's notation."""
+    """Return the axes of images ``(N, *L, C)`` and kernels ``(*A, C, O)`` in JAX's notation."""
     spatial, last = tuple(range(1, rank + 1)), rank + 1
     return lax.ConvDimensionNumbers((0, last, *spatial), (last, rank, *range(rank)), (0, last, *spatial))

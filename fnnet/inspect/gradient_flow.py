@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fnnet.cells import Carry
 from fnnet.layers import Recurrent
+from fnnet.layers.cells import Carry
 from fnnet.spectrum import singular_values
 from fnnet.types import Array, Params
 

@@ -1,4 +1,4 @@
-"""The convolution and its transpose as layers."""
+"""The convolution and the transposed convolution as layers."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from fnnet.types import Array, DType, Initializer, Params, Shape, Shaped
 class Conv:
     """Convolution, ``y[n, p, o] = b[o] + Σ_ac x[n, p · stride + a · dilation − low, c] w[a, c, o]``.
 
-    A sliding dot product: at every output position ``p`` the same ``w`` meets the patch of the image below it. (It is
-    what the field calls convolution; the kernel is not flipped.)
+    It is a sliding dot product: at every output position ``p`` the same ``w`` is multiplied with the patch of the image
+    there. The kernel is not flipped, as everywhere in the field.
 
     Shapes: ``x (N, *L, C)``, ``w (*A, C / groups, features)``, ``b (features,)``, ``y (N, *P, features)`` with
     ``P = ⌊(low + L + high − (A − 1) dilation − 1) / stride⌋ + 1`` along every spatial axis. There are as many spatial
     axes as ``x`` has, ``(N, H, W, C)`` for images; ``kernel_size``, ``stride`` and ``dilation`` are one integer for all
     of them or a tuple with one for each.
 
-    ``padding``, zeros beside the image: ``"VALID"`` (none), ``"SAME"`` (``P = ⌈L / stride⌉``), a number for all sides,
-    or for each axis a number or a pair ``(low, high)``. ``groups`` splits channels and filters into parts that see only
-    each other; ``groups = C`` is the depthwise convolution. ``method`` says how all is computed, the derivatives too:
-    ``"patches"``, ``"xla"``, or what is quicker, ``"auto"`` (see ``fnnet.convolution.convolve``).
+    ``padding`` is the zeros around the image: ``"VALID"`` (none), ``"SAME"`` (``P = ⌈L / stride⌉``), a number for all
+    sides, or for each axis a number or a pair ``(low, high)``. ``groups`` splits channels and filters into groups that
+    see only each other; ``groups = C`` is the depthwise convolution. ``method`` says how the layer and its derivatives
+    are computed: ``"patches"``, ``"xla"``, or the faster of both, ``"auto"`` (see ``fnnet.convolution.convolve``).
 
     ``w`` starts He-normal with variance ``2 / (A C / groups)``, ``A`` the kernel's taps (He et al. 2015, eq. 10), ``b``
     at zero; ``use_bias=False`` leaves ``b`` out. Cost: ``2 N P A C features / groups`` operations forward, twice that
-    back.
+    backward.
     """
 
     features: int
@@ -76,7 +76,7 @@ class Conv:
         return y + params["b"] if self.use_bias else y
 
     def geometry(self, x: Shape, w: Shape) -> Geometry:
-        """What the shapes of ``x`` and ``w`` make of the sizes given."""
+        """Return the geometry for the shapes of ``x`` and ``w``."""
         return geometry_of(
             self.place,
             x[1:-1],
@@ -95,15 +95,15 @@ class Conv:
 @configuration
 class ConvTranspose:
     """Transposed convolution, ``y[n, i, o] = b[o] + Σ_ac x[n, p, c] w[a, c, o]`` over ``p · stride = i + low − a ·
-    dilation``: every entry of ``x`` lays the kernel, times itself, onto the output.
+    dilation``: every entry of ``x`` adds its multiple of the kernel to the output.
 
-    It is the transpose, as a matrix, of the convolution with the same sizes from the output to the input, and so what
-    that convolution's backward pass does to ``dy``; its stride enlarges the image.
+    As a matrix it is the transpose of the convolution with the same sizes from the output to the input, so it computes
+    what the backward pass of that convolution does to ``dy``. Its stride enlarges the image.
 
     Shapes: ``x (N, *P, C)``, ``w (*A, C / groups, features)``, ``y (N, *L, features)`` with
     ``L = (P − 1) stride + (A − 1) dilation + 1 − low − high + output_padding``, and ``L = P · stride`` for ``"SAME"``.
-    ``output_padding``, less than ``stride``, chooses among the ``L`` that a convolution makes into the same ``P``.
-    The rest is as in ``Conv``.
+    ``output_padding``, less than ``stride``, chooses among the ``L`` from which a convolution makes the same ``P``.
+    Everything else is as in ``Conv``.
     """
 
     features: int
@@ -134,7 +134,7 @@ class ConvTranspose:
         return y + params["b"] if self.use_bias else y
 
     def geometry(self, x: Shape, w: Shape) -> Geometry:
-        """That of the convolution from the output of this layer to its input."""
+        """Return the geometry of the convolution from the output of this layer to its input."""
         return transposed_geometry(
             self.place,
             x[1:-1],
@@ -152,7 +152,7 @@ class ConvTranspose:
 
 
 def check_configuration(layer: Conv | ConvTranspose) -> None:
-    """What can be checked before an input is seen; lists become tuples, so that the layer is hashable."""
+    """Check what does not depend on an input, and turn lists into tuples, so that the layer is hashable."""
     place = type(layer).__name__
     for name in ("features", "groups"):
         checks.positive_integer(place, name, getattr(layer, name))
@@ -167,7 +167,7 @@ def check_configuration(layer: Conv | ConvTranspose) -> None:
 
 
 def kernel_shape(layer: Conv | ConvTranspose, x: Shaped) -> Shape:
-    """``(*A, C / groups, features)`` for inputs like ``x``."""
+    """Return ``(*A, C / groups, features)`` for inputs like ``x``."""
     checks.floating(layer.place, "x", x)
     sizes = layer.kernel_size
     axes = f"{1 if isinstance(sizes, int) else len(sizes)}{' or more' if isinstance(sizes, int) else ''}"

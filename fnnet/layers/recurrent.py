@@ -1,15 +1,16 @@
-"""Layers that run a cell over time."""
+"""Layers that run a recurrent cell over a sequence."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.cells import Carry, Cell, check_carry
 from fnnet.configuration import configuration
+from fnnet.layers.cells import Carry, Cell, check_carry
 from fnnet.layers.nesting import Children
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
@@ -17,13 +18,14 @@ from fnnet.types import Array, Params, Shaped
 
 @configuration
 class Recurrent:
-    """A cell over a sequence: ``carry_t, y_t = cell(carry_{t−1}, x_t)``, one ``lax.scan``.
+    """A cell that runs over a sequence, ``carry_t, y_t = cell(carry_{t−1}, x_t)``, by one ``jax.lax.scan``.
 
-    Shapes: ``x (N, T, D)``, ``y (N, T, H)``, or the last step's ``(N, H)`` with ``return_sequences=False``. With
-    ``reverse`` time runs from the last step to the first, ``y_t`` still beside ``x_t``, and the last step is the first.
-    ``params`` are the cell's. The carry starts at zero; ``scan`` takes another one, and masks.
+    Shapes: ``x (N, T, D)``, ``y (N, T, H)``, or ``(N, H)``, the output of the last step, with
+    ``return_sequences=False``. With ``reverse`` the cell runs from step ``T`` to step 1: ``y_t`` still belongs to
+    ``x_t``, and the last step is step 1. ``params`` are those of the cell. The carry starts at zero; ``scan`` takes
+    another one, and masks.
 
-    Cost: ``2 N T (D + H) G H`` operations forward for a cell of ``G`` gates, twice that back.
+    Cost: ``2 N T (D + H) G H`` operations forward for a cell of ``G`` gates, twice that backward.
     """
 
     cell: Cell
@@ -43,30 +45,29 @@ class Recurrent:
     def scan(
         self, params: Params, x: Any, carry: Carry | None = None, mask: Array | None = None
     ) -> tuple[Array, Carry]:
-        """``(y, carry)``: from a given carry, to go on from the one given back; a stream is a loop of such calls.
+        """Return ``(y, carry)`` from a given carry; to continue a stream, pass the returned carry to the next call.
 
-        ``mask (N, T)``, boolean, is True at the steps that exist. The others change nothing: the carry passes them as
-        it is, their ``y_t`` is 0, and the last step's ``y`` is that of the last step that exists.
+        ``mask (N, T)``, boolean, is True at the steps that exist. At the other steps the carry stays as it is and
+        ``y_t`` is 0; the last step is then the last one that exists.
         """
         x = jnp.asarray(x)
         carry, mask = self.checked(x, carry, mask)
-        x_by_time, exists_by_time = by_time(x, mask)
-        z = self.cell.project(params, x_by_time)
+        xs, exists = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (where_steps_exist(x, mask), mask))
+        z = self.cell.project(params, xs)
+        zeros = jnp.zeros((x.shape[0], self.cell.features), x.dtype)
 
         def step(state: tuple[Carry, Array], inputs: tuple[Array, Array | None]) -> Any:
-            carry, last = state
-            z, exists = inputs
-            after, y = self.cell.advance(params, carry, z)
-            after, shown, last = masked_step(exists, carry, after, y, last)
-            return (after, last), shown if self.return_sequences else None
+            (before, last), (z, here) = state, inputs
+            after, y = self.cell.advance(params, before, z)
+            state = where_exists(here, (after, y), (before, last))
+            return state, where_exists(here, y, zeros) if self.return_sequences else None
 
-        nothing = jnp.zeros((x.shape[0], self.cell.features), x.dtype)
-        start = varying_with((carry, nothing), params, z, exists_by_time)
-        (carry, last), ys = jax.lax.scan(step, start, (z, exists_by_time), reverse=self.reverse)
+        start = varying_with((carry, zeros), params, z, exists)
+        (carry, last), ys = jax.lax.scan(step, start, (z, exists), reverse=self.reverse)
         return (jnp.swapaxes(ys, 0, 1) if self.return_sequences else last), carry
 
     def checked(self, x: Array, carry: Any, mask: Any) -> tuple[Carry, Array | None]:
-        """The carry to start from and the mask, as arrays. Refuses what does not fit."""
+        """Return the carry to start from and the mask, as arrays; raise if they do not fit."""
         place = repr(self)
         check_sequence(place, x)
         checks.floating(place, "x", x)
@@ -75,33 +76,52 @@ class Recurrent:
         return check_carry(place, self.cell, x.shape[0], x.dtype, carry), check_mask(place, x, mask)
 
 
-def by_time(x: Array, mask: Array | None) -> tuple[Array, Array | None]:
-    """``x (T, N, D)`` and ``mask (T, N)``."""
-    return jnp.swapaxes(where_steps_exist(x, mask), 0, 1), None if mask is None else jnp.swapaxes(mask, 0, 1)
+def where_steps_exist(a: Array, mask: Array | None) -> Array:
+    """Return ``a (N, T, ·)`` with zeros at the steps that do not exist: NaN times 0 would stay NaN."""
+    return a if mask is None else jnp.where(mask[..., None], a, 0)
 
 
-def where_steps_exist(x: Array, mask: Array | None) -> Array:
-    """0 for inputs of steps that do not exist: NaN times 0 would stay NaN."""
-    return x if mask is None else jnp.where(mask[..., None], x, 0)
+def where_exists(exists: Array | None, this: Any, other: Any) -> Any:
+    """Return the arrays ``(N, ·)`` of ``this`` for the examples that have a step, those of ``other`` elsewhere."""
+    return this if exists is None else jax.tree.map(lambda a, b: jnp.where(exists[:, None], a, b), this, other)
 
 
-def masked_step(exists: Array | None, before: Carry, after: Carry, y: Array, last: Array) -> tuple[Carry, Array, Array]:
-    """The carry, the output to show and the last output, after a step that only some examples have."""
-    if exists is None:
-        return after, y, y
-    here = exists[:, None]
-    carry = jax.tree.map(lambda a, b: jnp.where(here, a, b), after, before)
-    return carry, jnp.where(here, y, 0), jnp.where(here, y, last)
+def forwards(layer: Recurrent, x: Array, mask: Array | None) -> tuple[Recurrent, Array, Array | None]:
+    """Return the layer that runs from step 1 to step ``T``, and the sequences in the order in which they are read."""
+    if not layer.reverse:
+        return layer, x, mask
+    return replace(layer, reverse=False), x[:, ::-1], None if mask is None else mask[:, ::-1]
+
+
+def in_order(layer: Recurrent, y: Array) -> Array:
+    """Return an output of the layer of ``forwards``, or its gradient, in the order of ``layer``; its own inverse."""
+    return y[:, ::-1] if layer.reverse and layer.return_sequences else y
+
+
+def last_output(y: Array, mask: Array | None) -> Array:
+    """Return the output of the last step that exists, ``(N, T, H) -> (N, H)``; it is 0 if no step does."""
+    if mask is None:
+        return y[:, -1]
+    last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], 1)
+    return jnp.take_along_axis(y, last[:, None, None], 1)[:, 0]
+
+
+def last_gradient(dy: Array, steps: int, mask: Array | None) -> Array:
+    """Return the gradient of all outputs from that of ``last_output``, ``(N, H) -> (N, T, H)``."""
+    if mask is None:
+        return jnp.pad(dy[:, None], ((0, 0), (steps - 1, 0), (0, 0)))
+    last = steps - 1 - jnp.argmax(mask[:, ::-1], 1)
+    return jnp.where((jnp.arange(steps) == last[:, None])[..., None], dy[:, None], 0)
 
 
 @configuration
 class Bidirectional:
-    """Two recurrences over the same sequence, one forwards and one backwards in time, their outputs side by side.
+    """Two recurrences over the same sequence, one forward and one backward in time, with their outputs concatenated.
 
-    ``y = [Recurrent(cell)(x), Recurrent(other, reverse=True)(x)]`` (Schuster and Paliwal 1997); ``other`` is ``cell``
-    again, with parameters of its own, unless given. Shapes: ``x (N, T, D)``, ``y (N, T, 2H)``; with
-    ``return_sequences=False`` both last steps, ``(N, 2H)``: the forward one's at the end, the backward one's at the
-    start. Parameters: ``{"forward": ..., "backward": ...}``. ``scan`` takes carries, and masks.
+    ``y = [Recurrent(cell)(x), Recurrent(other, reverse=True)(x)]`` (Schuster and Paliwal 1997). By default ``other``
+    is ``cell``, with parameters of its own. Shapes: ``x (N, T, D)``, ``y (N, T, 2H)``; with
+    ``return_sequences=False`` the last outputs of both, ``(N, 2H)``: step ``T`` of the forward direction and step 1 of
+    the backward direction. Parameters: ``{"forward": ..., "backward": ...}``. ``scan`` takes carries and masks.
     """
 
     cell: Cell
@@ -133,9 +153,9 @@ class Bidirectional:
     def scan(
         self, params: Params, x: Any, carry: dict[str, Carry] | None = None, mask: Array | None = None
     ) -> tuple[Array, dict[str, Carry]]:
-        """``(y, carry)``, as ``Recurrent.scan``, with a carry per direction: ``{"forward": ..., "backward": ...}``.
+        """Return ``(y, carry)`` as ``Recurrent.scan``; a carry is ``{"forward": ..., "backward": ...}``.
 
-        The backward one comes in at the last step and is given back at the first.
+        The backward carry enters at step ``T`` and is returned from step 1.
         """
         x = jnp.asarray(x)
         carry, mask = self.checked(x, carry, mask)
@@ -143,7 +163,7 @@ class Bidirectional:
         return jnp.concatenate([y for y, _ in found.values()], -1), {name: after for name, (_, after) in found.items()}
 
     def checked(self, x: Array, carry: Any, mask: Any) -> tuple[dict[str, Carry], Array | None]:
-        """The carries to start from and the mask, as arrays. Refuses what does not fit."""
+        """Return the carries to start from and the mask, as arrays; raise if they do not fit."""
         directions = self.directions
         checks.require(
             carry is None or (isinstance(carry, dict) and carry.keys() == directions.keys()),
@@ -169,7 +189,7 @@ def check_sequence(place: str, x: Shaped) -> None:
 
 
 def check_mask(place: str, x: Array, mask: Any) -> Array | None:
-    """The mask as an array. Refuses one that is not of the examples and steps of ``x``."""
+    """Return the mask as an array; raise if it is not of the examples and steps of ``x``."""
     if mask is None:
         return None
     mask = jnp.asarray(mask)

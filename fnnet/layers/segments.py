@@ -1,10 +1,9 @@
-"""Recurrent layers that run over a sequence piece by piece."""
+"""A recurrent layer that runs over a sequence segment by segment, to save memory."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,26 +11,25 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.cells import Carry
 from fnnet.configuration import configuration
+from fnnet.layers.cells import Carry
 from fnnet.layers.nesting import Children
-from fnnet.layers.recurrent import Recurrent
+from fnnet.layers.recurrent import Recurrent, forwards, in_order
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params, Shaped
 
 
 @configuration
 class Rematerialized:
-    """A recurrent layer whose gradient needs the memory of few steps: the same values, the same gradient.
+    """A recurrent layer whose gradient needs the memory of few steps, with the same values and the same gradient.
 
-    Of ``C = T / segment`` segments of a sequence only the carries at their starts are kept; on the way back each
-    segment is run once more for what its derivative needs. So memory holds ``C`` carries and the residuals of
-    ``segment`` steps instead of those of ``T``: ``O(√T)`` with the default, ``⌈√T⌉`` or the next divisor of ``T`` below
-    its double. It takes the operations of one more forward pass. Source: Chen et al. 2016, "Training deep nets with
-    sublinear memory cost", section 4.
+    A sequence has ``C = T / segment`` segments, and only the carries before them are kept. The backward pass runs each
+    segment again to get its residuals. So memory holds ``C`` carries and the residuals of ``segment`` steps instead of
+    those of ``T``: ``O(√T)`` with the default, ``⌈√T⌉`` or the next divisor of ``T`` below twice that. It costs
+    one more forward pass. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4.
 
-    Shapes, parameters, ``scan`` and masks are those of ``layer``. Where ``T`` is no multiple of ``segment``, a shorter
-    segment comes first.
+    Shapes, parameters, ``scan`` and masks are those of ``layer``. If ``T`` is no multiple of ``segment``, the
+    first segment is shorter.
     """
 
     layer: Recurrent
@@ -54,7 +52,7 @@ class Rematerialized:
     def scan(
         self, params: Params, x: Any, carry: Carry | None = None, mask: Array | None = None
     ) -> tuple[Array, Carry]:
-        """``(y, carry)``, as ``Recurrent.scan``."""
+        """Return ``(y, carry)`` as ``Recurrent.scan``."""
         x = jnp.asarray(x)
         carry, mask = self.layer.checked(x, carry, mask)
         layer, x, mask = forwards(self.layer, x, mask)
@@ -64,7 +62,7 @@ class Rematerialized:
         return in_order(self.layer, y), carry
 
     def length(self, x: Shaped) -> int:
-        """The steps of a segment."""
+        """Return the number of steps in a segment."""
         steps = x.shape[1]
         if self.segment is not None:
             return min(steps, self.segment)
@@ -79,25 +77,13 @@ def require_recurrent(place: str, layer: Any) -> None:
         )
 
 
-def forwards(layer: Recurrent, x: Array, mask: Array | None) -> tuple[Recurrent, Array, Array | None]:
-    """The layer whose time runs from the first step to the last, and the sequences in that order."""
-    if not layer.reverse:
-        return layer, x, mask
-    return replace(layer, reverse=False), x[:, ::-1], None if mask is None else mask[:, ::-1]
-
-
-def in_order(layer: Recurrent, y: Array) -> Array:
-    """An output of the layer of ``forwards``, or a gradient for it, in the order of ``layer``; its own inverse."""
-    return y[:, ::-1] if layer.reverse and layer.return_sequences else y
-
-
 def rest_of(arrays: Any, segment: int) -> Any:
-    """The first ``R = T mod S`` steps of every array of a tree: ``(N, T, ...) -> (N, R, ...)``."""
+    """Return the first ``R = T mod S`` steps of every array, ``(N, T, ...) -> (N, R, ...)``."""
     return jax.tree.map(lambda a: a[:, : a.shape[1] % segment], arrays)
 
 
 def segments_of(arrays: Any, segment: int) -> Any:
-    """The steps after those of ``rest_of`` in segments: ``(N, T, ...) -> (C, N, S, ...)``."""
+    """Return the other steps as segments, ``(N, T, ...) -> (C, N, S, ...)``."""
 
     def of(a: Array) -> Array:
         count, rest = divmod(a.shape[1], segment)
@@ -107,14 +93,14 @@ def segments_of(arrays: Any, segment: int) -> Any:
 
 
 def joined(rest: Array | None, segments: Array) -> Array:
-    """The inverse of both."""
+    """Return the inverse of ``rest_of`` and ``segments_of``."""
     count, examples, segment = segments.shape[:3]
     whole = jnp.moveaxis(segments, 0, 1).reshape(examples, count * segment, *segments.shape[3:])
     return whole if rest is None else jnp.concatenate([rest, whole], 1)
 
 
 def any_step(mask: Array | None) -> Array:
-    """Which examples have a step in a piece, ``(N, 1)``."""
+    """Return which examples have a step in a segment, ``(N, 1)``."""
     return jnp.array(True) if mask is None else mask.any(1, keepdims=True)
 
 
@@ -127,7 +113,7 @@ def scan_segments(
     segment: int,
     kept: Callable[..., Any] = lambda run: run,
 ) -> tuple[Array, Carry, Carry]:
-    """``(y, carry, starts)`` of a layer whose time runs forwards; ``starts (C, ...)`` are the carries at the segments.
+    """Return ``(y, carry, starts)`` of a layer that runs forward; ``starts (C, ...)`` has the carries before them.
 
     ``kept`` wraps the function that runs a segment.
     """

@@ -10,34 +10,34 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.cells import Carry
 from fnnet.configuration import configuration
+from fnnet.layers.cells import Carry
 from fnnet.layers.nesting import Children
-from fnnet.layers.recurrent import Recurrent
-from fnnet.layers.segments import any_step, forwards, in_order, require_recurrent, scan_segments
+from fnnet.layers.recurrent import Recurrent, forwards, in_order, last_output
+from fnnet.layers.segments import any_step, require_recurrent, scan_segments
 from fnnet.types import Array, Params, Shaped
 
 
 @configuration
 class Truncated:
-    """A recurrent layer with the gradient of truncated backpropagation through time: the same values.
+    """A recurrent layer with the gradient of truncated backpropagation through time, and with the same values.
 
-    After every ``k1`` steps a backward pass is made for the outputs since the pass before; it goes back ``k2 ≥ k1``
-    steps, by default ``k1``, and takes the carry that it comes to for a constant. Where ``T`` is no multiple of ``k1``,
-    the last pass is made as if the sequence went on to the next one, and reaches fewer steps back. So the gradient
+    After every ``k1`` steps there is a backward pass for the outputs since the previous pass. It goes back ``k2 ≥ k1``
+    steps, by default ``k1``, and treats the carry before them as a constant. If ``T`` is no multiple of ``k1``, the
+    last pass is placed as if the sequence continued to the next multiple, and goes back fewer steps. So the gradient
     of ``y_t``, ``t = 1 ... T``, reaches the steps ``s`` with ``⌈t / k1⌉ k1 − k2 < s ≤ t`` and no others, and the given
-    carry where ``⌈t / k1⌉ k1 ≤ k2``; what comes after ``t`` does not matter. The gradient is the sum over the passes.
-    The carry given back counts as an output of the last step. With ``layer.reverse``, ``t`` counts from the end.
+    carry if ``⌈t / k1⌉ k1 ≤ k2``. The gradient is the sum over the passes. The returned carry counts as an output of
+    the last step. With ``layer.reverse``, ``t`` counts from the end.
 
     Source: Williams and Peng 1990, "An efficient gradient-based algorithm for on-line training of recurrent network
-    trajectories", BPTT(h; h') with ``h = k2`` and ``h' = k1``; with ``k1 = k2`` the sequence is cut in pieces.
+    trajectories", BPTT(h; h') with ``h = k2`` and ``h' = k1``; with ``k1 = k2`` the sequence is cut into segments.
 
-    Every layer of a stack is truncated by itself. With ``k1 = k2`` this is the truncation of the whole stack; with
-    ``k1 < k2`` a lower layer takes what it is given at a step, also by later passes, ``k2`` steps further back.
+    Every layer of a stack is truncated by itself. With ``k1 = k2`` this is the truncation of the whole stack. With
+    ``k1 < k2`` a lower layer takes the gradient that arrives at a step, also from later passes, ``k2`` steps back.
 
-    Shapes, parameters, ``scan`` and masks are those of ``layer``. All passes are made at once, as examples of sequences
-    of ``k2`` steps: ``k2`` steps in a row in place of ``T``, in memory for ``T k2 / k1``. Forward mode is truncated;
-    differences of values know of no truncation: ``check_gradients`` takes ``differences=False`` here.
+    Shapes, parameters, ``scan`` and masks are those of ``layer``. All passes are computed at once, as examples with
+    ``k2`` steps: the loop has ``k2`` steps instead of ``T``, and memory holds ``T k2 / k1`` steps. Forward mode is
+    truncated too. Finite differences are not, so pass ``differences=False`` to ``check_gradients``.
     """
 
     layer: Recurrent
@@ -51,8 +51,8 @@ class Truncated:
             checks.positive_integer("Truncated", "k2", self.k2)
             checks.require(
                 self.k1 <= self.k2,
-                f"Truncated: k1 is {self.k1} but k2 {self.k2}; expected k1 <= k2: a pass that goes back fewer steps "
-                f"than there are between two passes would leave outputs out",
+                f"Truncated: k1 is {self.k1} but k2 {self.k2}; expected k1 <= k2: a pass must go back at least as "
+                f"many steps as there are between two passes",
             )
 
     def children(self) -> Children:
@@ -67,19 +67,19 @@ class Truncated:
     def scan(
         self, params: Params, x: Any, carry: Carry | None = None, mask: Array | None = None
     ) -> tuple[Array, Carry]:
-        """``(y, carry)``, as ``Recurrent.scan``."""
+        """Return ``(y, carry)`` as ``Recurrent.scan``."""
         x = jnp.asarray(x)
         return truncated_scan(self, params, x, *self.layer.checked(x, carry, mask))
 
-    def windows(self, x: Shaped) -> Windows:
+    def windows(self, x: Shaped) -> Passes:
         steps, k2 = x.shape[1], self.k2 or self.k1
         count = -(-steps // self.k1)
-        return Windows(steps, count, self.k1, min(k2, count * self.k1))
+        return Passes(steps, count, self.k1, min(k2, count * self.k1))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def truncated_scan(layer: Truncated, params: Params, x: Array, carry: Carry, mask: Array | None) -> tuple[Array, Carry]:
-    """Without a derivative nothing is truncated, and nothing computed twice."""
+    """Run the layer as it is: without a derivative nothing is truncated."""
     return layer.layer.scan(params, x, carry, mask)
 
 
@@ -91,7 +91,7 @@ def truncated_jvp(layer: Truncated, primals: Any, tangents: Any) -> Any:
 def scan_windows(
     truncated: Truncated, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry]:
-    """The truncated computation: every output from the window of its pass, with a constant carry before the window."""
+    """Compute every output from the window of its pass, with a constant carry before the window."""
     layer, x, mask = forwards(truncated.layer, x, mask)
     windows = truncated.windows(x)
     _, _, boundaries = scan_to_windows(layer, windows, *jax.lax.stop_gradient((params, x, carry)), mask)
@@ -102,11 +102,11 @@ def scan_windows(
 
 
 def scan_to_windows(
-    layer: Recurrent, windows: Windows, params: Params, x: Array, carry: Carry, mask: Array | None
+    layer: Recurrent, windows: Passes, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry, Carry]:
-    """``(y, carry, boundaries)`` of a layer whose time runs forwards, and the carries that passes take for constants.
+    """Return ``(y, carry, boundaries)`` of a layer that runs forward; the boundaries are the constant carries.
 
-    These stand before the last ``B`` windows, ``boundaries (B, ...)``: before the others no step is left out.
+    They stand before the last ``B`` windows, ``boundaries (B, ...)``; the other windows begin at step 1.
     """
     length = windows.before_last
     if length == 0:
@@ -116,32 +116,16 @@ def scan_to_windows(
     y_first, middle, starts = scan_segments(layer, params, first[0], carry, first[1], windows.k1)
     y, after = layer.scan(params, second[0], middle, second[1])
     y = jnp.concatenate([y_first, y], 1) if layer.return_sequences else jnp.where(any_step(second[1]), y, y_first)
-    # Of whole segments alone the first starts with the carry given, which is no constant.
+    # If all segments are whole, the first one starts with the given carry, which is not a constant.
     given = int(length % windows.k1 == 0)
     return y, after, jax.tree.map(lambda cs, c: jnp.concatenate([cs[given:], c[None]]), starts, middle)
 
 
-def last_output(y: Array, mask: Array | None) -> Array:
-    """Of outputs ``(N, T, H)``, which are 0 where no step is, that of the last step that exists."""
-    if mask is None:
-        return y[:, -1]
-    last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], 1)
-    return jnp.take_along_axis(y, last[:, None, None], 1)[:, 0]
+class Passes(NamedTuple):
+    """The passes of a truncated recurrence: windows of ``k2`` steps whose ends are ``k1`` steps apart.
 
-
-def last_gradient(dy: Array, steps: int, mask: Array | None) -> Array:
-    """The gradient with respect to ``y`` from that with respect to ``last_output``, ``(N, H) -> (N, T, H)``."""
-    if mask is None:
-        return jnp.pad(dy[:, None], ((0, 0), (steps - 1, 0), (0, 0)))
-    last = steps - 1 - jnp.argmax(mask[:, ::-1], 1)
-    return jnp.where((jnp.arange(steps) == last[:, None])[..., None], dy[:, None], 0)
-
-
-class Windows(NamedTuple):
-    """Over which steps the passes go: windows of ``k2`` steps, their ends ``k1`` steps apart.
-
-    Window ``j`` (from 0) holds the steps ``(j + 1) k1 − k2 ... (j + 1) k1 − 1``, also where there are none: before the
-    first and after the last of the ``steps`` steps. ``W N`` sequences are those of window 0, of window 1, and so on.
+    Window ``j`` (from 0) holds the steps ``(j + 1) k1 − k2 ... (j + 1) k1 − 1``, some of which may lie before the first
+    or after the last step. Of ``W N`` sequences, the first ``N`` are those of window 0, the next those of window 1.
     """
 
     steps: int
@@ -151,7 +135,7 @@ class Windows(NamedTuple):
 
     @property
     def before_last(self) -> int:
-        """The steps before the last window."""
+        """Return the number of steps before the last window."""
         return self.passes * self.k1 - self.k2
 
     @property
@@ -160,17 +144,17 @@ class Windows(NamedTuple):
 
     @property
     def pieces(self) -> list[int]:
-        """The lengths of the pieces of a window: ``k1`` steps each but the last."""
+        """Return the lengths of the pieces of a window: ``k1`` steps each, fewer in the last."""
         return [min(self.k1, self.k2 - start) for start in range(0, self.k2, self.k1)]
 
     @property
     def margins(self) -> tuple[int, int]:
-        """The steps missing before the first, and after the last so that all pieces could have ``k1`` steps."""
+        """Return the steps missing before the first and, for all pieces to have ``k1`` steps, after the last."""
         front = self.k2 - self.k1
         return front, (self.passes + len(self.pieces) - 1) * self.k1 - front - self.steps
 
     def cut(self, a: Array) -> Array:
-        """``(N, T, ...) -> (W N, k2, ...)``, zero where no step is."""
+        """Return the windows of sequences, ``(N, T, ...) -> (W N, k2, ...)``, zero at missing steps."""
         padded = jnp.pad(a, ((0, 0), self.margins, *((0, 0),) * (a.ndim - 2)))
         length = self.passes * self.k1
         parts = [
@@ -182,7 +166,7 @@ class Windows(NamedTuple):
         return self.folded(jnp.concatenate(parts, 2))
 
     def added(self, a: Array) -> Array:
-        """The transpose of ``cut``: ``(W N, k2, ...) -> (N, T, ...)``, where windows overlap their sum."""
+        """Return the transpose of ``cut``, ``(W N, k2, ...) -> (N, T, ...)``: overlapping windows are added."""
         front, _ = self.margins
         whole = self.unfolded(a)
         others = ((0, 0),) * (a.ndim - 2)
@@ -195,21 +179,21 @@ class Windows(NamedTuple):
         return total[:, front : front + self.steps]
 
     def folded(self, a: Array) -> Array:
-        """``(N, W, ...) -> (W N, ...)``."""
+        """Join the windows to the examples, ``(N, W, ...) -> (W N, ...)``."""
         return jnp.moveaxis(a, 1, 0).reshape(self.passes * len(a), *a.shape[2:])
 
     def unfolded(self, a: Array) -> Array:
-        """``(W N, ...) -> (N, W, ...)``."""
+        """Return the inverse of ``folded``, ``(W N, ...) -> (N, W, ...)``."""
         return jnp.moveaxis(a.reshape(self.passes, len(a) // self.passes, *a.shape[1:]), 0, 1)
 
     def exist(self, x: Array, mask: Array | None) -> Array | None:
-        """The mask of the windows, ``None`` if all their steps exist."""
+        """Return the mask of the windows, None if all their steps exist."""
         if mask is None and self.k1 == self.k2 and self.steps == self.passes * self.k1:
             return None
         return self.cut(jnp.ones(x.shape[:2], bool) if mask is None else mask)
 
     def starts(self, carry: Carry, boundaries: Carry) -> Carry:
-        """The carries before the windows, ``(W N, ...)``."""
+        """Return the carries before the windows, ``(W N, ...)``."""
 
         def of(c: Array, constants: Array) -> Array:
             given = jnp.broadcast_to(c, (self.passes - len(constants), *c.shape))
@@ -218,7 +202,7 @@ class Windows(NamedTuple):
         return jax.tree.map(of, carry, boundaries)
 
     def given_gradient(self, dstarts: Carry, boundaries: Carry) -> Carry:
-        """The transpose of ``starts`` with respect to the carry given."""
+        """Return the transpose of ``starts`` with respect to the given carry."""
 
         def of(dc: Array, constants: Array) -> Array:
             each = dc.reshape(self.passes, len(dc) // self.passes, *dc.shape[1:])
@@ -227,20 +211,20 @@ class Windows(NamedTuple):
         return jax.tree.map(of, dstarts, boundaries)
 
     def outputs(self, y: Array) -> Array:
-        """The outputs of every pass's own last ``k1`` steps: ``(W N, k2, H) -> (N, T, H)``."""
+        """Return the outputs of the last ``k1`` steps of every pass, ``(W N, k2, H) -> (N, T, H)``."""
         own = self.unfolded(y[:, self.k2 - self.k1 :])
         return own.reshape(len(own), self.passes * self.k1, *y.shape[2:])[:, : self.steps]
 
     def output_gradients(self, dy: Array) -> Array:
-        """The transpose of ``outputs``."""
+        """Return the transpose of ``outputs``."""
         whole = jnp.pad(dy, ((0, 0), (0, self.passes * self.k1 - self.steps), (0, 0)))
         own = self.folded(whole.reshape(len(dy), self.passes, self.k1, dy.shape[2]))
         return jnp.pad(own, ((0, 0), (self.k2 - self.k1, 0), (0, 0)))
 
     def last(self, carry: Carry) -> Carry:
-        """The carry after the last window."""
+        """Return the carry after the last window."""
         return jax.tree.map(lambda c: c[len(c) - len(c) // self.passes :], carry)
 
     def last_carry_gradient(self, dcarry: Carry) -> Carry:
-        """The transpose of ``last``."""
+        """Return the transpose of ``last``."""
         return jax.tree.map(lambda c: jnp.pad(c, (((self.passes - 1) * len(c), 0), *((0, 0),) * (c.ndim - 1))), dcarry)

@@ -1,7 +1,7 @@
 """The recurrent cells that properties run over."""
 
 from fnnet import GRUCell, LSTMCell, RNNCell
-from fnnet.cells import Cell
+from fnnet.layers.cells import Cell
 
 CELLS: dict[str, Cell] = {
     "rnn": RNNCell(3),

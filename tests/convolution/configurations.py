@@ -1,4 +1,4 @@
-"""Random convolutions: stride, padding, dilation, groups and sizes, all small."""
+"""Random small convolutions: their sizes, strides, padding, dilation and groups."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Configuration:
     geometry: Geometry
 
     def operands(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """``x``, ``w`` and ``dy``, of normal numbers."""
+        """Return normally distributed ``x``, ``w`` and ``dy``."""
         generator, g = np.random.default_rng(self.channels), self.geometry
         x = (self.examples, *g.image, self.channels)
         w = (*g.kernel, self.channels // g.groups, self.filters)
@@ -46,8 +46,11 @@ def lax_convolution(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array
 
 
 def random_configurations(count: int, seed: int = 0) -> Iterator[Configuration]:
-    """One and two axes; every fifth has a kernel as large as the padded image, every seventh is 1 × 1, every
-    third is in groups, every ninth depthwise; one example and one channel come often."""
+    """Yield random configurations with one and two axes.
+
+    Every fifth has a kernel as large as the padded image, every seventh a kernel of 1 × 1, every third has groups,
+    every ninth is depthwise; one example and one channel are frequent.
+    """
     generator = np.random.default_rng(seed)
 
     def draw(low: int, high: int, size: int) -> tuple[int, ...]:
@@ -62,7 +65,7 @@ def random_configurations(count: int, seed: int = 0) -> Iterator[Configuration]:
         room = (0,) * rank if number % 5 == 0 else draw(0, 4, rank)
         image = tuple(max(s + r - sum(p), 1) for s, r, p in zip(spans, room, padding, strict=True))
         groups, each, filters = (1, 1, 1) if number % 3 else draw(2, 3, 3)
-        (examples,) = draw(1, 3, 1)
+        (examples,) = draw(1, 4, 1)
         each, filters = (1, 1) if number % 9 == 0 else draw(1, 3, 2)
         geometry = geometry_of(
             "random", image, kernel, stride=stride, padding=padding, dilation=dilation, groups=groups

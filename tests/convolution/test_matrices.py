@@ -36,7 +36,7 @@ def test_toeplitz_is_the_convolution_and_its_transpose_the_backward_pass(configu
 
 @with_every
 def test_im2col_times_kernel_is_the_convolution(configuration: Configuration) -> None:
-    """And ``dw = im2col(x)ᵀ dy``, ``dx = col2im(dy wᵀ)``; for groups, group by group."""
+    """So are ``dw = im2col(x)ᵀ dy`` and ``dx = col2im(dy wᵀ)``; groups are compared one by one."""
     x, w, dy = configuration.operands()
     geometry, sizes = configuration.geometry, configuration.sizes
     groups = sizes.pop("groups")
@@ -63,7 +63,7 @@ def test_col2im_adds_where_patches_overlap() -> None:
 
 
 def test_toeplitz_known_answer() -> None:
-    """Constant along its diagonals, as the name says."""
+    """A Toeplitz matrix is constant along its diagonals."""
     matrix = toeplitz(jnp.array([1.0, 2, 3]).reshape(3, 1, 1), (5, 1))
     np.testing.assert_array_equal(matrix, [[1, 2, 3, 0, 0], [0, 1, 2, 3, 0], [0, 0, 1, 2, 3]])
 
@@ -85,7 +85,7 @@ def test_singular_values_bound_the_convolution() -> None:
 
 @pytest.mark.parametrize(("image", "kernel", "filters"), [((5,), (3,), 2), ((4, 5), (3, 2), 3), ((3, 3), (3, 3), 1)])
 def test_circular_singular_values(image: tuple[int, ...], kernel: tuple[int, ...], filters: int) -> None:
-    """Of the matrix of the map, written out column by column: the response to every image with a single 1."""
+    """They equal those of the matrix whose columns are the responses to every image with a single 1."""
     generator = np.random.default_rng(0)
     w = generator.standard_normal((*kernel, 2, filters))
     columns = []
@@ -101,8 +101,8 @@ def test_circular_singular_values(image: tuple[int, ...], kernel: tuple[int, ...
     assert_close(actual, expected[: len(actual)])
 
 
-def test_the_average_lengthens_nothing() -> None:
-    """A mean over the neighbours keeps a constant image, and shortens every other."""
+def test_the_mean_over_neighbours_has_norm_1() -> None:
+    """It keeps a constant image and shortens every other."""
     assert float(circular_singular_values(jnp.full((3, 3, 1, 1), 1 / 9), (6, 6, 1))[0]) == pytest.approx(1)
 
 

@@ -1,4 +1,4 @@
-"""The three operations against XLA's convolution and its derivatives, and what transformations make of them."""
+"""The three operations equal XLA's convolution and its derivatives, also under the transformations of JAX."""
 
 from typing import Any
 
@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet.convolution import convolution, convolve, input_gradient, kernel_gradient, patches
-from fnnet.convolution.choice import on_cpu
+from fnnet.convolution import convolution, convolve, input_gradient, kernel_gradient
 from fnnet.convolution.geometry import geometry_of
+from fnnet.cpu import patches
 from tests.compare import assert_close
 from tests.convolution.configurations import Configuration, lax_convolution, random_configurations
 
 pytestmark = pytest.mark.usefixtures("x64")
 RANDOM = list(random_configurations(208))
+SMALL_BLOCKS = 600  # bytes: some of the random configurations take one block, others several
 
 
 def by_lax(configuration: Configuration, x: Any, w: Any, dy: Any) -> Any:
@@ -28,9 +29,12 @@ def by_fnnet(configuration: Configuration, x: Any, w: Any, dy: Any, method: Any)
 
 
 @pytest.mark.parametrize("part", range(8))
-def test_equal_to_lax_and_its_vjp(part: int) -> None:
-    """26 random configurations in one program: compiling it is nearly all the time that this takes. XLA's own
-    convolution needs the comparison less, and gets it for every fourth."""
+def test_equal_to_lax_and_its_vjp(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """26 random configurations run in one program, because compiling takes nearly all the time.
+
+    XLA's own convolution needs the comparison less: every fourth configuration has it.
+    """
+    monkeypatch.setattr(patches, "BLOCK_BYTES", SMALL_BLOCKS)
     some = RANDOM[part::8]
 
     @jax.jit
@@ -46,7 +50,8 @@ def test_equal_to_lax_and_its_vjp(part: int) -> None:
             assert_close(by_xla, expected)
 
 
-def test_the_random_configurations_are_what_they_are_meant_to_be() -> None:
+def test_the_random_configurations_cover_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patches, "BLOCK_BYTES", SMALL_BLOCKS)
     shapes = [(c, c.geometry) for c in RANDOM]
     assert len(RANDOM) >= 200
     for kind in (
@@ -61,14 +66,15 @@ def test_the_random_configurations_are_what_they_are_meant_to_be() -> None:
         [g.taps == 1 for _, g in shapes],
         [c.channels == 1 for c, _ in shapes],
         [c.examples == 1 for c, _ in shapes],
-        [blocks_of(c).bands > 1 for c, _ in shapes],
-        [blocks_of(c).bands == 1 and blocks_of(c).total > 1 for c, _ in shapes],
+        [1 < block_size(c) < c.examples for c, _ in shapes],
+        [1 == block_size(c) < c.examples for c, _ in shapes],
+        [1 < block_size(c) == c.examples for c, _ in shapes],
     ):
         assert sum(kind) >= 10
 
 
-def blocks_of(c: Configuration) -> patches.Blocks:
-    return patches.Blocks.of(c.geometry, c.examples, c.channels, c.filters, itemsize=8)
+def block_size(c: Configuration) -> int:
+    return patches.block_size(c.geometry, (c.examples, *c.geometry.image, c.channels), itemsize=8)
 
 
 GEOMETRY = geometry_of("", (5, 4), (3, 2), stride=(2, 1), padding=((1, 0), (0, 1)), groups=2)
@@ -81,7 +87,7 @@ every_method = pytest.mark.parametrize("method", ["patches", "xla"])
     ("operation", "which"), [(convolution, (0, 1)), (input_gradient, (2, 1)), (kernel_gradient, (0, 2))]
 )
 def test_vmap(operation: Any, which: Any, method: Any) -> None:
-    """Over the first, the second and both operands, along other axes than the first too: as one by one."""
+    """A batch of the first, the second or both operands, along any axis, equals the results one by one."""
     both = [jnp.stack([a, jnp.cos(a), -a]) for a in (EXAMPLE.operands()[i] for i in which)]
 
     @jax.jit
@@ -103,7 +109,7 @@ def test_vmap(operation: Any, which: Any, method: Any) -> None:
 
 @every_method
 def test_derivatives_of_derivatives(method: Any) -> None:
-    """Forward over reverse, reverse over reverse and reverse over forward: as of XLA's convolution."""
+    """Forward over reverse, reverse over reverse and reverse over forward equal those of XLA's convolution."""
 
     def cost(conv: Any) -> Any:
         return lambda x, w: jnp.sin(conv(x, w)).sum()
@@ -134,7 +140,7 @@ def test_derivatives_of_derivatives(method: Any) -> None:
 
 @every_method
 def test_scan_and_checkpoint(method: Any) -> None:
-    """A recurrence through a convolution, differentiated."""
+    """The gradient of a recurrence through a convolution equals that of the unrolled loop."""
 
     def after(x: Any, w: Any) -> Any:
         def step(h: Any, _: Any) -> Any:
@@ -153,7 +159,7 @@ def test_scan_and_checkpoint(method: Any) -> None:
 
 
 def test_shard_map() -> None:
-    """The batch over the devices, the kernel the same on all: its gradient comes out summed."""
+    """With the batch split over devices and one kernel on all, the gradient of the kernel is summed."""
     x, w, _ = EXAMPLE.operands()
     mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, every = jax.sharding.PartitionSpec("batch"), jax.sharding.PartitionSpec()
@@ -166,14 +172,15 @@ def test_shard_map() -> None:
     assert_close(gradients, jax.grad(lambda x, w: jnp.sin(lax_convolution(x, w, GEOMETRY)).sum(), (0, 1))(x, w))
 
 
-def test_bfloat16_is_summed_in_float32() -> None:
-    """The gradient of a kernel sums over blocks: rounded after each, as bfloat16 is, the sum would be another."""
+def test_bfloat16_is_summed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of a kernel is a sum over blocks, which would differ if it were rounded to bfloat16 after each."""
     x, dy = jnp.ones((63, 13, 13, 1), jnp.bfloat16), jnp.ones((63, 9, 9, 1), jnp.bfloat16)
     geometry = geometry_of("", (13, 13), (5, 5))
-    blocks = patches.Blocks.of(geometry, 63, 1, 1, itemsize=2)
+    monkeypatch.setattr(patches, "BLOCK_BYTES", 2**16)
+    blocks = 63 // patches.block_size(geometry, x.shape, itemsize=2)
     rounded = jnp.zeros((), jnp.bfloat16)
-    for _ in range(blocks.total):
-        rounded += jnp.asarray(63 * 81 / blocks.total, jnp.bfloat16)
+    for _ in range(blocks):
+        rounded += jnp.asarray(63 * 81 / blocks, jnp.bfloat16)
     expected = jnp.asarray(63 * 81, jnp.bfloat16)
     assert rounded != expected
     for method in ("patches", "xla"):
@@ -183,7 +190,7 @@ def test_bfloat16_is_summed_in_float32() -> None:
 
 
 def test_patches_of_all_examples_never_exist_together() -> None:
-    """Temporary memory of the compiled gradient: blocks of patches, not the matrix of all of them."""
+    """The compiled gradient has memory for blocks of patches, not for the matrix of all of them."""
     geometry = geometry_of("", (16, 16), (3, 3), padding="SAME")
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((64, 16, 16, 16), (3, 3, 16, 16), (64, 16, 16, 16))]
     of_all = 64 * 16 * 16 * 9 * 16 * 4
@@ -197,12 +204,12 @@ def test_patches_of_all_examples_never_exist_together() -> None:
     assert memory.temp_size_in_bytes < min(of_all / 2, 3 * images)
 
 
-def test_auto_chooses_while_lowering_and_the_caller_can_force_it() -> None:
-    """Patches are one product of matrices, XLA's convolution is one operation of its own."""
+def test_auto_chooses_while_lowering_and_method_overrides_it() -> None:
+    """The lowered program has a product of matrices for patches, and a convolution for XLA's."""
     shape = (128, 32, 32, 32)
     big = geometry_of("", shape[1:3], (3, 3))
-    assert on_cpu("convolution", shape, (3, 3, 32, 64), big) == "patches"
-    assert on_cpu("convolution", (1, *shape[1:]), (3, 3, 32, 64), big) == "xla"
+    assert patches.is_faster("convolution", shape, (3, 3, 32, 64), big)
+    assert not patches.is_faster("convolution", (1, *shape[1:]), (3, 3, 32, 64), big)
     x, w = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((3, 3, 32, 64), jnp.float32)
     for method, platform, is_convolution in (
         ("auto", "cpu", False),
@@ -217,13 +224,12 @@ def test_auto_chooses_while_lowering_and_the_caller_can_force_it() -> None:
         assert ("stablehlo.dot_general" in text) is not is_convolution
 
 
-def test_gradients_in_a_scan_keep_the_form_that_is_quick_on_cpu() -> None:
-    """XLA's convolution of the kernel's gradient there has its axes in the order of the forward pass."""
+def test_kernel_gradient_of_xla_has_the_axes_in_order_on_cpu() -> None:
+    """Images come as (C, L, N) and kernels as (P, N, O), the order that XLA's CPU backend computes by a library."""
     geometry = geometry_of("", (6, 6), (3, 3))
     x, dy = jax.ShapeDtypeStruct((2, 6, 6, 3), jnp.float32), jax.ShapeDtypeStruct((2, 4, 4, 5), jnp.float32)
     text = jax.jit(lambda x, dy: kernel_gradient(x, dy, geometry, "xla")).lower(x, dy).as_text()
     assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in text
-    assert "optimization_barrier" in text
 
 
 REFUSED = [

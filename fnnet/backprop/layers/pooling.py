@@ -17,7 +17,7 @@ from fnnet.layers import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from fnnet.layers.windows import AxisWindows
 from fnnet.types import Array, Params
 
-# The shape of x, for a backward pass that needs nothing else of it: residuals are arrays, and one with no entries
+# The shape of x, for a backward pass that needs nothing else of x: residuals are arrays, and an array without entries
 # carries a shape at no cost.
 Outline = Array
 
@@ -36,14 +36,14 @@ def max_pool_forward(
 def max_pool_backward(
     layer: MaxPool, params: Params, residuals: tuple[Array, Outline], dy: Array
 ) -> tuple[Params, Array]:
-    """y_o = x_{p(o)} with p(o) the place of the maximum  ⇒  dx_p = Σ_o [p(o) = p] dy_o.
+    """y_o = x_{p(o)} with p(o) the position of the maximum  ⇒  dx_p = Σ_o [p(o) = p] dy_o.
 
     The sum is gathered, not scattered: position p = stride q + r is seen by the windows o = q − j at the offsets
     k = r + stride j, for j = 0 .. reach − 1, and receives dy_o of those whose index is k.
     """
     index, shaped = residuals
     windows = layer.windows(jax.ShapeDtypeStruct(shaped.shape[:-1], dy.dtype))
-    index, dy = widened(index, windows), widened(dy, windows)
+    index, dy = with_margins(index, windows), with_margins(dy, windows)
     dx = jnp.zeros((), dy.dtype)
     for shifts in itertools.product(*(range(along.reach) for along in windows)):
         places = places_in_window(windows, shifts).astype(index.dtype)
@@ -63,7 +63,7 @@ def avg_pool_backward(layer: AvgPool, params: Params, shaped: Outline, dy: Array
     dx = dy.astype(checks.at_least_float32(dy))
     dx = dx / layer.counts(windows).astype(dx.dtype)
     for along in windows:
-        wide, dx = widened(dx, (along,)), jnp.zeros((), dx.dtype)
+        wide, dx = with_margins(dx, (along,)), jnp.zeros((), dx.dtype)
         for shift in range(along.reach):
             inside = (offsets(along, shift) < along.size).reshape(-1, *(1,) * (wide.ndim - 1 - along.axis))
             dx += jnp.where(inside, seen(wide, (along,), (shift,)), 0)
@@ -101,10 +101,10 @@ def global_max_pool_backward(
     return {}, jnp.where(places == index[:, None], dy[:, None], 0).reshape(shape)
 
 
-def widened(dy: Array, windows: tuple[AxisWindows, ...]) -> Array:
-    """``dy`` with room for the windows that a shift reaches before the first and after the last one.
+def with_margins(dy: Array, windows: tuple[AxisWindows, ...]) -> Array:
+    """Return ``dy`` padded for the windows that a shift reaches before the first and after the last one.
 
-    Behind a barrier: fused into its many readers the padding would be worked out anew by each of them.
+    The barrier keeps XLA from computing the padding again in each of its many readers.
     """
     room = [(0, 0)] * dy.ndim
     for along in windows:
@@ -113,7 +113,7 @@ def widened(dy: Array, windows: tuple[AxisWindows, ...]) -> Array:
 
 
 def seen(wide: Array, windows: tuple[AxisWindows, ...], shifts: tuple[int, ...]) -> Array:
-    """For every stride ``q`` of each axis what belongs to the window ``q − shift``, with an axis after it for ``r``."""
+    """Return for every stride ``q`` of each axis the entry of window ``q − shift``, with an axis after it for ``r``."""
     for along, shift in zip(windows, shifts, strict=True):
         start = along.reach - 1 - shift
         wide = jax.lax.slice_in_dim(wide, start, start + along.steps, axis=along.axis)
@@ -121,7 +121,7 @@ def seen(wide: Array, windows: tuple[AxisWindows, ...], shifts: tuple[int, ...])
 
 
 def joined(dx: Array, windows: tuple[AxisWindows, ...]) -> Array:
-    """The axes ``q`` and ``r`` as one again, without the padding."""
+    """Return ``dx`` with the axes ``q`` and ``r`` joined, and without the padding."""
     for along in windows:
         shape = (*dx.shape[: along.axis], along.steps * along.stride, *dx.shape[along.axis + 2 :])
         dx = jax.lax.slice_in_dim(dx.reshape(shape), along.low, along.low + along.length, axis=along.axis)
@@ -129,12 +129,15 @@ def joined(dx: Array, windows: tuple[AxisWindows, ...]) -> Array:
 
 
 def offsets(along: AxisWindows, shift: int) -> np.ndarray[Any, Any]:
-    """The offsets ``k = r + stride · shift`` of the positions ``r`` of a stride."""
+    """Return the offsets ``k = r + stride · shift`` of the positions ``r`` of a stride."""
     return np.arange(along.stride) + along.stride * shift
 
 
 def places_in_window(windows: tuple[AxisWindows, ...], shifts: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """Their places in row-major order, in a shape that compares with ``seen``; beyond the window, no place at all."""
+    """Return these offsets as one index in row-major order, in a shape that compares with ``seen``.
+
+    Offsets outside of the window get an index that no entry has.
+    """
     sizes = [along.size for along in windows]
     grid = np.meshgrid(*map(offsets, windows, shifts), indexing="ij")
     inside = reduce(np.logical_and, [k < size for k, size in zip(grid, sizes, strict=True)])

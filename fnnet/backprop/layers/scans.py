@@ -1,4 +1,4 @@
-"""The layers that run over time: their rules with a carry and a mask, and as layers without."""
+"""The table of rules for layers that run over time, with a carry and a mask, and as rules of plain layers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from fnnet.backprop.layers.recurrent import (
 from fnnet.backprop.layers.segments import rematerialized_backward, rematerialized_forward
 from fnnet.backprop.layers.truncated import truncated_backward, truncated_forward
 from fnnet.backprop.rule import RULES, Rule, Table, check_cotangent
-from fnnet.cells import Carry, shapes_of
+from fnnet.layers.cells import Carry, shapes_of
 from fnnet.layers.recurrent import Bidirectional, Recurrent
 from fnnet.layers.segments import Rematerialized
 from fnnet.layers.truncated import Truncated
-from fnnet.types import Array, DType, Params
+from fnnet.types import Array, Params
 
 
 class ScanRule(NamedTuple):
-    """``forward(layer, params, x, carry, mask) -> (y, carry, residuals)``;
+    """The forward and the backward pass of ``layer.scan``.
 
+    ``forward(layer, params, x, carry, mask) -> (y, carry, residuals)``;
     ``backward(layer, params, residuals, dy, dcarry) -> (dparams, dx, dcarry)``.
     """
 
@@ -47,11 +48,11 @@ SCAN_RULES |= {
 def scan_vjp(
     layer: Any, params: Params, x: Array, carry: Carry | None = None, mask: Array | None = None
 ) -> tuple[tuple[Array, Carry], Callable[..., tuple[Params, Array, Carry]]]:
-    """``((y, carry), pullback)`` of ``layer.scan``, by hand: ``pullback(dy, dcarry) -> (dparams, dx, dcarry)``.
+    """Return ``((y, carry), pullback)`` of ``layer.scan`` by its hand-written rule.
 
-    Equals ``jax.vjp(lambda params, x, carry: layer.scan(params, x, carry, mask), params, x, carry)``, for a
-    ``Recurrent``, ``Bidirectional``, ``Rematerialized`` or ``Truncated``. ``pullback(dy)`` takes ``dcarry`` to be zero:
-    nothing depends on the carry given back.
+    ``pullback(dy, dcarry) -> (dparams, dx, dcarry)`` equals that of ``jax.vjp(lambda params, x, carry:
+    layer.scan(params, x, carry, mask), params, x, carry)``. Without ``dcarry`` it is zero: nothing depends on the
+    returned carry. The layer is a ``Recurrent``, ``Bidirectional``, ``Rematerialized`` or ``Truncated``.
     """
     place, rule = "backprop.scan_vjp", SCAN_RULES.look_up(layer)
     x = jnp.asarray(x)
@@ -72,31 +73,20 @@ def scan_vjp(
 
 
 def checked(layer: Any, x: Array, carry: Carry | None, mask: Array | None) -> tuple[Carry, Array | None]:
-    """The carry to start from and the mask. Refuses what does not fit."""
-    return plain(layer).checked(x, carry, mask)
-
-
-def plain(layer: Any) -> Any:
-    """The layer itself, or the one that it runs piece by piece."""
-    return layer if hasattr(layer, "checked") else layer.layer
-
-
-def zero_carry(layer: Any, examples: int, dtype: DType) -> Carry:
-    if isinstance(layer, Bidirectional):
-        return {name: zero_carry(one, examples, dtype) for name, one in layer.directions.items()}
-    return plain(layer).cell.initial_carry(examples, dtype)
+    """Return the carry to start from and the mask; raise if they do not fit."""
+    layer = layer.layer if isinstance(layer, Rematerialized | Truncated) else layer
+    return layer.checked(x, carry, mask)
 
 
 def as_layer_rule(rule: ScanRule) -> Rule:
-    """The rule of ``layer.apply``: a carry of zeros at the start, and none asked for at the end."""
+    """Return the rule of ``layer.apply``, which starts from a carry of zeros and returns none."""
 
     def forward(layer: Any, params: Params, x: Array, *, key: Array | None, train: bool) -> tuple[Array, Any]:
-        y, _, residuals = rule.forward(layer, params, x, *checked(layer, x, None, None))
-        return y, residuals
+        y, after, residuals = rule.forward(layer, params, x, *checked(layer, x, None, None))
+        return y, (residuals, jax.tree.map(jnp.zeros_like, after))
 
     def backward(layer: Any, params: Params, residuals: Any, dy: Array) -> tuple[Params, Array]:
-        nothing = zero_carry(layer, len(dy), dy.dtype)
-        dparams, dx, _ = rule.backward(layer, params, residuals, dy, nothing)
+        dparams, dx, _ = rule.backward(layer, params, residuals[0], dy, residuals[1])
         return dparams, dx
 
     return Rule(forward, backward)

@@ -6,16 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from fnnet.backprop.layers.recurrent import scan_backward, scan_forward
-from fnnet.cells import Carry
-from fnnet.layers.segments import forwards, in_order
-from fnnet.layers.truncated import Truncated, last_gradient, scan_to_windows
+from fnnet.layers.cells import Carry
+from fnnet.layers.recurrent import forwards, in_order, last_gradient
+from fnnet.layers.truncated import Truncated, scan_to_windows
 from fnnet.types import Array, Params
 
 
 def truncated_forward(
     layer: Truncated, params: Params, x: Array, carry: Carry, mask: Array | None
 ) -> tuple[Array, Carry, Any]:
-    """``(y, carry, residuals)``: the carries before the windows and the inputs."""
+    """Return ``(y, carry, residuals)``: the residuals are the inputs and the carries before the windows."""
     inner, x, mask = forwards(layer.layer, x, mask)
     y, after, boundaries = scan_to_windows(inner, layer.windows(x), params, x, carry, mask)
     return in_order(layer.layer, y), after, (x, mask, carry, boundaries)
@@ -24,9 +24,9 @@ def truncated_forward(
 def truncated_backward(
     layer: Truncated, params: Params, residuals: Any, dy: Array, dcarry: Carry
 ) -> tuple[Params, Array, Carry]:
-    """A pass over window j: dy of its last k1 steps, back over its k2 steps to a carry that is constant.
+    """Pass j takes dy of the last k1 steps of window j back over its k2 steps, to a constant carry.
 
-    All windows at once, as examples: dparams, dx_t and the gradient of the carry given are sums over the windows.
+    All windows run at once, as examples: dparams, dx_t and the gradient of the given carry are sums over the windows.
     """
     x, mask, carry, boundaries = residuals
     inner, _, _ = forwards(layer.layer, x, None)

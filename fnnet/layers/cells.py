@@ -1,11 +1,11 @@
-"""Recurrent cells: one step of a recurrence, ``step(params, carry, x) -> (carry, y)``, to be scanned over time.
+"""Recurrent cells: one step of a recurrence, ``step(params, carry, x) -> (carry, y)``, for a scan over time.
 
 Letters: ``x (N, D)`` inputs and ``y (N, H)`` outputs of one step, ``h (N, H)`` the state, ``w_x (D, G H)`` and
-``w_h (H, G H)`` the weights of ``G`` gates side by side, in the order that each cell states, ``b (G H,)``.
+``w_h (H, G H)`` the weights of ``G`` gates next to each other, in the order that each cell states, ``b (G H,)``.
 
-A step has two parts. ``project(params, x)`` is what depends on the inputs alone, ``x w_x + b``: one product of matrices
-for all steps at once, outside of the scan. ``advance(params, carry, z)`` is the rest, step by step; it checks nothing,
-while ``step`` refuses what does not fit.
+A step has two halves. ``project(params, x)`` depends on the inputs only, ``x w_x + b``: it is one product of matrices
+for all steps at once, outside of the scan. ``advance(params, carry, z)`` is the rest, step by step. It checks nothing;
+``step`` raises if its arguments do not fit.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Cell(Protocol):
 class RNNCell:
     """``h ← f(x w_x + h w_h + b)``,  ``y = h`` (Elman 1990). The carry is ``h``.
 
-    ``w_x`` starts Glorot-uniform (Glorot and Bengio 2010, eq. 16), ``w_h`` orthogonal, so that at first it neither
-    shrinks nor stretches what it carries (Saxe et al. 2014), ``b`` and the carry at zero.
+    ``w_x`` starts Glorot-uniform (Glorot and Bengio 2010, eq. 16), ``w_h`` orthogonal, so that it keeps
+    the length of the state at first (Saxe et al. 2014), ``b`` and the carry at zero.
     """
 
     features: int
@@ -81,9 +81,10 @@ class GRUCell:
 
     ``r = σ(x w_xr + h w_hr + b_r)``,  ``u = σ(x w_xu + h w_hu + b_u)``,  ``h ← u ⊙ h + (1 − u) ⊙ n``,  ``y = h``.
 
-    The two conventions of the reset gate: with ``reset_after`` (the default; PyTorch's and cuDNN's)
-    ``n = tanh(x w_xn + b_n + r ⊙ (h w_hn + b_h))``; without (Cho et al.)  ``n = tanh(x w_xn + b_n + (r ⊙ h) w_hn)``,
-    without ``b_h``. The carry is ``h``. Initial values are those of ``RNNCell``, each gate orthogonal by itself.
+    There are two conventions for the reset gate. With ``reset_after`` (the default, as in PyTorch and cuDNN),
+    ``n = tanh(x w_xn + b_n + r ⊙ (h w_hn + b_h))``; without it (Cho et al.) ``n = tanh(x w_xn + b_n + (r ⊙ h) w_hn)``,
+    and there is no ``b_h``. The carry is ``h``. Initial values are those of ``RNNCell``; each gate is orthogonal by
+    itself.
     """
 
     features: int
@@ -126,12 +127,12 @@ class GRUCell:
 class LSTMCell:
     """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
-    Gates in the order input ``i``, forget ``f``, candidate ``g``, output ``o``, PyTorch's:
+    Gates in the order input ``i``, forget ``f``, candidate ``g``, output ``o``, as in PyTorch:
     ``[i, f, g, o] = [σ, σ, tanh, σ](x w_x + h w_h + b)``,  ``c ← f ⊙ c + i ⊙ g``,  ``h ← o ⊙ tanh(c)``,  ``y = h``.
 
-    The carry is ``(h, c)``. ``b`` starts at 0, that of the forget gate at ``forget_bias``: with 1 the cell remembers
-    until it has learned to forget (Jozefowicz et al. 2015, section 3.1). Other initial values are those of ``RNNCell``,
-    each gate orthogonal by itself.
+    The carry is ``(h, c)``. ``b`` starts at 0 and that of the forget gate at ``forget_bias``: with 1 the cell
+    remembers until it has learned to forget (Jozefowicz et al. 2015, section 3.1). The other initial values are those
+    of ``RNNCell``; each gate is orthogonal by itself.
     """
 
     features: int
@@ -166,7 +167,7 @@ class LSTMCell:
 
 
 def gate_params(cell: Any, gates: int, key: Array, x: Shaped) -> Params:
-    """``{w_x, w_h, b}`` of ``gates`` gates side by side, each drawn by itself."""
+    """Return ``{w_x, w_h, b}`` of ``gates`` gates next to each other, each drawn by itself."""
     place = repr(cell)
     checks.require(
         len(x.shape) > 0 and x.shape[-1] > 0,
@@ -187,7 +188,7 @@ def gate_params(cell: Any, gates: int, key: Array, x: Shaped) -> Params:
 
 
 def projected(cell: Any, params: Params, x: Array) -> Array:
-    """``x w_x + b``, for inputs of one step or of all."""
+    """Compute ``x w_x + b`` for the inputs of one step or of all steps."""
     check_inputs(cell, x, params["w_x"])
     return x @ params["w_x"] + params["b"]
 
@@ -202,7 +203,7 @@ def check_inputs(cell: Any, x: Array, w: Array) -> None:
 
 
 def checked_step(cell: Any, params: Params, carry: Carry, x: Any) -> tuple[Carry, Array]:
-    """The carry and ``x w_x + b``, for one step. Refuses what does not fit."""
+    """Return the carry and ``x w_x + b`` for one step; raise if they do not fit."""
     x = jnp.asarray(x)
     checks.require(x.ndim == 2, f"{cell!r}: x has shape {x.shape}; expected (N, D), the inputs of one step")
     z = cell.project(params, x)
@@ -210,7 +211,7 @@ def checked_step(cell: Any, params: Params, carry: Carry, x: Any) -> tuple[Carry
 
 
 def check_carry(place: str, cell: Cell, examples: int, dtype: DType, carry: Any) -> Carry:
-    """The carry, its leaves as arrays. Refuses one that is not as the cell makes it."""
+    """Return the carry with arrays as leaves; raise if it differs from ``cell.initial_carry`` in shape or dtype."""
     start = jax.eval_shape(lambda: cell.initial_carry(examples, dtype))
     structure: Any = jax.tree.structure(start)
     try:
