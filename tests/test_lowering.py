@@ -48,7 +48,7 @@ ENGINES = {"autodiff": jax.value_and_grad, "by hand": backprop.value_and_grad}
 
 @pytest.fixture(autouse=True)
 def no_question_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program must not depend on the machine that traces it: what differs by platform is chosen while lowering."""
+    """A program must not depend on the machine that traces it. What differs by platform is chosen while lowering."""
 
     def refused(*arguments: Any, **options: Any) -> None:
         raise AssertionError("the library asked for the devices of the machine that traces the program")
