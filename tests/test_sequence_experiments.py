@@ -44,7 +44,7 @@ class TestStreaming:
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
 
     def test_segments_of_wrapped_recurrences_give_what_the_whole_gives(self, x64: None) -> None:
-        """``Checkpointed`` and ``Truncated`` carry the state of the layer that they wrap."""
+        """``Checkpointed`` and ``Truncated`` carry the state of the layer that they run."""
         plain = fnnet.Recurrent(fnnet.RNNCell(4))
         params, x, _ = self.data()
         params = params[2:3], x[..., :3]
