@@ -43,7 +43,7 @@ class TestStreaming:
         for one, other in zip(jax.tree.leaves(by_hand), jax.tree.leaves(autodiff), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
 
-    def test_segments_of_wrapped_recurrences_give_what_the_whole_gives(self, x64: None) -> None:
+    def test_recurrences_in_pieces_go_on_too(self, x64: None) -> None:
         """``Checkpointed`` and ``Truncated`` carry the state of the layer that they run."""
         plain = fnnet.Recurrent(fnnet.RNNCell(4))
         params, x, _ = self.data()
