@@ -8,19 +8,19 @@ import numpy as np
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float = 1e-12) -> None:
-    """Two trees of one structure and the same shapes, with ``max |a − e| ≤ tolerance · max |e|`` for each tensor."""
+    """Assert equal structures and shapes, and ``max |a − e| ≤ tolerance · max |e|`` for each tensor."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for (path, a), e in zip(jax.tree_util.tree_leaves_with_path(actual), jax.tree.leaves(expected), strict=True):
         a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
-        place = jax.tree_util.keystr(path)
-        assert a.shape == e.shape, place
-        assert np.isfinite(e).all(), f"{place}: the expected value is not finite"
+        name = jax.tree_util.keystr(path)
+        assert a.shape == e.shape, name
+        assert np.isfinite(e).all(), f"{name}: the expected value is not finite"
         error, scale = np.abs(a - e).max(initial=0), np.abs(e).max(initial=0)
-        assert error <= tolerance * scale, f"{place}: off by {error:.2e} at a scale of {scale:.2e}"
+        assert error <= tolerance * scale, f"{name}: off by {error:.2e} at a scale of {scale:.2e}"
 
 
 def assert_identical(actual: Any, expected: Any) -> None:
-    """Two trees of one structure, equal bit for bit, dtypes included."""
+    """Assert that two trees have one structure, the same dtypes and the same bits."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for a, e in zip(map(raw, jax.tree.leaves(actual)), map(raw, jax.tree.leaves(expected)), strict=True):
         assert a.dtype == e.dtype
@@ -28,12 +28,13 @@ def assert_identical(actual: Any, expected: Any) -> None:
 
 
 def raw(leaf: Any) -> np.ndarray:
+    """Return an array in NumPy; of random keys, their data."""
     is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 class CountingTraces:
-    """A function that counts how often it runs: under ``jax.jit``, how often it is traced."""
+    """A function that counts its calls. Under ``jax.jit`` these are its traces."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function, self.count = function, 0

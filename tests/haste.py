@@ -1,4 +1,4 @@
-"""Compiling in haste: programs of which each runs once or twice, on arrays of a few numbers."""
+"""Quick compilation, for programs that run once or twice on arrays of a few numbers."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,8 +9,8 @@ import jax
 import pytest
 from jax._src import compiler
 
-# XLA's newer generator of loops for CPUs takes half of the time of all compilations; later versions have no other. The
-# workers have a core each, where nothing is won by compiling a small program in several threads.
+# The newer generator of loops of XLA for CPUs takes half of the time of all compilations. jax 0.11 and later have no
+# other. Each worker has one core, so compiling a small program in several threads gains nothing.
 OPTIONS = (
     {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
     if jax.__version_info__ < (0, 11)
@@ -19,6 +19,8 @@ OPTIONS = (
 
 
 def hastily(get_compile_options: Callable[..., Any]) -> Callable[..., Any]:
+    """Return jax's function of the compiler's options with those for quick compilation added."""
+
     def with_options(*arguments: Any, **keywords: Any) -> Any:
         options = get_compile_options(*arguments, **keywords)
         options.env_option_overrides = [*options.env_option_overrides, *OPTIONS.items()]
@@ -29,19 +31,19 @@ def hastily(get_compile_options: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def compiled_in_haste(haste: bool = True) -> Iterator[None]:
-    """What is compiled meanwhile is compiled quickly, or else as the programs of users are."""
+    """Compile quickly inside this context or, if ``haste`` is false, as programs of users are compiled."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", haste)
     with pytest.MonkeyPatch.context() as patch:
-        if haste:  # jax takes such options for one function or one process, but not for some modules of tests
+        if haste:  # jax takes such options for a function or a process, but not for a module
             patch.setattr(compiler, "get_compile_options", hastily(compiler.get_compile_options))
         yield
     jax.config.update("jax_disable_most_optimizations", before)
 
 
 def environment(devices: int) -> dict[str, str]:
-    """Of a process that compiles in haste, for so many devices of its own."""
-    flags = [f"--xla_force_host_platform_device_count={devices}"]
+    """Return the environment of a process that compiles quickly and has this number of CPU devices."""
+    flags = [os.environ.get("XLA_FLAGS", ""), f"--xla_force_host_platform_device_count={devices}"]
     flags += [f"--{name}={value}".lower() for name, value in OPTIONS.items()]
     own = {"XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
     return dict(os.environ) | own

@@ -1,4 +1,4 @@
-"""Experiments run from the command line, and what they leave behind."""
+"""Run an experiment from the command line, and read the files that it writes."""
 
 import json
 from pathlib import Path

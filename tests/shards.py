@@ -1,4 +1,4 @@
-"""A layer with its examples over devices."""
+"""Run a layer whose examples are sharded over devices."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from fnnet.types import Layer
 
 
 def assert_sharded_alike(layer: Layer, x: jax.Array) -> None:
-    """Inside ``jax.shard_map``, with its checks of what varies over devices: the layer's values, and one gradient.
+    """Assert that a layer and its rule give the same numbers inside ``jax.shard_map`` as outside.
 
-    The mesh has one device: what is tested is that the layer and its rule can be traced there.
+    The mesh has one device. The test is that both can be traced there, under the checks of what varies over devices.
     """
     params = layer.init(jax.random.key(0), x)
     mesh = jax.make_mesh((1,), ("examples",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -1,4 +1,4 @@
-"""The benchmarks' machinery: processes, rounds, ratios, reports, the command line. No timing is tested."""
+"""The benchmarks: processes, rounds, ratios, reports and the command line. No test depends on a measured time."""
 
 import json
 import os
@@ -11,7 +11,17 @@ from rich.console import Console
 
 import fnnet
 from experiments import cli
-from experiments.benchmarks import conv, conv_contenders, conv_task, mlp, pool, pool_contenders, report, training
+from experiments.benchmarks import (
+    conv,
+    conv_contenders,
+    conv_task,
+    harness,
+    mlp,
+    pool,
+    pool_contenders,
+    report,
+    training,
+)
 from experiments.benchmarks.__main__ import BENCHMARKS
 from experiments.benchmarks.harness import Comparison, Result, compare, ratio, rotated
 from experiments.benchmarks.mlp_contenders import fnnet_autodiff, fnnet_manual
@@ -22,8 +32,14 @@ from experiments.benchmarks.training_contenders import fnnet_memory, fnnet_strea
 TINY = Task(hidden=(16,), batch_size=8, examples=100, seed=0)
 
 
+@pytest.fixture(autouse=True)
+def no_rest(monkeypatch):
+    """The pause before each round is for measurements only."""
+    monkeypatch.setattr(harness, "REST", 0)
+
+
+# The contenders of these tests are top-level functions, because their processes find them by name.
 def counting(start):
-    """Contenders of these tests: top-level functions, as their processes find them by name."""
     count = start
 
     def work():
@@ -52,14 +68,14 @@ def dying(start):
 
 
 def test_compare_keeps_each_state_and_memory_apart_and_names_the_missing():
-    ballast = np.ones(300 * 2**20, np.uint8)  # of this process: not to be counted as a contender's
+    ballast = np.ones(300 * 2**20, np.uint8)  # memory of this process, which must not count as a contender's
     announced = []
     comparison = compare(
         {"counting": counting, "again": counting, "large": large, "missing": missing}, 10, 2, announced.append
     )
     assert list(comparison.results) == ["counting", "again", "large"]
     assert comparison.results["counting"].value == comparison.results["again"].value == 13
-    assert all(len(result.seconds) == 2 and min(result.seconds) > 0 for result in comparison.results.values())
+    assert all(len(result.seconds) == 2 for result in comparison.results.values())
     assert "a_library_that_nobody_has" in comparison.skipped["missing"]
     peaks = {name: result.peak_mib for name, result in comparison.results.items()}
     assert 90 < peaks["large"] - peaks["counting"] < 110
@@ -73,22 +89,22 @@ def test_compare_keeps_each_state_and_memory_apart_and_names_the_missing():
 def test_compare_in_fresh_processes_joins_their_rounds():
     one, two = (compare({"counting": counting}, 10, 1, processes=n).results["counting"] for n in (1, 2))
     assert (len(one.seconds), len(two.seconds)) == (1, 2)
-    assert one.value == two.value  # the second process counts from the start
+    assert one.value == two.value  # the second process starts counting anew
 
 
 @pytest.mark.parametrize(("contender", "error"), [(failing, ZeroDivisionError), (dying, BrokenProcessPool)])
-def test_a_failure_in_a_process_comes_out_with_its_contenders_name(contender, error):
+def test_an_error_in_a_process_names_the_contender(contender, error):
     with pytest.raises(error) as caught:
         compare({"the broken one": contender}, 0, 1)
     assert "the broken one" in caught.value.__notes__[0]
 
 
-def test_compare_wants_a_round():
+def test_compare_needs_a_round():
     with pytest.raises(ValueError, match="rounds is 0"):
         compare({}, None, 0)
 
 
-def test_ratio_is_taken_within_rounds():
+def test_the_ratio_is_the_median_of_those_of_the_rounds():
     slow, fast = Result(0, (2.0, 30.0, 6.0), 0, 0), Result(0, (1.0, 10.0, 2.0), 0, 0)
     assert ratio(slow, fast) == 3
 

@@ -1,4 +1,4 @@
-"""The experiment ``characters``: its texts, its models and what they are measured by, and what it leaves behind."""
+"""The experiment ``characters``: its texts, its models, its measures and the files that it writes."""
 
 import math
 from pathlib import Path
@@ -30,16 +30,16 @@ class TestText:
         assert x.shape[1:] == (rows, length)
         assert sorted(y[counts]) == list(range(1, 24))
         np.testing.assert_array_equal(x[counts] + 1, y[counts])
-        along = x.swapaxes(0, 1).reshape(rows, -1)[0]  # the first row goes on from piece to piece
+        along = x.swapaxes(0, 1).reshape(rows, -1)[0]  # the first row continues from segment to segment
         np.testing.assert_array_equal(along[: min(len(along), 23)], np.arange(min(len(along), 23)))
 
-    def test_counting_is_what_the_formula_says(self) -> None:
-        corpus = text.corpus("aaabab", 1 / 3, 1)  # learns a a a b, held out a b
-        # a after b: never, plus one, of 0 + 2; b after a: once, plus one, of 3 + 2
+    def test_the_loss_of_counted_pairs_is_the_formulas(self) -> None:
+        corpus = text.corpus("aaabab", 1 / 3, 1)  # the training text is a a a b, the validation text a b
+        # a never follows b: (0 + 1) of 0 + 2. b follows a once: (1 + 1) of 3 + 2.
         assert text.pair_loss(corpus) == pytest.approx(-(math.log(1 / 2) + math.log(2 / 5)) / 2)
 
     def test_pairs_of_many_different_characters(self) -> None:
-        """No table of all pairs, which would have 10^10 entries here."""
+        """There is no table of all pairs, which would have 10^10 entries here."""
         corpus = text.corpus("".join(map(chr, range(0x10000, 0x10000 + 100_000))), 0.1, 1)
         assert text.pair_loss(corpus) == pytest.approx(math.log(100_000), rel=1e-6)
 
@@ -54,7 +54,7 @@ class TestText:
         _, y, counts = text.in_rows(corpus.held_out, 2, 3)
         assert sorted(y[counts]) == sorted(corpus.validation)
 
-    def test_without_a_text_python_explains_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_text_the_documentation_of_python_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("FNNET_DATA", raising=False)
         content, source = text.find(None)
         assert len(content) > 100_000
@@ -106,7 +106,7 @@ class TestCharacterModel:
         return self.model.init(jax.random.key(0), jax.ShapeDtypeStruct((1, 3), jnp.int32))
 
     def test_held_out_loss_is_the_mean_over_all_characters(self) -> None:
-        """One row and pieces that do not divide the text: as if it were read in one go."""
+        """One row, in segments that do not divide the text, has the loss of the text read at once."""
         params, tokens = self.params(), np.random.default_rng(0).integers(0, 7, 24).astype(np.int32)
         rows = tuple(map(jnp.asarray, text.in_rows(tokens, 1, 5)))
         loss = jax.jit(character_model.held_out_loss(self.model))(params, rows)
@@ -116,7 +116,7 @@ class TestCharacterModel:
         assert float(loss) == pytest.approx(expected, abs=1e-6)
 
     def test_samples_follow_the_models_own_scores(self) -> None:
-        """At a temperature near 0 each is the likeliest character after all those before it."""
+        """At a temperature near 0 each sample is the likeliest character after all those before it."""
         params, prompt = self.params(), jnp.array([1, 2], jnp.int32)
         tokens = character_model.sample(self.model, params, jax.random.key(1), prompt, 6, 1e-4, window=3)
         seen = jnp.concatenate([prompt, tokens])
@@ -124,7 +124,7 @@ class TestCharacterModel:
         np.testing.assert_array_equal(tokens, expected)
 
     def test_transformer_reads_its_window(self) -> None:
-        """From a prompt shorter than the window: at first all that there is, later the last two tokens."""
+        """From a prompt shorter than the window it reads all tokens at first, and later the last two."""
         model, prompt = character_model.network("transformer", 7, 4, 1, heads=2), jnp.array([1], jnp.int32)
         params = model.init(jax.random.key(3), jax.ShapeDtypeStruct((1, 3), jnp.int32))
         tokens = character_model.sample(model, params, jax.random.key(4), prompt, 4, 1e-4, window=2)
@@ -140,12 +140,12 @@ class TestCharacterModel:
             for temperature in (0.1, 100.0)
         )
         counts = np.bincount(hot, minlength=7)
-        assert counts.min() > 30  # nearly uniform: 57 expected of each
+        assert counts.min() > 30  # nearly uniform: 57 of each are expected
         assert np.bincount(cold, minlength=7).max() > counts.max()
 
 
 class TestCharacters:
-    def test_learns_prints_and_leaves_its_results(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_learns_prints_and_writes_its_results(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = tmp_path / "text.txt"
         path.write_text(SENTENCE * 30, encoding="utf-8")
         options = {"features": 24, "layers": 1, "length": 17, "batch_size": 8, "epochs": 12, "learning_rate": 2e-2}

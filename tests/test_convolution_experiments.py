@@ -1,4 +1,4 @@
-"""The experiments with convolutions: what they compute, and what they leave behind."""
+"""The experiments with convolutions: their numbers and the files that they write."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.test_experiments import write_idx
 
 
 def write_digits(folder: Path) -> None:
-    """60 and 20 images that a network can tell apart: a bright block whose place is the label."""
+    """Write 60 and 20 images that a network can tell apart: the position of a bright block is the label."""
     for prefix, count in (("train", 60), ("t10k", 20)):
         labels = np.arange(count) % 10
         images = np.zeros((count, 28, 28))
@@ -26,7 +26,7 @@ def write_digits(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"dropout": 0.3, "shift": 2}], ids=["plain", "augmented"])
-def test_mnist_cnn_leaves_curves_mistakes_and_filters(tmp_path: Path, options: dict[str, float]) -> None:
+def test_mnist_cnn_draws_curves_mistakes_and_filters(tmp_path: Path, options: dict[str, float]) -> None:
     write_digits(tmp_path)
     config = mnist_cnn.Config(data_dir=tmp_path, filters=(3, 4), hidden=8, epochs=2, batch_size=16, runs=tmp_path)
     mnist_cnn.run(mnist_cnn.Config(**(vars(config) | options)))
@@ -39,7 +39,7 @@ def test_mnist_cnn_leaves_curves_mistakes_and_filters(tmp_path: Path, options: d
 
 @pytest.mark.skipif("FNNET_DATA" not in os.environ, reason="FNNET_DATA is not set: no real MNIST")
 def test_mnist_cnn_learns_the_real_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a sixth of them."""
+    """A sixth of them is enough."""
     (x, y), (test_x, test_y) = data.mnist()
     part = data.Split((x[:10_000], y[:10_000]), (test_x[:2_000], test_y[:2_000]))
     monkeypatch.setattr(data, "mnist", lambda folder: part)

@@ -43,7 +43,7 @@ def test_dtype_is_the_predictions(case: LossCase, dtype: str) -> None:
         prediction, target = case.arrays(dtype)
         targets = [target]
         if jnp.issubdtype(target.dtype, jnp.floating):
-            targets += [target.astype("float16"), np.asarray(target, np.float64)]
+            targets += [np.asarray(target, np.float16), np.asarray(target, np.float64)]
         for y in targets:
             assert jax.eval_shape(case.loss, prediction, y).dtype == jnp.dtype(dtype)
             assert jax.eval_shape(partial(loss_gradient, case.loss), prediction, y).dtype == jnp.dtype(dtype)

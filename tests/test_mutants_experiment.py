@@ -1,4 +1,4 @@
-"""The checker's kill rate and false alarms: every broken rule is found, every healthy one passes."""
+"""The checker finds every broken rule, and passes every healthy one."""
 
 import contextlib
 from collections.abc import Callable
@@ -19,7 +19,7 @@ by_fnnet = CHECKERS[mutants.OURS]
 
 
 def gradient(subject: Subject, point: Point) -> list[Any]:
-    """The hand-written gradient in float64, pulled back from a random one where the output is no scalar."""
+    """Return the hand-written gradient in float64, of a random cotangent where the output is no scalar."""
     with jax.enable_x64(True):
         point = point.in_dtype(jnp.float64)
         variables = variables_of(subject, point)
@@ -29,7 +29,7 @@ def gradient(subject: Subject, point: Point) -> list[Any]:
 
 
 def difference(broken: list[Any], healthy: list[Any]) -> float:
-    """``max |m − a| / max |a|`` over the whole gradient; a NaN differs."""
+    """Return ``max |m − a| / max |a|`` over the whole gradient, infinity where a number is NaN."""
     scale = max(np.abs(a).max() for a in healthy)
     return float(
         max(np.nan_to_num(np.abs(m - a) / scale, nan=np.inf).max() for m, a in zip(broken, healthy, strict=True))
@@ -44,7 +44,7 @@ def test_there_are_enough_and_each_has_its_name() -> None:
 
 @pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
 def test_healthy_rules_pass_and_mutants_are_killed(subject: Subject) -> None:
-    """At one point; the experiment takes more. One that breaks nothing would live."""
+    """At one point; the experiment takes more. A mutant that breaks nothing would live."""
     point = subject.at(0)
     assert not by_fnnet(subject, point)
     healthy = gradient(subject, point)
@@ -57,7 +57,7 @@ def test_healthy_rules_pass_and_mutants_are_killed(subject: Subject) -> None:
 
 @pytest.mark.parametrize("subject", [attention.PLAIN, attention.CAUSAL, attention.ROTARY], ids=lambda s: s.name)
 def test_attention_written_anew_is_healthy(subject: Subject) -> None:
-    """So that what is found in its mutants is their fault, and not the way they are written."""
+    """What the checker finds in the mutants is then their fault, and not that of the way they are written."""
     point = subject.at(0)
     healthy = gradient(subject, point)
     with attention.mutant("none", subject, attention.plainly()).applied():
@@ -65,7 +65,7 @@ def test_attention_written_anew_is_healthy(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_tables_are_restored_also_after_an_error(mutant: Mutant) -> None:
+def test_tables_are_restored_even_after_an_error(mutant: Mutant) -> None:
     healthy = dict(mutant.table)
     with contextlib.suppress(ArithmeticError), mutant.applied():
         assert mutant.table != healthy
@@ -75,7 +75,7 @@ def test_tables_are_restored_also_after_an_error(mutant: Mutant) -> None:
 
 @pytest.mark.parametrize("name", ["dense: sign of dw", "MultiHeadAttention: the last step forgotten"])
 @pytest.mark.parametrize("checker", CHECKERS.values(), ids=CHECKERS)
-def test_every_checker_tells_a_gross_fault(checker: Callable[[Subject, Point], bool], name: str) -> None:
+def test_every_checker_finds_a_gross_fault(checker: Callable[[Subject, Point], bool], name: str) -> None:
     (mutant,) = (mutant for mutant in MUTANTS if mutant.name == name)
     point = mutant.subject.at(seed=0)
     assert not checker(mutant.subject, point)

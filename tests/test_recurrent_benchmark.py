@@ -1,4 +1,4 @@
-"""``python -m experiments.benchmarks recurrent``: the contenders compute the same; the table. No timing is tested."""
+"""``python -m experiments.benchmarks recurrent``: the contenders compute the same, and the table shows their ratios."""
 
 from math import nan
 
@@ -13,7 +13,7 @@ from experiments.benchmarks.recurrent_task import KINDS, Task
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_textbook_computes_what_fnnet_does(kind):
+def test_the_textbook_and_fnnet_compute_the_same(kind):
     task = Task(kind, steps=3, examples=2, inputs=4, features=64)
     x, dy = task.arrays()
     layer = recurrent_contenders.fnnet_layer(task)
@@ -24,7 +24,7 @@ def test_the_textbook_computes_what_fnnet_does(kind):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_a_contender_tells_its_memory():
+def test_a_contender_returns_its_memory():
     assert recurrent_contenders.fnnet_manual(Task("gru", steps=3, examples=2, inputs=4, features=5))() > 0
 
 

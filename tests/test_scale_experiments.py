@@ -1,4 +1,4 @@
-"""The experiments of many networks and of many devices, small; the benchmark's ways to train many networks."""
+"""Small runs of the experiments with many networks and many devices, and of the benchmark of a sweep."""
 
 import json
 from pathlib import Path

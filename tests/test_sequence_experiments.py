@@ -1,4 +1,4 @@
-"""Experiments on sequences: streams in pieces, the adding problem, digits row by row."""
+"""The experiments on sequences: streams in segments, the adding problem, digits row by row."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class TestStreaming:
         x = jax.random.normal(keys[0], (2, steps, 3))
         return self.model.init(keys[1], x), x, jax.random.randint(keys[2], (2, steps), 0, 5)
 
-    def test_pieces_give_what_the_whole_gives(self, x64: None) -> None:
+    def test_segments_give_what_the_whole_gives(self, x64: None) -> None:
         params, x, _ = self.data()
         carries = streaming.initial_carries(self.model, 2, x.dtype)
         scan = jax.jit(streaming.scan, static_argnums=0)
@@ -75,12 +75,12 @@ class TestAddingProblem:
         assert 0 <= numbers.min() < 0.01 < 0.99 < numbers.max() < 1
         np.testing.assert_allclose(y[:, 0], [row[mark == 1].sum() for row, mark in zip(numbers, marks, strict=True)])
 
-    def test_constant_predictor_has_a_sixth(self) -> None:
+    def test_the_error_of_a_constant_predictor_is_a_sixth(self) -> None:
         _, y = adding_problem.sequences(jax.random.key(1), 100_000, 4)
         error = float(jnp.square(y - 1).mean())
         assert error == pytest.approx(adding_problem.CONSTANT, rel=0.01)  # its standard error is 0.4 %
 
-    def test_identity_recurrence_starts_as_one(self) -> None:
+    def test_the_recurrent_matrix_of_irnn_starts_as_the_identity(self) -> None:
         params = adding_problem.cell_of("irnn", 4).init(jax.random.key(0), jax.ShapeDtypeStruct((1, 2), jnp.float32))
         np.testing.assert_array_equal(params["w_h"], np.eye(4))
 
@@ -100,7 +100,7 @@ class TestAddingProblem:
         assert adding_problem.learned_at(costs[:120]) is None
         assert len(adding_problem.smoothed(costs)) == 5
 
-    def test_learns_short_sums_and_leaves_its_results(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_learns_short_sums_and_writes_its_results(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         config = adding_problem.Config(
             lengths=(4,), cells=("gru",), features=16, steps=300, learning_rate=2e-2, runs=tmp_path
         )
@@ -126,10 +126,10 @@ class TestSequenceDigits:
         assert files_in(folder) == {"config.json", "metrics.jsonl", "summary.md", "curves.png"}
         last = {line["cell"]: line["validation_accuracy"] for line in lines_of(folder)}
         assert set(last) == {"RNN", "GRU", "LSTM"}
-        assert min(last.values()) > 0.3  # a tenth would be chance
+        assert min(last.values()) > 0.3  # chance would be a tenth
         assert "8 rows of 8 pixels" in " ".join(capsys.readouterr().out.split())
 
-    def test_mnist_is_read_where_its_folder_is_named(
+    def test_the_environment_names_the_folder_of_mnist(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setenv("FNNET_DATA", "/no/such/folder")

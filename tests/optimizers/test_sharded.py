@@ -15,7 +15,6 @@ def test_four_devices_give_the_same_numbers_and_the_shardings_stay() -> None:
         env=environment(4),
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""

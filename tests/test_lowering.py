@@ -1,0 +1,165 @@
+"""Everything is lowered for a CPU, a GPU and a TPU.
+
+``jax.export`` traces a function and translates it for each platform, without the device and without compiling. It
+fails where an operation has no translation for one of them, and where a program calls code that only one platform has.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+
+import fnnet
+from fnnet import (
+    BatchNorm,
+    Bidirectional,
+    Conv,
+    Cost,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    GRUCell,
+    LSTMCell,
+    MaxPool,
+    MultiHeadAttention,
+    Recurrent,
+    RNNCell,
+    TrainState,
+    backprop,
+    optimizers,
+    relu,
+    sequential,
+    train_epoch,
+    train_step,
+    transformer_block,
+)
+from fnnet.backprop.losses import loss_gradient
+from fnnet.types import Layer
+from tests.cases import LAYERS, LOSSES, OF_TOKENS, LayerCase, LossCase
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+ENGINES = {"autodiff": jax.value_and_grad, "by hand": backprop.value_and_grad}
+
+
+@pytest.fixture(autouse=True)
+def no_question_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program must not depend on the machine that traces it. What differs by platform is chosen while lowering."""
+
+    def refused(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("the library asked for the devices of the machine that traces the program")
+
+    for name in ("default_backend", "devices", "local_devices"):
+        monkeypatch.setattr(jax, name, refused)
+
+
+def lower(function: Callable[..., Any], *arguments: Any) -> None:
+    """Lower a function for every platform at once; the arguments may be ``jax.ShapeDtypeStruct``."""
+    exported = export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+    assert exported.platforms == PLATFORMS
+
+
+def shapes_of(tree: Any) -> Any:
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), tree)
+
+
+def apply_and_both_derivatives(layer: Layer, options: Callable[[], Any], params: Any, x: Any) -> Any:
+    """Return the output of ``apply`` with its derivatives by autodiff, and those of the rule."""
+    integers = jnp.issubdtype(x.dtype, jnp.integer)  # tokens have no derivative
+    y, pullback = jax.vjp(lambda p: layer.apply(p, x, **options()), params)
+    _, by_rule = backprop.vjp(layer, params, x, **options())
+    dx = None if integers else jax.grad(lambda x: layer.apply(params, x, **options()).sum())(x)
+    return y, pullback(y), dx, by_rule(y)
+
+
+@pytest.mark.parametrize("case", [*LAYERS, *OF_TOKENS], ids=str)
+def test_every_layer_and_its_rule(case: LayerCase) -> None:
+    run = partial(apply_and_both_derivatives, case.build(), case.options)
+    lower(run, shapes_of(case.params("float32")), shapes_of(case.x("float32")))
+
+
+# The cases are tiny. An implementation that is chosen by the size of the arrays may be another one at these.
+LARGE: list[tuple[Layer, tuple[int, ...]]] = [
+    (Dense(128), (128, 784)),
+    (Conv(64, 3, padding="SAME"), (32, 28, 28, 32)),
+    (Conv(256, 5, stride=2), (16, 32, 32, 64)),
+    (Conv(32, 3, groups=32), (32, 28, 28, 32)),
+    (Conv(64, 5), (32, 512, 32)),
+    (MaxPool(2), (128, 24, 24, 20)),
+    (MaxPool(3, stride=2, padding="SAME"), (128, 24, 24, 20)),
+    (Recurrent(RNNCell(256)), (64, 100, 128)),
+    (Recurrent(GRUCell(256)), (64, 100, 128)),
+    (Recurrent(LSTMCell(256)), (64, 100, 128)),
+    (Bidirectional(LSTMCell(256)), (64, 100, 128)),
+    (MultiHeadAttention(8, causal=True, rotary=True), (16, 512, 256)),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape"), LARGE, ids=lambda value: repr(value) if isinstance(value, Layer) else "")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_layers_of_usual_sizes(layer: Layer, shape: tuple[int, ...], dtype: str) -> None:
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    params = jax.eval_shape(layer.init, jax.random.key(0), x)
+    lower(partial(apply_and_both_derivatives, layer, dict), params, x)
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=str)
+def test_every_loss_and_its_gradients(case: LossCase) -> None:
+    """The gradients by hand and by autodiff, alone and behind the last activation that belongs to the loss."""
+    prediction, target = shapes_of(case.arrays("float32"))
+    layer = Dense(prediction.shape[-1])
+    cost = Cost(sequential(layer, case.head), case.loss)
+
+    def run(params: Any, prediction: jax.Array, target: jax.Array) -> Any:
+        value, pullback = jax.vjp(lambda p: case.loss(p, target), prediction)
+        of_cost = [engine(cost)((params, {}), (prediction, target)) for engine in ENGINES.values()]
+        return value, pullback(value), loss_gradient(case.loss, prediction, target), of_cost
+
+    lower(run, jax.eval_shape(layer.init, jax.random.key(0), prediction), prediction, target)
+
+
+PICTURES = sequential(Conv(4, 3), BatchNorm(), relu, MaxPool(2), Flatten(), Dropout(0.2), Dense(10))
+TOKENS = sequential(
+    Embedding(5, 8), transformer_block(2, 8, causal=True, dropout=0.1), Recurrent(LSTMCell(6)), Dense(5)
+)
+NETWORKS = {
+    "pictures": (PICTURES, ((32, 8, 8, 1), "float32"), (32,)),
+    "tokens": (TOKENS, ((32, 7), "int32"), (32, 7)),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_training(network: str, engine: str) -> None:
+    """One step, and a whole epoch with its shuffling and a short last batch."""
+    model, (shape, dtype), of_labels = NETWORKS[network]
+    cost, optimizer = Cost(model, fnnet.losses.softmax_cross_entropy, fnnet.penalties.l2(1e-3)), optimizers.adamw(1e-3)
+    x, y = jax.ShapeDtypeStruct(shape, dtype), jax.ShapeDtypeStruct(of_labels, "int32")
+
+    def create(key: jax.Array, x: Any) -> TrainState:
+        return TrainState.create(model.init(key, x), optimizer, key)
+
+    state = jax.eval_shape(create, jax.random.key(0), x)
+    lower(train_step(cost, optimizer, ENGINES[engine]), state, (x, y))
+    lower(train_epoch(cost, optimizer, batch_size=10, value_and_grad=ENGINES[engine]), state, (x, y))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jnp.linalg.eig(x),
+        lambda x: jax.lax.platform_dependent(x, cpu=lambda x: x[0], default=lambda x: jnp.linalg.eigvals(x).real),
+        lambda x: jax.ffi.ffi_call("a_call_of_no_platform", jax.ShapeDtypeStruct(x.shape, x.dtype))(x),
+        lambda x: x + len(jax.devices()),
+        lambda x: x if jax.default_backend() == "cpu" else 2 * x,
+    ],
+    ids=["an operation", "an operation of a branch", "a call", "the devices", "the backend"],
+)
+def test_what_works_on_one_platform_only_is_found(function: Callable[..., Any]) -> None:
+    refusals = (NotImplementedError, ValueError, AssertionError)
+    with pytest.raises(refusals, match=r"MLIR translation|custom call|asked for the devices"):
+        lower(function, jnp.ones((2, 2)))
