@@ -250,7 +250,7 @@ def from_batches(
         drop_last = bool(getattr(source, "drop_last", False))
 
     def make(key: Array, start: int) -> Iterator[Any]:
-        epoch = epoch_of(source, key)
+        epoch: Any = epoch_of(source, key)
         if hasattr(epoch, "__getitem__") and isinstance(epoch, Sized):
             yield from (epoch[number] for number in range(start, len(epoch)))
             return

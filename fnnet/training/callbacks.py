@@ -61,7 +61,7 @@ class EarlyStopping(Callback):
         return self.memory is not None and self.memory.numbers["waited"] >= self.patience
 
     def result(self, state: TrainState) -> TrainState:
-        return state if self.memory is None else self.memory.arrays  # type: ignore[no-any-return]
+        return state if self.memory is None else self.memory.arrays
 
 
 class Progress(Callback):

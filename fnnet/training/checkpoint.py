@@ -180,7 +180,7 @@ class Saver:
         """Return which of the steps saved has the lowest validation cost."""
         costs = {record["step"]: record.get("validation_cost", math.nan) for record in records}
         finite = [step for step in steps if math.isfinite(costs.get(step, math.nan))]
-        return min(finite, key=costs.__getitem__, default=None)  # type: ignore[arg-type]
+        return min(finite, key=costs.__getitem__, default=None)
 
     def report(self, *, wait: bool = False) -> None:
         """Call ``on_saved`` for a save that is complete."""

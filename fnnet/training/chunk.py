@@ -40,9 +40,9 @@ def train_chunk(
 
     def run(state: TrainState, chunk: Chunk) -> tuple[TrainState, Numbers]:
         if chunk.updates == 1:
-            state, numbers = step(state, next(chunk.batches()))  # type: ignore[arg-type]
+            state, numbers = step(state, next(chunk.batches()))
             return state, jax.tree.map(lambda number: number[None], numbers)
-        return scan(lambda state, entries: step(state, chunk.batch(entries)), state, chunk.scanned)  # type: ignore[arg-type]
+        return scan(lambda state, entries: step(state, chunk.batch(entries)), state, chunk.scanned)
 
     return run
 

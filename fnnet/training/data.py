@@ -32,7 +32,7 @@ def placed_data(
         x, y = checked_data(place, cost, params, data, augment)
     if placement.processes > 1:
         placement.check_parts(place, np.asarray(multihost_utils.process_allgather(np.int32(len(x)))).tolist())
-    return placement.batch((x, y))  # type: ignore[no-any-return]
+    return placement.batch((x, y))
 
 
 def check_stream(

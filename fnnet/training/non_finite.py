@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ class StopAtNonFinite(Callback):
     """
 
     def __init__(self, *, search: bool = True) -> None:
-        self.search, self.found = search, None
+        self.search, self.found = search, cast("NonFinite | None", None)
 
     def start(self, run: Run) -> None:
         self.run, self.found = run, None
@@ -190,7 +190,7 @@ def pulled_back(each: Passed, dy: Array, *, by_hand: bool) -> tuple[Any, Any]:
         _, pullback = backprop.vjp(each.layer, each.params, each.x, key=each.key, train=True)
     else:
         _, pullback = jax.vjp(lambda p, x: each.layer.apply(p, x, key=each.key, train=True), each.params, each.x)
-    return pullback(dy.astype(each.y.dtype))  # type: ignore[no-any-return]
+    return pullback(dy.astype(each.y.dtype))
 
 
 def described(passed: Passed) -> str:

@@ -74,9 +74,9 @@ def gradients(cost: Cost, value_and_grad: Callable[[Any], Callable[..., Any]], s
 
 def counted(cost: Cost, batch: Any) -> Array:
     """Return what the cost of a batch is a mean over."""
-    _, target, *weights = batch
-    shape = target.shape if cost.ignore_label is not None or not weights else weights[0].shape
-    count = cost.counted(target, *weights, shape=shape)
+    target, weights = batch[1], batch[2] if len(batch) == 3 else None
+    shape = target.shape if cost.ignore_label is not None or weights is None else weights.shape
+    count = cost.counted(target, weights, shape)
     return jnp.float32(len(target)) if count is None else jnp.asarray(count, jnp.float32)
 
 
