@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fnnet.cpu.memory import aligned
-from fnnet.data.batches import HostBatch, native
+from fnnet.data.batch_checks import HostBatch, native
 
 MOST_BATCHES = 64  # in a chunk: enough for the call of a program to be nothing compared to its updates
 

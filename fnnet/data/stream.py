@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 
 from fnnet import checks
 from fnnet.cpu.memory import aligned
-from fnnet.cpu.permutation import permutation
-from fnnet.data.batches import HostBatch, NumpyArray, check_finite, checked_batches
+from fnnet.data.batch_checks import HostBatch, NumpyArray, check_finite, checked_batches
 from fnnet.data.chunks import MOST_BATCHES, Chunk, chunked, device_dtype
 from fnnet.data.prefetch import close
+from fnnet.data.shuffling import compiled_order
 from fnnet.types import Array, Batch
 
 BATCH_SIZE = 32
@@ -131,7 +130,7 @@ class ArrayStream(Stream):
     def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Iterator[Chunk]:
         assert self.examples is not None
         full, left = divmod(self.examples, self.batch_size)
-        order = np.asarray(compiled_permutation(key, self.examples) if self.shuffle else np.arange(self.examples))
+        order = np.asarray(compiled_order(key, self.examples, self.shuffle))
         whole = order[: full * self.batch_size].reshape(full, self.batch_size)
         batch_bytes = (
             sum(math.prod(a.shape[1:]) * device_dtype(a.dtype).itemsize for a in self.arrays) * self.batch_size
@@ -158,9 +157,6 @@ class ArrayStream(Stream):
         for k in range(len(rows)):
             check_finite(number + k, HostBatch(chunk.x[k], chunk.y[k]))
         return chunk
-
-
-compiled_permutation = jax.jit(permutation, static_argnums=1)
 
 
 def read(part: Rows, rows: NumpyArray) -> NumpyArray:

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.cost import Cost, split_batch
-from fnnet.cpu.permutation import permutation
 from fnnet.cpu.vectors import scan
 from fnnet.data.augment import Augmentation
 from fnnet.data.chunks import Chunk
+from fnnet.data.shuffling import order_of_examples
 from fnnet.data.stream import check_batch_size
 from fnnet.optimizers import Optimizer
 from fnnet.training.state import TrainState
@@ -76,7 +76,7 @@ def train_epoch(
         x, y = split_batch("train_epoch", data)
         check_batch_size("train_epoch", batch_size, len(x))
         full, left = divmod(len(x), batch_size)
-        order = permutation(state.order_key(), len(x)) if shuffle else jnp.arange(len(x))
+        order = order_of_examples(state.order_key(), len(x), shuffle)
         state, numbers = run(state, Chunk(x, y, order[: full * batch_size].reshape(full, batch_size)))
         if left and not drop_last:
             state, last = run(state, Chunk(x, y, order[full * batch_size :][None]))

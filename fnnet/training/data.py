@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from fnnet import checks
 from fnnet.cost import Cost, split_batch
 from fnnet.data.augment import Augmentation
-from fnnet.data.batches import in_native_order
+from fnnet.data.batch_checks import in_native_order
 from fnnet.data.chunks import device_dtype
 from fnnet.data.stream import Stream
 from fnnet.layers import BatchNorm

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fnnet.data import Stream, from_arrays, from_batches
-from fnnet.data.batches import HostBatch
+from fnnet.data.batch_checks import HostBatch
 from fnnet.data.chunks import chunked
 from fnnet.data.prefetch import Prefetched
 

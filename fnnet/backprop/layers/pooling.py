@@ -38,6 +38,8 @@ def max_pool_backward(
 ) -> tuple[Params, Array]:
     """y_o = x_{p(o)} with p(o) the position of the maximum  ⇒  dx_p = Σ_o [p(o) = p] dy_o.
 
+    Tie rule: of equal maxima in a window, the first in row-major order receives all of dy_o (see ``MaxPool``).
+
     The sum is gathered, not scattered: position p = stride q + r is seen by the windows o = q − j at the offsets
     k = r + stride j, for j = 0 .. reach − 1, and receives dy_o of those whose index is k.
     """

@@ -23,7 +23,10 @@ def cross_entropy(prediction: Array, target: Array, **options: Any) -> Array:
 
 
 def softmax_cross_entropy(prediction: Array, target: Array, **options: Any) -> Array:
-    """ℓ = −Σ_c t_c log p_c with p = softmax(z)  ⇒  ∂ℓ/∂z_c = p_c Σ_j t_j − t_c; for a label the textbook's p − y."""
+    """ℓ = −Σ_c t_c log p_c with p = softmax(z)  ⇒  ∂ℓ/∂z_c = p_c Σ_j t_j − t_c; for a label the textbook's p − y.
+
+    With label smoothing s, t_c = (1 − s) y_c + s / C stands in it for the label (``losses.targets.class_targets``).
+    """
     z, t, valid = class_targets("losses.softmax_cross_entropy", prediction, target, **options)
     return valid * (softmax(z) * t.sum(-1, keepdims=True) - t)
 
