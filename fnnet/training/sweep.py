@@ -191,7 +191,7 @@ def spread(train: Train, runs: int, devices: Sequence[Any], chunk: int | None = 
 
 
 def checked_settings(settings: Settings) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the settings as NumPy arrays. Raise unless there is one number for each run, and integers fit into int32."""
+    """Return the settings as NumPy arrays, or raise. There must be one number for each run; integers are int32."""
     if not isinstance(settings, Mapping) or not settings:
         raise TypeError(f"sweep: settings are {settings!r}; expected numbers by name, such as grid(seed=range(8))")
     columns = {name: np.asarray(values) for name, values in settings.items()}
