@@ -72,7 +72,7 @@ def sweep(
 
     ``settings`` maps names to arrays ``(R,)`` with one number for each of ``R`` runs; ``grid`` makes them. For each run
     ``make(**setting)`` returns ``(cost, optimizer)`` or ``(cost, optimizer, scale)``. It may use the numbers for
-    anything, as long as all networks have the same shapes. ``scale`` multiplies the initial weights::
+    anything, as long as all networks have the same shapes. ``scale`` multiplies the initial weights, not the biases::
 
         def make(learning_rate, decay):
             return Cost(model, losses.softmax_cross_entropy, penalties.l2(decay)), optimizers.adam(learning_rate)
