@@ -1,6 +1,6 @@
-"""fnnet: functional neural networks on JAX, with nothing hidden.
+"""The library fnnet: functional neural networks on JAX, with nothing hidden.
 
-Parameters are pytrees, a model is a pure function ``apply(params, x)``, an optimizer a pure function
+Parameters are pytrees, a model is a pure function ``apply(params, x)``, an optimizer is a pure function
 ``update(grads, state, params)``, and every derivative exists twice: from ``jax.grad`` and derived by hand.
 """
 

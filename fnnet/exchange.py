@@ -128,6 +128,7 @@ def recurrent_layers(place: str, model: Layer) -> list[Any]:
 
 
 def layers_in(place: str, model: Any) -> list[Any]:
+    """Return the recurrent layers of a model in their order, or raise for a layer that PyTorch has no match for."""
     if is_container(model):
         return [layer for _, child in children(model) for layer in layers_in(place, child)]
     if isinstance(model, Dropout):

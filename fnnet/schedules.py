@@ -183,6 +183,8 @@ def one_cycle(
 
 
 class PlateauState(NamedTuple):
+    """The state of ``reduce_on_plateau``, all scalars; ``scale`` is the factor to multiply the learning rate by."""
+
     scale: Array  # the factor of the learning rate
     best: Array  # the lowest value so far
     waited: Array  # the number of values since the lowest one, or since the last reduction

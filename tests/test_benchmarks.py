@@ -233,6 +233,6 @@ def test_pooling_command_line(tmp_path, capsys):
     output = tmp_path / "pool.json"
     arguments = ["pool", "--setup", "halved", "--rounds", "1", "--repeats", "1", "--only", "fnnet-manual"]
     assert cli.main("benchmarks", BENCHMARKS, arguments=[*arguments, "--output", str(output)]) == 0
-    assert "halved: 128×24×24×20 by 2×2" in " ".join(capsys.readouterr().out.split())
+    assert "halved: images 128×24×24×20, windows 2×2" in " ".join(capsys.readouterr().out.split())
     assert json.loads(output.read_text())["setups"]["halved"]["results"]["fnnet-manual"]["ratio"] == 1
     assert cli.main("benchmarks", BENCHMARKS, arguments=["pool", "--only", "caffe"]) == 1

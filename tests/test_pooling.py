@@ -263,14 +263,14 @@ REFUSED = [
     (
         lambda: MaxPool((2, 2)).apply({}, SEQUENCE),
         ValueError,
-        r"window is \(2, 2\), of 2 entries, but there are 1 spatial",
+        r"window is \(2, 2\) with 2 entries, but there are 1 spatial",
     ),
     (
         lambda: MaxPool(2, stride=(1,)).apply({}, IMAGE),
         ValueError,
-        r"stride is \(1,\), of 1 entries, but there are 2 spatial",
+        r"stride is \(1,\) with 1 entries, but there are 2 spatial",
     ),
-    (lambda: MaxPool(2, padding=((1, 1),)).apply({}, IMAGE), ValueError, "or for each of the 2 spatial axes"),
+    (lambda: MaxPool(2, padding=((1, 1),)).apply({}, IMAGE), ValueError, "for each of the 2 spatial axes"),
     (
         lambda: MaxPool(5).apply({}, IMAGE),
         ValueError,
@@ -287,7 +287,7 @@ REFUSED = [
     (lambda: GlobalMaxPool().apply({}, jnp.ones((2, 3))), ValueError, r"expected \(N, L, C\) or \(N, H, W, C\)"),
     (lambda: Upsample(0), ValueError, "Upsample: factor is 0"),
     (lambda: Upsample(2, "cubic"), ValueError, "method is 'cubic'; expected 'nearest' or 'linear'"),
-    (lambda: Upsample((2, 2)).apply({}, SEQUENCE), ValueError, r"factor is \(2, 2\), of 2 entries, but there are 1"),
+    (lambda: Upsample((2, 2)).apply({}, SEQUENCE), ValueError, r"factor is \(2, 2\) with 2 entries, but there are 1"),
     (lambda: Upsample(2).apply({}, jnp.ones((2, 3))), ValueError, r"Upsample\(factor=2\): x has shape \(2, 3\)"),
 ]
 

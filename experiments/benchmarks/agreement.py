@@ -68,7 +68,7 @@ def run(config: Config) -> int:
     versions = {package: environment.installed_version(package) for package in PACKAGES}
     content = {"versions": versions, "config": asdict(config), "rows": [asdict(row) for row in rows]}
     report.write_json(config.output, content | {"skipped": skipped})
-    console.print(f"numbers in {config.output}", highlight=False)
+    console.print(f"The numbers are in {config.output}.", highlight=False)
     return int(bool(wrong))
 
 

@@ -51,4 +51,4 @@ def run(config: Config) -> None:
         console.print(report.table(title, comparison, REFERENCE, "loss"))
         comparisons[str(batch_size)] = {"task": asdict(task)} | report.as_json(comparison, REFERENCE)
     report.write_json(config.output, {"environment": machine, "config": asdict(config), "setups": comparisons})
-    console.print(f"numbers in {config.output}", highlight=False)
+    console.print(f"The numbers are in {config.output}.", highlight=False)

@@ -1,6 +1,7 @@
-"""One function per contender of ``cnn``: how its own documentation writes the training of such a network.
+"""The contenders of ``cnn``, each of which trains the network as the documentation of its library does.
 
-Favours to the peers are those of ``mlp_contenders``: data in memory, batches by their indices, losses read at the end.
+Like the contenders of ``mlp``, the other libraries have three advantages: the data are in memory, batches are chosen by
+indices, and the losses are read only at the end of an epoch.
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ from experiments.benchmarks.mlp_task import CLASSES, batches, mean_loss
 
 
 def fnnet_manual(task: Task) -> Work:
-    """fnnet with backpropagation by hand: the whole epoch is one program."""
+    """Train with fnnet and its hand-written rules, with a whole epoch as one program."""
     import fnnet
 
     return fnnet_epoch(task, fnnet.backprop.value_and_grad)
 
 
 def fnnet_autodiff(task: Task) -> Work:
-    """fnnet with ``jax.value_and_grad`` through its own convolution and pooling."""
+    """Train with fnnet and ``jax.value_and_grad`` through its convolution and pooling."""
     import jax
 
     return fnnet_epoch(task, jax.value_and_grad)
 
 
 def fnnet_epoch(task: Task, value_and_grad: Any) -> Work:
+    """Return the training of an epoch with fnnet as a compiled program."""
     import jax
     import jax.numpy as jnp
 
@@ -57,8 +59,8 @@ def fnnet_epoch(task: Task, value_and_grad: Any) -> Work:
     return epoch
 
 
-def flax_parts(task: Task) -> tuple[Any, Callable[[Any, Any, Any], Any]]:
-    """flax.linen and optax: the first state and the step."""
+def flax_state_and_step(task: Task) -> tuple[Any, Callable[[Any, Any, Any], Any]]:
+    """Return the initial state and the training step with flax.linen and optax."""
     import jax
     import optax
     from flax import linen as nn
@@ -87,11 +89,11 @@ def flax_parts(task: Task) -> tuple[Any, Callable[[Any, Any, Any], Any]]:
 
 
 def flax_steps(task: Task) -> Work:
-    """flax.linen and optax: a jitted step, called for each batch."""
+    """Train with flax.linen and optax, where Python calls a compiled step for each batch."""
     import jax
 
     x, y = task.data()
-    state, step = flax_parts(task)
+    state, step = flax_state_and_step(task)
     train_step = jax.jit(step)
     generator = np.random.default_rng(task.seed)
 
@@ -108,12 +110,12 @@ def flax_steps(task: Task) -> Work:
 
 
 def flax_scan(task: Task) -> Work:
-    """The same step scanned over the epoch, one program: XLA's convolution and autodiff inside a scan."""
+    """Train with flax.linen and optax, where the step is scanned over the epoch in one program."""
     import jax
     import jax.numpy as jnp
 
     x, y = map(jnp.asarray, task.data())
-    state, step = flax_parts(task)
+    state, step = flax_state_and_step(task)
     steps = task.examples // task.batch_size
 
     @jax.jit
@@ -134,7 +136,7 @@ def flax_scan(task: Task) -> Work:
 
 
 def equinox(task: Task) -> Work:
-    """equinox and optax: channels first, a step under ``eqx.filter_jit``, called for each batch."""
+    """Train with equinox and optax, where Python calls a step under ``eqx.filter_jit`` for each batch."""
     import equinox as eqx
     import jax
 
@@ -154,7 +156,7 @@ def equinox(task: Task) -> Work:
 
 
 def pytorch(task: Task, channels_last: bool) -> Work:
-    """PyTorch, eager, on an accelerator where it has one, the data with it."""
+    """Train with eager PyTorch, with the network and the data on an accelerator if there is one."""
     import torch
     from torch import nn
 
@@ -189,10 +191,12 @@ def pytorch(task: Task, channels_last: bool) -> Work:
 
 
 def pytorch_contiguous(task: Task) -> Work:
+    """Train with PyTorch in its default memory format, channels first."""
     return pytorch(task, channels_last=False)
 
 
 def pytorch_channels_last(task: Task) -> Work:
+    """Train with PyTorch in the memory format channels last."""
     return pytorch(task, channels_last=True)
 
 

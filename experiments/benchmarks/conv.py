@@ -1,12 +1,13 @@
-"""Milliseconds of one convolution, forward and backward: fnnet by hand, ``jax.vjp`` of ``jax.lax``'s, PyTorch.
+"""Measure one convolution, forward and backward: fnnet with its hand-written rule, ``jax.lax`` and PyTorch.
 
-Fifteen layers of common networks, float32, without bias: forward alone, and forward with the gradients to the kernel
-and to the image. A ratio is the median over the rounds of a contender's seconds divided by fnnet's in the same round:
-above 1, fnnet is faster. For PyTorch it is the ratio of its faster memory format. Memory is what the compiled program
-needs in addition to its arguments and results.
+There are fifteen layers of common networks, float32 and without bias. Each is computed forward only, and forward with
+the gradients of the kernel and of the image; for ``jax.lax`` these are by ``jax.vjp``. A ratio is the median over the
+rounds of a contender's time divided by the time of fnnet in the same round; if it is greater than 1, fnnet is faster.
+For PyTorch it is the ratio of its faster memory format. The memory is what the compiled program needs in addition to
+its arguments and results.
 
-Run it on an idle machine: threads that wait for each other by spinning become many times slower if another program uses
-one of the cores. The report has the load at the start.
+Run it on an idle machine, because threads that wait for each other by spinning become many times slower if another
+program uses one of the cores. The report has the load of the machine at the start.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ PACKAGES = ("jax", "jaxlib", "numpy", "torch")
 @dataclass(frozen=True)
 class Config:
     part: Literal["forward", "both", "all"] = "all"
-    """Forward only, forward and backward, or one after the other."""
+    """Compute forward only, both forward and backward, or first the one and then the other."""
     rounds: int = 3
-    """Timed rounds of each contender and layer in a process, after a warm-up round."""
+    """Number of rounds that are timed for each contender and layer in a process, after the first one."""
     processes: int = 3
-    """New processes of each contender and layer, one after the other."""
+    """Number of new processes for each contender and layer, one after the other."""
     layers: tuple[int, ...] = ()
     """Numbers of the layers, from 0; all of them by default."""
     output: Path = Path("runs/benchmarks/conv.json")
-    """File for the machine, the versions and all numbers; an existing file is replaced."""
+    """File for the description of the machine, the versions and all numbers; an existing file is replaced."""
 
 
 def run(config: Config) -> None:
-    # By default every JAX process takes most of an accelerator's memory at its start, and there are several.
+    # By default a JAX process takes most of an accelerator's memory when it starts, and there are several processes.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     console = Console()
     machine = environment.describe(PACKAGES)
@@ -63,11 +64,11 @@ def run(config: Config) -> None:
         console.print(table(part, comparisons))
         kept[part] = [{"task": asdict(task)} | report.as_json(c, REFERENCE) for task, c in comparisons]
         report.write_json(config.output, {"environment": machine, "config": asdict(config), "parts": kept})
-    console.print(f"numbers in {config.output}", highlight=False)
+    console.print(f"The numbers are in {config.output}.", highlight=False)
 
 
 def table(part: Part, comparisons: list[tuple[Task, Comparison]]) -> Table:
-    """Return one row per layer: milliseconds of fnnet, ratios of the others, and MiB of fnnet and of ``lax``."""
+    """Return one row for each layer: the milliseconds of fnnet, the ratios of the others, and the memory in MiB."""
     title = {"forward": "\nforward", "both": "\nforward and both gradients"}[part]
     columns = ("layer", "fnnet ms", "lax", "PyTorch", "fnnet MiB", "lax MiB")
     rows = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

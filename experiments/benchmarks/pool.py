@@ -1,10 +1,11 @@
-"""Seconds of max pooling, forward and backward: fnnet, by hand and by autodiff, and its peers.
+"""Measure max pooling, forward and backward: fnnet with its hand-written rule and with autodiff, and other libraries.
 
-Float32 images, examples first, channels last: ``halved`` is 128 of 24×24 with 20 channels in windows of 2×2, as after
-the first convolution of a network for MNIST; ``wide`` 64 of 32×32 with 64 channels, halved alike; ``overlapping`` the
-same in windows of 3×3 with stride 2, as ResNet has them. One round is many repetitions. ``ratio`` is the median over
-the rounds of a contender's seconds divided by those of fnnet by hand in the same round: above 1, fnnet is faster. The
-last column, the mean of |dx|, shows that all computed the same.
+The images are float32 with channels last. ``halved`` has 128 images of 24×24 with 20 channels and windows of 2×2, as
+after the first convolution of a network for MNIST. ``wide`` has 64 images of 32×32 with 64 channels and the same
+windows. ``overlapping`` has the images of ``wide`` and windows of 3×3 with stride 2, as in ResNet. One round repeats
+the passes many times. ``ratio`` is the median over the rounds of a contender's time divided by the time of fnnet with
+its hand-written rule in the same round; if it is greater than 1, fnnet is faster. The last column, the mean of |dx|,
+shows that all contenders compute the same.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ SETUPS: dict[str, dict[str, Any]] = {
 @dataclass(frozen=True)
 class Config:
     setup: Literal["halved", "wide", "overlapping", "all"] = "all"
-    """Which images and windows."""
+    """Images and windows to measure."""
     rounds: int = 9
-    """Rounds timed of each contender, after the first one."""
+    """Number of rounds that are timed for each contender, after the first one."""
     repeats: int = 50
-    """Forward and backward passes in a round."""
+    """Number of forward and backward passes in a round."""
     only: tuple[str, ...] = ()
-    """Contenders that take part; all, if none is named."""
+    """Contenders to measure; all of them by default."""
     seed: int = 0
     """Seed of the images."""
     output: Path = Path("runs/benchmarks/pool.json")
-    """File for the machine, the versions and all numbers; an existing file is replaced."""
+    """File for the description of the machine, the versions and all numbers; an existing file is replaced."""
 
 
 def run(config: Config) -> None:
@@ -53,8 +54,9 @@ def run(config: Config) -> None:
         with console.status("") as status:
             comparison = compare(contenders, task, config.rounds, status.update)
         images = "×".join(map(str, task.shape))
-        title = f"\n{name}: {images} by {task.window}×{task.window}, stride {task.stride}, {task.repeats} times"
+        windows = f"windows {task.window}×{task.window} with stride {task.stride}"
+        title = f"\n{name}: images {images}, {windows}, {task.repeats} passes"
         console.print(report.table(title, comparison, REFERENCE, "mean |dx|"))
         comparisons[name] = {"task": asdict(task)} | report.as_json(comparison, REFERENCE)
     report.write_json(config.output, {"environment": machine, "config": asdict(config), "setups": comparisons})
-    console.print(f"numbers in {config.output}", highlight=False)
+    console.print(f"The numbers are in {config.output}.", highlight=False)

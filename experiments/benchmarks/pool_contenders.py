@@ -1,8 +1,9 @@
-"""One function per contender of ``pool``: max pooling forward and backward, over and over.
+"""The contenders of ``pool``, with one function for each.
 
-Each takes the task and returns a round: ``repeats`` times the maxima and the gradient with respect to the image, for a
-gradient ``dy`` from above that is given. Rounds return the mean of ``|dx|``, which must be the same for all. Libraries
-are imported inside, so that only a contender's own process pays for them; those on JAX are compiled by ``jax.jit``.
+Each function takes the task and returns a function that runs one round: it computes the maxima and, for a given ``dy``,
+the gradient with respect to the image, ``repeats`` times. A round returns the mean of ``|dx|``, which must be the same
+for all contenders. Each function imports its library itself, so that it is loaded only in its own process. The
+contenders on JAX are compiled by ``jax.jit``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from experiments.benchmarks.pool_task import Task
 
 
 def fnnet_manual(task: Task) -> Work:
-    """fnnet by its hand-written rule."""
+    """Pool with fnnet and its hand-written rule."""
     import fnnet
 
     layer = fnnet.MaxPool(task.window, task.stride)
@@ -23,7 +24,7 @@ def fnnet_manual(task: Task) -> Work:
 
 
 def fnnet_autodiff(task: Task) -> Work:
-    """fnnet's layer under ``jax.vjp``."""
+    """Pool with the layer of fnnet under ``jax.vjp``."""
     import jax
 
     import fnnet
@@ -33,7 +34,7 @@ def fnnet_autodiff(task: Task) -> Work:
 
 
 def xla(task: Task) -> Work:
-    """``jax.vjp`` of ``jax.lax.reduce_window``, XLA's own pooling."""
+    """Pool with ``jax.vjp`` of ``jax.lax.reduce_window``, XLA's own pooling."""
     import jax
     from jax import lax
 
@@ -46,7 +47,7 @@ def xla(task: Task) -> Work:
 
 
 def flax(task: Task) -> Work:
-    """``jax.vjp`` of ``flax.linen.max_pool``."""
+    """Pool with ``jax.vjp`` of ``flax.linen.max_pool``."""
     import jax
     from flax import linen as nn
 
@@ -55,21 +56,22 @@ def flax(task: Task) -> Work:
 
 
 def pytorch(task: Task) -> Work:
-    """``torch.nn.functional.max_pool2d``, the image in PyTorch's own order, channels first."""
+    """Pool with ``torch.nn.functional.max_pool2d`` and the default memory format of PyTorch, channels first."""
     return on_torch(task, channels_last=False)
 
 
 def pytorch_channels_last(task: Task) -> Work:
-    """The same with the image's memory in channels-last order, as the contenders on JAX have it."""
+    """Pool with PyTorch and the memory format channels last, which the contenders on JAX have."""
     return on_torch(task, channels_last=True)
 
 
 def of_pullback(dy: Any, y: Any, pullback: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """``(y, dx)``: dx is the last, or the only one, of what the pullback gives."""
+    """Return ``(y, dx)``, where ``dx`` is the last or only value that the pullback returns."""
     return y, pullback(dy)[-1]
 
 
 def on_jax(task: Task, both: Callable[[Any, Any], tuple[Any, Any]]) -> Work:
+    """Return the round of a function ``(x, dy) -> (y, dx)`` on JAX."""
     import jax
     import jax.numpy as jnp
 
@@ -85,6 +87,7 @@ def on_jax(task: Task, both: Callable[[Any, Any], tuple[Any, Any]]) -> Work:
 
 
 def on_torch(task: Task, channels_last: bool) -> Work:
+    """Return the round of PyTorch, on an accelerator if there is one."""
     import torch
     from torch.nn.functional import max_pool2d
 

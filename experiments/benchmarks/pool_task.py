@@ -21,7 +21,7 @@ class Task:
     seed: int
 
     def data(self) -> tuple[Array, Array]:
-        """The images ``x`` and the gradient ``dy`` with respect to the output, float32 and standard normal."""
+        """Return the images ``x`` and the gradient ``dy`` of the output, both float32 and standard normal."""
         generator = np.random.default_rng(self.seed)
         n, h, w, c = self.shape
         outputs = (n, *((length - self.window) // self.stride + 1 for length in (h, w)), c)

@@ -1,14 +1,15 @@
-"""Milliseconds of one layer over time, forward and backward: fnnet, by hand and by autodiff, and its peers.
+"""Measure a layer over time, forward and backward: fnnet with its hand-written rule and with autodiff, and others.
 
-Float32; a shape is ``T, N, D, H``: steps, examples, inputs, features. Computed are the outputs of all steps and the
-gradients of all parameters and of the inputs. ``plain`` is ``jax.vjp`` of the equations as a textbook has them, with
-recurrences in a ``lax.scan``; ``fnnet-checkpointed`` keeps the carries of about √T steps and runs the others again.
-Attention, with heads of 32 features, has ``H`` inputs. A ratio is the median over the rounds of a contender's seconds
-divided by those of fnnet by hand in the same round: above 1, fnnet is faster. Memory is what the compiled program needs
-in addition to its arguments and results.
+The arrays are float32. A shape ``T, N, D, H`` has ``T`` steps, ``N`` examples, ``D`` inputs and ``H`` features. Every
+contender computes the outputs of all steps and the gradients of all parameters and of the inputs. ``plain`` is
+``jax.vjp`` of the equations of a textbook, with recurrences in a ``lax.scan``. ``fnnet-checkpointed`` keeps the carries
+of about √T steps and computes the others again. Attention has heads of 32 features and ``H`` inputs. A ratio is the
+median over the rounds of a contender's time divided by the time of fnnet with its hand-written rule in the same round;
+if it is greater than 1, fnnet is faster. The memory is what the compiled program needs in addition to its arguments and
+results.
 
-The times of a process depend on where its arrays lie in memory. So every contender is measured in several processes,
-and the medians are over the rounds of all. Run it on an idle machine, like ``conv``.
+The times depend on the addresses of the arrays in the memory of a process. So every contender is measured in several
+processes, and the medians are taken over the rounds of all processes. Run it on an idle machine, like ``conv``.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ PACKAGES = ("jax", "jaxlib", "numpy", "flax", "torch")
 @dataclass(frozen=True)
 class Config:
     layers: tuple[Kind, ...] = ()
-    """Which cells, or attention; all, if none is named."""
+    """Cells to measure, or attention; all of them by default."""
     shapes: tuple[int, ...] = ()
-    """Numbers of the shapes, from 0; all, if none is named."""
+    """Numbers of the shapes, from 0; all of them by default."""
     rounds: int = 3
-    """Rounds timed of each contender and shape in a process, after the first one."""
+    """Number of rounds that are timed for each contender and shape in a process, after the first one."""
     processes: int = 3
-    """Fresh processes of each contender and shape, one after the other."""
+    """Number of new processes for each contender and shape, one after the other."""
     only: tuple[str, ...] = ()
-    """Contenders that take part; all, if none is named."""
+    """Contenders to measure; all of them by default."""
     output: Path = Path("runs/benchmarks/recurrent.json")
-    """File for the machine, the versions and all numbers; an existing file is replaced."""
+    """File for the description of the machine, the versions and all numbers; an existing file is replaced."""
 
 
 def run(config: Config) -> None:
@@ -63,11 +64,14 @@ def run(config: Config) -> None:
         console.print(table(kind, comparisons))
         kept += [{"task": asdict(task)} | report.as_json(c, REFERENCE) for task, c in comparisons]
         report.write_json(config.output, {"environment": machine, "config": asdict(config), "tasks": kept})
-    console.print(f"numbers in {config.output}", highlight=False)
+    console.print(f"The numbers are in {config.output}.", highlight=False)
 
 
 def table(kind: str, comparisons: list[tuple[Task, Comparison]]) -> Table:
-    """Per shape the milliseconds of fnnet by hand, or of whoever is first, the others' ratios to it, and the MiB."""
+    """Return one row for each shape: the milliseconds of the reference, the ratios of the others to it, and the MiB.
+
+    The reference is fnnet with its hand-written rule, or the first contender if that is not measured.
+    """
     names = list(comparisons[0][1].results)
     reference = REFERENCE if REFERENCE in names else names[0]
     rows = Table("T, N, D, H", title=f"\n{kind}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

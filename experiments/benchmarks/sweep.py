@@ -47,4 +47,4 @@ def run(config: Config) -> None:
     console.print(report.table(f"\n{task.networks} networks, {task.steps} updates each", comparison, REFERENCE, "loss"))
     numbers = {"environment": machine, "config": asdict(config), "task": asdict(task)}
     report.write_json(config.output, numbers | report.as_json(comparison, REFERENCE))
-    console.print(f"numbers in {config.output}", highlight=False)
+    console.print(f"The numbers are in {config.output}.", highlight=False)

@@ -73,7 +73,7 @@ def run(config: Config) -> None:
             "starts": {name: times._asdict() for name, times in starts.items()},
         },
     )
-    console.print(f"numbers in {config.output}", highlight=False)
+    console.print(f"The numbers are in {config.output}.", highlight=False)
 
 
 def throughputs(comparison: Comparison, task: Task) -> str:

@@ -9,13 +9,12 @@ you can read and extend (see ``Table``): ``RULES`` for layers, ``SCAN_RULES`` an
 from fnnet.backprop.activations import ACTIVATION_RULES, ActivationRule
 from fnnet.backprop.cost import grad, value_and_grad
 from fnnet.backprop.custom_vjp import as_custom_vjp
-from fnnet.backprop.layers import RULES
 from fnnet.backprop.layers.attention import attend_vjp
 from fnnet.backprop.layers.cells import CELL_RULES, CellRule
 from fnnet.backprop.layers.scans import SCAN_RULES, ScanRule, scan_vjp
 from fnnet.backprop.losses import FUSED_GRADIENTS, LOSS_GRADIENTS
 from fnnet.backprop.penalties import PENALTY_GRADIENTS
-from fnnet.backprop.rule import Rule, Table, vjp
+from fnnet.backprop.rule import RULES, Rule, Table, vjp
 
 __all__ = [
     "ACTIVATION_RULES",

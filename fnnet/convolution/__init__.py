@@ -1,7 +1,8 @@
-"""Convolution: the sliding dot product, its two transposes, and the same as products of matrices.
+"""Convolution as a sliding dot product, its two transposes, and its forms as products of matrices.
 
-``convolve`` is the plain function. ``convolution``, ``input_gradient`` and ``kernel_gradient`` are the three operations
-below it, closed under differentiation. ``im2col``, ``col2im`` and ``toeplitz`` express them as products of matrices.
+``convolve`` is the plain function. It is computed by ``convolution``, whose derivatives are ``input_gradient`` and
+``kernel_gradient``; the derivatives of each of these three operations are again among the three. ``im2col``, ``col2im``
+and ``toeplitz`` express them as products of matrices.
 """
 
 from fnnet.convolution.convolve import convolve

@@ -25,15 +25,15 @@ def convolve(
 ) -> Array:
     """Compute ``y[n, p, o] = Σ_ac x[n, p · stride + a · dilation − low, c] w[a, c, o]``, a sliding dot product.
 
-    What the field calls a convolution is a correlation, as here: the kernel is not flipped.
+    As usual for neural networks, the kernel is not flipped, so this is what signal processing calls a correlation.
 
     Shapes: ``x (N, *L, C)``, ``w (*A, C / groups, O)``, ``y (N, *P, O)``, for any number of spatial axes. With
-    ``groups``, channels and filters are split into groups, and each group of filters sees its own group of channels;
-    with as many groups as channels this is the depthwise convolution.
+    ``groups``, channels and filters are split into groups, and each group of filters reads its own group of channels.
+    If every channel is a group, this is the depthwise convolution.
 
-    ``method`` says how this and its derivatives of every order are computed: ``"patches"`` as products of matrices
-    over the patches of a few examples at a time, ``"xla"`` by XLA's own convolution, and ``"auto"`` by the faster of
-    both for the shapes on CPU and by ``"xla"`` on GPU and TPU.
+    ``method`` chooses how this function and its derivatives of every order are computed. ``"patches"`` uses products of
+    matrices over the patches of a few examples at a time, and ``"xla"`` uses XLA's own convolution. ``"auto"`` uses the
+    one that is faster for these shapes on a CPU, and ``"xla"`` on a GPU or TPU.
     """
     x, w = jnp.asarray(x), jnp.asarray(w)
     check_operands(place, x, w, groups)
@@ -45,5 +45,6 @@ def convolve(
 
 
 def check_method(place: str, method: str) -> None:
+    """Raise unless ``method`` is one of those that ``convolve`` knows."""
     known = get_args(Method)
     checks.require(method in known, f"{place}: method is {method!r}; expected one of {', '.join(map(repr, known))}")

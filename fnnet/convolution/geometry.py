@@ -1,8 +1,9 @@
-"""The sizes of a convolution along its spatial axes: stride, padding, dilation, and the shapes that follow.
+"""The sizes of a convolution along its spatial axes: stride, padding, dilation, and the shapes that follow from them.
 
-Index letters of this package: ``n`` of ``N`` examples; ``i`` of ``L`` image positions, ``p`` of ``P`` output positions
-and ``a`` of ``A`` taps of the kernel, each a tuple over the spatial axes; ``c`` of ``C`` input channels, ``o`` of ``O``
-filters, ``g`` of ``G`` groups. Images are ``x (N, *L, C)``, kernels ``w (*A, C/G, O)``, outputs ``y (N, *P, O)``.
+The index letters of this package are ``n`` for one of ``N`` examples, ``c`` for one of ``C`` input channels, ``o`` for
+one of ``O`` filters and ``g`` for one of ``G`` groups. ``i`` is one of ``L`` positions of the image, ``p`` one of ``P``
+positions of the output and ``a`` one of ``A`` taps of the kernel; these three are tuples over the spatial axes.
+Images are ``x (N, *L, C)``, kernels are ``w (*A, C/G, O)``, and outputs are ``y (N, *P, O)``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
 class Geometry:
     """The sizes of a convolution: tap ``a`` of output ``p`` reads position ``p · stride + a · dilation − low``.
 
-    Every field has one entry per spatial axis; ``padding`` has pairs ``(low, high)``, the zeros before and after.
+    Every field except ``groups`` has one entry for each spatial axis. Those of ``padding`` are pairs ``(low, high)``,
+    the numbers of zeros before and after the image.
     """
 
     image: Shape
@@ -43,17 +45,18 @@ class Geometry:
 
     @property
     def span(self) -> Shape:
-        """Return the positions that the dilated kernel spans, ``(A − 1) · dilation + 1``."""
+        """Return the number of positions that the dilated kernel covers, ``(A − 1) · dilation + 1``."""
         return tuple((a - 1) * d + 1 for a, d in zip(self.kernel, self.dilation, strict=True))
 
     @property
     def output(self) -> Shape:
-        """Return ``P = ⌊(low + L + high − span) / stride⌋ + 1``."""
+        """Return the shape of the output, ``P = ⌊(low + L + high − span) / stride⌋ + 1``."""
         sizes = zip(self.image, self.padding, self.span, self.stride, strict=True)
         return tuple((sum(pair) + length - span) // stride + 1 for length, pair, span, stride in sizes)
 
     @property
     def taps(self) -> int:
+        """Return the number of taps of the kernel."""
         return math.prod(self.kernel)
 
 
@@ -69,8 +72,9 @@ def geometry_of(
 ) -> Geometry:
     """Return the geometry of a convolution of images of spatial shape ``image`` with kernels of shape ``kernel``.
 
-    ``padding`` is ``"VALID"`` (none), ``"SAME"`` (``P = ⌈L / stride⌉``, an odd zero at the high end), a number for
-    all sides, or for each axis a number or a pair ``(low, high)``. A kernel that does not fit raises a ``ValueError``.
+    ``padding`` is ``"VALID"``, which is none; ``"SAME"``, which gives ``P = ⌈L / stride⌉`` and puts an odd zero at the
+    high end; a number for all sides; or a sequence with a number or a pair ``(low, high)`` for each axis. A kernel that
+    is larger than the padded image raises a ``ValueError``.
     """
     stride, dilation = per_axis(place, "stride", stride, len(image)), per_axis(place, "dilation", dilation, len(image))
     span = tuple((a - 1) * d + 1 for a, d in zip(kernel, dilation, strict=True))
@@ -97,9 +101,10 @@ def transposed_geometry(
     groups: int = 1,
     output_padding: int | Sequence[int] = 0,
 ) -> Geometry:
-    """Return the geometry of the convolution *to* the spatial shape ``output``, of which the layer is the transpose.
+    """Return the geometry of the convolution whose output has the spatial shape ``output``.
 
-    Its image has ``L = P · stride`` for ``"SAME"``, else the smallest ``L`` that gives ``P``, plus ``output_padding``.
+    A transposed convolution of an input of this shape is its transpose. The image has ``L = P · stride`` for
+    ``"SAME"``, and otherwise the smallest ``L`` that gives ``P``, plus ``output_padding``.
     """
     stride, dilation = (
         per_axis(place, "stride", stride, len(output)),
@@ -109,7 +114,7 @@ def transposed_geometry(
     checks.require(
         len(extra) == len(stride) and all(is_natural(e) and e < s for e, s in zip(extra, stride, strict=True)),
         f"{place}: output_padding is {output_padding!r} but stride is {stride}; expected integers of at least 0 and "
-        f"less than the stride, one for all axes or one for each",
+        f"less than the stride, one for all axes or one for each axis",
     )
     span = tuple((a - 1) * d + 1 for a, d in zip(kernel, dilation, strict=True))
     if padding == "SAME":
@@ -122,15 +127,16 @@ def transposed_geometry(
         image = tuple((p - 1) * s + covered - sum(pair) + e for p, s, covered, pair, e in sizes)
     checks.require(
         all(p > 0 for p in output) and all(length > 0 for length in image),
-        f"{place}: an image of shape {output} would become one of shape {image} with padding {pairs}; use less padding",
+        f"{place}: an image of shape {output} would become an image of shape {image} with padding {pairs}; use less "
+        f"padding",
     )
     return Geometry(image, kernel, stride, pairs, dilation, groups)
 
 
 def set_sizes(layer: Any, *names: str) -> None:
-    """Check the sizes and the padding of a layer, and make lists tuples, so that the layer is hashable.
+    """Check the sizes and the padding of a layer, and turn lists into tuples, so that the layer is hashable.
 
-    A size is a positive integer for every spatial axis, or a sequence with one for each; it may be None.
+    A size is None, a positive integer for all spatial axes, or a sequence with one for each axis.
     """
     place = type(layer).__name__
     for name in names:
@@ -144,7 +150,7 @@ def set_sizes(layer: Any, *names: str) -> None:
 
 
 def as_tuple(value: Any) -> Any:
-    """Return a list, and the lists in it, as tuples, and NumPy's integers as Python's."""
+    """Return a value with its lists turned into tuples and its integers of NumPy into integers of Python."""
     if isinstance(value, (list, tuple)):
         return tuple(map(as_tuple, value))
     return int(value) if isinstance(value, np.integer) else value
@@ -157,18 +163,19 @@ def per_axis(place: str, name: str, value: Any, rank: int | None = None) -> Shap
         checks.positive_integer(place, name, number)
     checks.require(
         rank is None or len(numbers) == rank,
-        f"{place}: {name} is {value!r}, of {len(numbers)} entries, but there are {rank} spatial axes; give one entry "
-        f"per axis, or a single integer for all",
+        f"{place}: {name} is {value!r} with {len(numbers)} entries, but there are {rank} spatial axes; give one entry "
+        f"for each axis, or a single integer for all axes",
     )
     return tuple(int(number) for number in numbers)
 
 
 def entries(value: Any, rank: int | None) -> tuple[Any, ...]:
+    """Return a sequence as a tuple, and any other value repeated ``rank`` times, or once if the rank is unknown."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * (1 if rank is None else rank)
 
 
 def same_padding(image: Shape, span: Shape, stride: Shape) -> Pairs:
-    """Return the zeros that give ``P = ⌈L / stride⌉``; an odd number has one more at the high end."""
+    """Return the padding that gives ``P = ⌈L / stride⌉``; an odd number of zeros has one more at the high end."""
 
     def pair(length: int, covered: int, step: int) -> tuple[int, int]:
         total = max((-(-length // step) - 1) * step + covered - length, 0)
@@ -178,20 +185,21 @@ def same_padding(image: Shape, span: Shape, stride: Shape) -> Pairs:
 
 
 def explicit_padding(place: str, padding: Any, rank: int | None = None) -> Pairs:
-    """Return ``padding`` as one pair per axis; without ``rank`` it is only checked, and returned for one axis."""
+    """Return ``padding`` as one pair for each axis; if the rank is unknown, a single number becomes one pair."""
     if padding == "VALID":
         return ((0, 0),) * (1 if rank is None else rank)
     pairs = tuple(entries(entry, 2) for entry in entries(padding, rank))
     checks.require(
         (bool(pairs) if rank is None else len(pairs) == rank)
         and all(len(pair) == 2 and all(is_natural(number) for number in pair) for pair in pairs),
-        f"{place}: padding is {padding!r}; expected 'VALID', 'SAME', an integer of at least 0, or for each of the "
-        f"{'' if rank is None else f'{rank} '}spatial axes an integer or a pair (low, high)",
+        f"{place}: padding is {padding!r}; expected 'VALID', 'SAME', an integer of at least 0, or a sequence with "
+        f"an integer or a pair (low, high) for each of the {'' if rank is None else f'{rank} '}spatial axes",
     )
     return tuple((int(low), int(high)) for low, high in pairs)
 
 
 def is_natural(value: Any) -> bool:
+    """Return whether ``value`` is an integer of at least 0."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 0)
 
 
@@ -203,12 +211,12 @@ def check_operands(place: str, x: Shaped, w: Shaped, groups: int) -> None:
     checks.require(
         len(x.shape) == len(w.shape) >= 3,
         f"{place}: x has shape {x.shape} but w has shape {w.shape}; expected x (N, *image, C) and w (*kernel, "
-        f"C / groups, filters) with the same number of spatial axes, at least one",
+        f"C / groups, filters) with the same number of spatial axes, and at least one",
     )
     check_channels(place, x.shape[-1], groups)
     checks.require(
         w.shape[-1] > 0 and w.shape[-1] % groups == 0,
-        f"{place}: groups is {groups}, which must divide the {w.shape[-1]} filters of w, at least one",
+        f"{place}: groups is {groups} but w has {w.shape[-1]} filters; expected a positive multiple of groups",
     )
     checks.require(
         x.shape[-1] == groups * w.shape[-2],
@@ -218,7 +226,8 @@ def check_operands(place: str, x: Shaped, w: Shaped, groups: int) -> None:
 
 
 def check_channels(place: str, channels: int, groups: int) -> None:
+    """Raise unless the number of channels is a positive multiple of the number of groups."""
     checks.require(
         channels > 0 and channels % groups == 0,
-        f"{place}: groups is {groups}, which must divide the {channels} channels of x, at least one",
+        f"{place}: groups is {groups} but x has {channels} channels; expected a positive multiple of groups",
     )

@@ -1,4 +1,4 @@
-"""Patches of images as the rows of a matrix, and the transpose of this map."""
+"""Patches of images as the rows of a matrix, and the transpose of the linear map that collects them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FEW_TAPS = 9
 
 
 def im2col(x: Any, kernel_size: Sizes, *, stride: Sizes = 1, padding: Padding = "VALID", dilation: Sizes = 1) -> Array:
-    """Return the patches of images ``x (N, *L, C)`` as rows, ``(N, *P, A · C)`` with taps before channels.
+    """Return the patches of images ``x (N, *L, C)`` as rows ``(N, *P, A · C)``, with taps before channels.
 
-    ``im2col(x, ...)[n, p, (a, c)] = x[n, p · stride + a · dilation − low, c]``, and 0 outside of the image.
-    A convolution is then one product of matrices: ``im2col(x, w.shape[:-2], ...) @ w.reshape(-1, O)``.
+    ``im2col(x, ...)[n, p, (a, c)] = x[n, p · stride + a · dilation − low, c]``, which is 0 outside of the image.
+    A convolution is then one product of matrices, ``im2col(x, w.shape[:-2], ...) @ w.reshape(-1, O)``.
     """
     x = jnp.asarray(x)
     checks.require(
@@ -41,11 +41,11 @@ def col2im(
     padding: Padding = "VALID",
     dilation: Sizes = 1,
 ) -> Array:
-    """Return the transpose of ``im2col``: every entry is added to the position of the image from which it was read.
+    """Return the transpose of ``im2col``, which adds every entry to the position of the image from which it was read.
 
     ``cols`` is ``(N, *P, A · C)``, ``image_shape`` has the spatial axes ``L`` only, and the result is ``(N, *L, C)``.
-    Entries read from the padding are dropped. ``Σ col2im(v) ⊙ x = Σ v ⊙ im2col(x)``. It is not an inverse: where
-    patches overlap, it adds.
+    Entries that were read from the padding are dropped. For all ``x`` and ``v``,
+    ``Σ col2im(v) ⊙ x = Σ v ⊙ im2col(x)``. It is not the inverse of ``im2col``, because it adds where patches overlap.
     """
     cols, image_shape = jnp.asarray(cols), per_axis("col2im", "image_shape", image_shape)
     kernel = per_axis("col2im", "kernel_size", kernel_size, len(image_shape))
@@ -53,7 +53,7 @@ def col2im(
     checks.require(
         cols.ndim == geometry.rank + 2 and cols.shape[1:-1] == geometry.output and cols.shape[-1] % geometry.taps == 0,
         f"col2im: cols has shape {cols.shape}; expected (N, {', '.join(map(str, geometry.output))}, "
-        f"{geometry.taps} · C), as im2col makes it of images of shape {image_shape}",
+        f"{geometry.taps} · C), the shape that im2col returns for images of shape {image_shape}",
     )
     return image(cols, geometry)
 
@@ -72,9 +72,10 @@ def columns(x: Array, geometry: Geometry) -> Array:
 
 
 def image(cols: Array, geometry: Geometry) -> Array:
-    """Compute ``col2im``: the products of every tap are shifted back and added.
+    """Compute ``col2im`` by shifting the entries of every tap back and adding them.
 
-    Few taps are added at once, many along one axis after the other, so that fewer numbers are left after each.
+    A few taps are added at once. Many taps are added along one axis after the other, because after each axis fewer
+    numbers are left.
     """
     axes = range(geometry.rank)
     for stage in [axes] if geometry.taps <= FEW_TAPS else [[axis] for axis in axes]:

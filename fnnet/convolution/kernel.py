@@ -1,4 +1,4 @@
-"""The layout of kernels, ``w (*A, C / groups, O)``."""
+"""The exchange of channels and filters of a kernel ``w (*A, C / groups, O)``."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""The convolution and its two transposes as operations of JAX, chosen for the platform and the shapes.
+"""The convolution and its two transposes as operations of JAX, computed as the platform and the shapes require.
 
 All three come from one form, linear in each of its three arguments,
 
     F(x, w, dy) = Σ_npaco dy[n, p, o] · w[a, c, o] · x[n, p · stride + a · dilation − low, c],
 
-with ``c`` and ``o`` of the same group: the ``convolution`` is its derivative with respect to ``dy``, the
-``input_gradient`` that with respect to ``x``, the ``kernel_gradient`` that with respect to ``w``. So the derivative of
-each with respect to either argument is one of the other two. Derivatives of every order, forward and reverse, stay
-among the three, and each is computed in its own fastest way instead of by transposing the loops of another.
+where ``c`` and ``o`` belong to the same group. The ``convolution`` is the derivative of ``F`` with respect to ``dy``,
+the ``input_gradient`` is the derivative with respect to ``x``, and the ``kernel_gradient`` is the derivative with
+respect to ``w``. So the derivative of each operation with respect to either argument is one of the other two.
+Derivatives of every order, forward and reverse, are among the three operations, and each of them is computed in its own
+fastest way.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ def kernel_gradient(x: Array, dy: Array, geometry: Geometry, method: Method = "a
     return kernel_gradient_p.bind(*varying_alike(x, dy), geometry=geometry, method=method)
 
 
-# Which array is which of the three in the form F, by operation: its first and its second argument, and its result.
+# The letters of the first argument, the second argument and the result of each operation in the form F.
 ROLES = {"convolution": "xwy", "input_gradient": "ywx", "kernel_gradient": "xyw"}
 
 
 def operation(name: str) -> Primitive:
-    """Return the operation that computes the function of this name in ``xla``, or in ``fnnet.cpu`` on a CPU."""
+    """Return the operation that computes the function of this name by ``xla``, or on a CPU by ``fnnet.cpu``."""
     primitive = Primitive(name)
     by_xla, by_patches = getattr(xla, name), getattr(patches, name)
     by_xla_on_cpu = getattr(axes, name, by_xla)
@@ -78,10 +79,10 @@ def operation(name: str) -> Primitive:
 
 
 def batched(primitive: Primitive, roles: str, operands: Any, axes: Any, *, geometry: Geometry, method: Method) -> Any:
-    """Compute ``B`` convolutions as one, under ``vmap``.
+    """Compute under ``vmap`` many convolutions as one.
 
-    The batch axis becomes more examples if ``w`` has none, more filters if ``x`` has none, more channels if ``y`` has
-    none, and more groups if all three have one.
+    If ``w`` has no batch axis, the batch axis becomes more examples. If ``x`` has none, it becomes more filters. If
+    ``y`` has none, it becomes more channels. If all three have one, it becomes more groups.
     """
     size = next(a.shape[axis] for a, axis in zip(operands, axes, strict=True) if axis is not None)
     lacking = next((role for role, axis in zip(roles, axes, strict=False) if axis is None), "")
@@ -95,10 +96,9 @@ def batched(primitive: Primitive, roles: str, operands: Any, axes: Any, *, geome
 
 
 def fold(a: Array, role: str, lacking: str, groups: int) -> Array:
-    """Join the leading axis of ``a`` to the axis that takes it.
+    """Join the leading axis of ``a`` to the examples, to the channels or filters of each group, or to the groups.
 
-    These are the examples, the channels or filters of each group, or the groups, which come before channels and filters
-    on the last axis.
+    The groups come before the channels and the filters on the last axis.
     """
     if lacking == "w":
         return a.reshape(-1, *a.shape[2:])

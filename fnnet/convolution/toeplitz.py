@@ -1,4 +1,4 @@
-"""The matrix of a convolution, and its singular values."""
+"""The matrix of a convolution and its singular values."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ def toeplitz(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Array:
-    """Return the matrix ``T`` of a convolution: ``T @ x.ravel() == convolve(x[None], kernel, ...)[0].ravel()``.
+    """Return the matrix ``T`` for which ``T @ x.ravel() == convolve(x[None], kernel, ...)[0].ravel()``.
 
-    ``kernel (*A, C / groups, O)``, ``image_shape (*L, C)`` with its channels; ``T`` has shape ``(P · O, L · C)``, with
-    ``T[(p, o), (i, c)] = kernel[a, c, o]`` where ``i = p · stride + a · dilation − low``, and zeros elsewhere. With one
-    axis, one channel and one filter it is constant along its diagonals, a Toeplitz matrix; in general it consists of
-    blocks of this kind. The backward pass to the image is its transpose: ``dx = Tᵀ dy``.
+    The kernel is ``(*A, C / groups, O)``, and ``image_shape`` is ``(*L, C)``, with the channels. ``T`` has the shape
+    ``(P · O, L · C)`` and the entries ``T[(p, o), (i, c)] = kernel[a, c, o]`` where
+    ``i = p · stride + a · dilation − low``, and zeros elsewhere. With one axis, one channel, one filter and stride 1 it
+    is a Toeplitz matrix, which is constant along its diagonals; in general it consists of such blocks. Its transpose is
+    the backward pass to the image, ``dx = Tᵀ dy``.
 
-    It has ``P O L C`` entries, nearly all of them zero, and is meant for small images.
+    Nearly all of its ``P O L C`` entries are zero, so it is meant for small images.
     """
     kernel = jnp.asarray(kernel)
     geometry = geometry_of_one(
@@ -50,10 +51,10 @@ def singular_values(
     dilation: Sizes = 1,
     groups: int = 1,
 ) -> Array:
-    """Return the singular values of the convolution as a linear map of an image ``(*L, C)``, largest first.
+    """Return the singular values of a convolution as a linear map of an image ``(*L, C)``, largest first.
 
-    The largest is the factor by which it can lengthen an image, and its backward pass ``dy``. They are computed from
-    ``toeplitz`` at the cost ``O((P O) (L C)²)`` of a dense matrix.
+    The largest is the greatest factor by which the convolution can multiply the norm of an image, and its backward pass
+    the norm of ``dy``. They are computed from ``toeplitz`` by ``O((P O) (L C)²)`` operations, as for any dense matrix.
     """
     return jnp.linalg.svd(
         toeplitz(kernel, image_shape, stride=stride, padding=padding, dilation=dilation, groups=groups),
@@ -65,9 +66,9 @@ def circular_singular_values(kernel: Any, image_shape: Shape) -> Array:
     """Return the singular values of a circular convolution of an image ``(*L, C)`` with stride 1, largest first.
 
     The image is continued periodically, ``y[p, o] = Σ_ac x[(p + a) mod L, c] w[a, c, o]``. The Fourier transform splits
-    this map into one ``C × O`` matrix per frequency, the transform of the kernel there. Their singular values together
-    are those of the map: ``O(L C O (log L + min(C, O)))`` operations. The kernel
-    must not be larger than the image.
+    this map into one matrix ``C × O`` for each frequency, which is the transform of the kernel at this frequency. The
+    singular values of the map are those of all these matrices. This takes ``O(L C O (log L + min(C, O)))`` operations.
+    The kernel must not be larger than the image.
 
     Source: Sedghi, Gupta and Long 2019, "The singular values of convolutional layers", theorem 6.
     """
@@ -78,7 +79,7 @@ def circular_singular_values(kernel: Any, image_shape: Shape) -> Array:
 
 
 def geometry_of_one(place: str, kernel: Shaped, image_shape: Shape, *, groups: int = 1, **sizes: Any) -> Geometry:
-    """Return the geometry for one image of shape ``(*L, C)``, checked against the kernel."""
+    """Return the geometry for one image of shape ``(*L, C)``, after a check that the kernel matches it."""
     shape = tuple(image_shape)
     for size in shape:
         checks.positive_integer(place, "image_shape", size)
@@ -87,10 +88,11 @@ def geometry_of_one(place: str, kernel: Shaped, image_shape: Shape, *, groups: i
 
 
 def meetings(geometry: Geometry, channels: int, filters: int) -> Any:
-    """Return the rows of ``T``, the columns of ``T`` and the entries of the kernel that belong together.
+    """Return the row and the column of every entry of ``T`` that comes from the kernel, and the index of that entry.
 
-    They are positions in the ravelled arrays, one triple for each tap that lies inside of the image. ``channels`` are
-    those of the kernel, ``C / groups``.
+    The index is that in the ravelled kernel. There is one triple for each position of the output, each tap that lies
+    inside of the image, each channel and each filter. ``channels`` is the number of channels of the kernel,
+    ``C / groups``.
     """
     p, a = np.indices(geometry.output), np.indices(geometry.kernel)
     p, a = p.reshape(geometry.rank, -1, 1), a.reshape(geometry.rank, 1, -1)

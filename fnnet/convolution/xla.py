@@ -1,6 +1,7 @@
-"""The three products of a convolution by XLA's own operation: cuDNN on GPU, the matrix unit on TPU.
+"""The convolution and its two transposes by XLA's own operation, which uses cuDNN on a GPU and the MXU of a TPU.
 
-Each is a convolution again, as ``jax.lax.conv_general_dilated`` defines it; the letters are those of ``geometry``.
+Each of the three is a convolution as ``jax.lax.conv_general_dilated`` defines it. The index letters are explained in
+``geometry``.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ def input_gradient(dy: Array, w: Array, geometry: Geometry) -> Array:
 
 
 def flipped(w: Array, geometry: Geometry) -> Array:
-    """Return the kernel read backwards, ``a' = A − 1 − a``, from filters to channels, ``(*A, O/G, C)``."""
+    """Return the kernel ``(*A, O/G, C)`` with the taps in reverse, ``a' = A − 1 − a``, and channels as its filters."""
     return exchanged(lax.rev(w, tuple(range(geometry.rank))), geometry.groups)
 
 
 def full_convolution(dy: Array, flipped: Array, geometry: Geometry) -> Array:
-    """Convolve ``dy``, spread out by the stride, with the flipped kernel at every position of the image.
+    """Compute ``input_gradient`` as a convolution of ``dy``, dilated by the stride, with the flipped kernel.
 
-    Tap ``a'`` of output ``i`` reads position ``i + a' · dilation − (span − 1 − low)`` of the spread ``dy``.
+    Tap ``a'`` of output ``i`` reads position ``i + a' · dilation − (span − 1 − low)`` of the dilated ``dy``.
     """
     padding = [
         (span - 1 - low, length + low - ((out - 1) * stride + 1))
@@ -67,7 +68,10 @@ def kernel_gradient(x: Array, dy: Array, geometry: Geometry) -> Array:
 
 
 def correlation(x: Array, dy: Array, geometry: Geometry, axes: lax.ConvDimensionNumbers) -> Array:
-    """Convolve ``x`` with ``dy`` as the kernel: stride and dilation exchange roles, and so do channels and examples."""
+    """Compute ``kernel_gradient`` as a convolution of ``x`` with ``dy`` as its kernel.
+
+    Stride and dilation exchange their roles, and channels and examples do, too.
+    """
     padding = [
         (low, (taps - 1) * dilation + (out - 1) * stride + 1 - length - low)
         for taps, dilation, out, stride, length, (low, _) in zip(

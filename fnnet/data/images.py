@@ -1,7 +1,8 @@
-"""Folders of image files, read as they are needed. Needs Pillow (the extra ``images``)."""
+"""Folders of image files, which are read when they are needed. This needs Pillow, the extra ``images``."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from importlib.util import find_spec
 from os import PathLike
@@ -19,10 +20,10 @@ ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Image files as an array ``(N, height, width, C)`` of bytes, each decoded when ``images[rows]`` asks for it.
+    """Image files as an array ``(N, height, width, C)``, uint8; ``images[rows]`` reads and decodes its files.
 
-    For ``from_arrays``; ``images[:]`` are all of them. ``C`` is 3 for ``mode="RGB"``, 1 for gray, ``"L"``. An image of
-    another size is scaled to it, bilinearly.
+    Pass it to ``from_arrays``, or read all images with ``images[:]``. ``C`` is 3 for ``mode="RGB"`` and 1 for ``"L"``,
+    which is gray. An image of another size is scaled to ``size`` by bilinear interpolation.
     """
 
     files: tuple[Path, ...]
@@ -34,7 +35,7 @@ class ImageFolder:
             self.mode in ("L", "RGB"), f"data.ImageFolder: mode is {self.mode!r}; expected 'RGB' or 'L' (gray)"
         )
         checks.require(
-            len(self.size) == 2 and all(isinstance(s, int) and s > 0 for s in self.size),
+            len(self.size) == 2 and all(isinstance(length, int) and length > 0 for length in self.size),
             f"data.ImageFolder: size is {self.size}; expected (height, width) in pixels",
         )
 
@@ -50,13 +51,14 @@ class ImageFolder:
         return len(self.files)
 
     def __getitem__(self, rows: Any) -> NumpyArray:
-        """The images of an index, a slice or an array of indices."""
+        """Return the images of an index, of a slice or of an array of indices."""
         chosen = np.arange(len(self.files))[rows]
         images = np.stack([self.read(self.files[i]) for i in np.atleast_1d(chosen)])
         return images if np.ndim(chosen) else images[0]
 
     def read(self, file: Path) -> NumpyArray:
-        from PIL import Image, UnidentifiedImageError
+        """Return one image ``(height, width, C)``."""
+        from PIL import Image
 
         try:
             with Image.open(file) as image:
@@ -66,32 +68,27 @@ class ImageFolder:
                 return np.asarray(converted).reshape(self.shape[1:])
         except FileNotFoundError:
             raise
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
-            raise ValueError(
-                f"data.ImageFolder: cannot read the image {file}: {error}; remove or replace it"
-            ) from error
+        except (OSError, SyntaxError) as error:
+            message = f"data.ImageFolder: cannot read the image {file}: {error}; remove or replace it"
+            raise ValueError(message) from error
 
 
 def image_folder(
     path: str | PathLike[str], size: tuple[int, int], mode: str = "RGB"
 ) -> tuple[ImageFolder, NumpyArray, tuple[str, ...]]:
-    """``(images, labels, classes)`` of a folder that has a folder per class, with the class's image files in it.
+    """Return ``(images, labels, classes)`` of a folder that has one folder of image files for each class.
 
-    ``labels (N,)`` are int32, the classes' places in the sorted ``classes``; the files are sorted, too.
+    ``classes`` are the sorted names of these folders, and ``labels (N,)``, int32, are the indices of the images in
+    ``classes``. The images are in the order of the classes, and within a class in the order of their paths.
     """
-    if find_spec("PIL") is None:  # here, not when a thread reads the first image
+    if find_spec("PIL") is None:  # here, because otherwise the first to fail would be a thread that reads an image
         raise ImportError('data.image_folder needs Pillow; install it with: pip install "fnnet[images]"')
     root = Path(path)
-    checks.require(root.is_dir(), f"data.image_folder: {root} is no folder")
+    checks.require(root.is_dir(), f"data.image_folder: {root} is not a folder")
     classes = tuple(sorted(folder.name for folder in root.iterdir() if folder.is_dir()))
-    found = [
-        (file, label)
-        for label, name in enumerate(classes)
-        for file in sorted((root / name).rglob("*"))
-        if file.suffix.lower() in ENDINGS
-    ]
-    labels = np.array([label for _, label in found], np.int32)
-    empty = [name for label, name in enumerate(classes) if not (labels == label).any()]
-    checks.require(bool(classes), f"data.image_folder: {root} has no folders; expected one per class")
+    checks.require(bool(classes), f"data.image_folder: {root} has no folders; expected one for each class")
+    found = [sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in ENDINGS) for name in classes]
+    empty = [name for name, files in zip(classes, found, strict=True) if not files]
     checks.require(not empty, f"data.image_folder: {root} has no image files in {', '.join(empty)}")
-    return ImageFolder(tuple(file for file, _ in found), tuple(size), mode), labels, classes  # type: ignore[arg-type]
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(files) for files in found])
+    return ImageFolder(tuple(itertools.chain(*found)), tuple(size), mode), labels, classes  # type: ignore[arg-type]

@@ -94,8 +94,9 @@ class Conv:
 
 @configuration
 class ConvTranspose:
-    """Transposed convolution, ``y[n, i, o] = b[o] + Σ_ac x[n, p, c] w[a, c, o]`` over ``p · stride = i + low − a ·
-    dilation``: every entry of ``x`` adds its multiple of the kernel to the output.
+    """Transposed convolution: every entry of ``x`` adds its multiple of the kernel to the output.
+
+    ``y[n, i, o] = b[o] + Σ_ac x[n, p, c] w[a, c, o]``, summed over ``p · stride = i + low − a · dilation``.
 
     As a matrix it is the transpose of the convolution with the same sizes from the output to the input, so it computes
     what the backward pass of that convolution does to ``dy``. Its stride enlarges the image.

@@ -29,6 +29,7 @@ def style(i: int, markers: bool = False) -> dict[str, Any]:
 
 
 def tidy(ax: Axes) -> None:
+    """Hide the upper and the right edge of the frame, and draw a faint grid."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.25, linewidth=0.6)
 

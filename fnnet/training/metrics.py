@@ -1,7 +1,7 @@
-"""Metrics: how well predictions meet their targets.
+"""Metrics, which measure how close predictions are to their targets.
 
-Most are pure functions ``metric(prediction, target) -> (N,)``, one number per example, as the losses are; ``evaluate``
-gives their means. What is no mean over examples is a ``Metric``.
+Most are pure functions ``metric(prediction, target) -> (N,)`` with one number per example, like the losses, and
+``evaluate`` returns their means. A metric that is not a mean over examples is a ``Metric``.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from fnnet.types import Array
 
 
 def added(a: Any, b: Any) -> Any:
+    """Return the sum of two trees of statistics."""
     return jax.tree.map(jnp.add, a, b)
 
 
 class Metric(NamedTuple):
-    """A metric that is not a mean over examples, exact over any division of the data into batches.
+    """A metric that is not a mean over examples. Its result does not depend on how the data are split into batches.
 
-    ``statistics(prediction, target, weights)`` is a pytree of arrays for a batch; ``weights (N,)`` are 1 for examples
-    and 0 for what only fills a batch up. ``merge(a, b)`` is that of two batches together, their sum unless given;
-    zeros must be that of no examples. ``result(statistics)`` is the metric.
+    ``statistics(prediction, target, weights)`` returns a pytree of arrays for a batch, where ``weights (N,)`` are 1 for
+    examples and 0 for the padding of a short batch. ``merge(a, b)`` returns the statistics of two batches together; by
+    default it adds them. The statistics of no examples must be zeros. ``result(statistics)`` returns the metric.
     """
 
     statistics: Callable[[Array, Array, Array], Any]
@@ -35,35 +36,38 @@ class Metric(NamedTuple):
 
 
 def accuracy(prediction: Array, target: Array) -> Array:
-    """1 where the largest entry of the prediction is at the label, else 0; ties go to the first.
+    """Return 1 for each example whose label has the largest entry of the prediction, else 0; the first wins a tie.
 
-    Shapes ``(N, C)`` with ``C`` at least 2 (probabilities or logits) with integer labels ``(N,)`` or distributions
-    ``(N, C)``, ``-> (N,)``.
+    Shapes: the prediction is ``(N, C)`` with at least 2 classes, of probabilities or logits; the target is integer
+    labels ``(N,)`` or distributions ``(N, C)``; the result is ``(N,)``.
     """
     prediction, labels = with_labels("accuracy", prediction, target)
     return (prediction.argmax(-1).astype(jnp.int32) == labels).astype(prediction.dtype)
 
 
 def top_k_accuracy(prediction: Array, target: Array, *, k: int = 5) -> Array:
-    """1 where the label is among the ``k`` largest entries of the prediction, else 0; ties go to the first.
+    """Return 1 for each example whose label is among the ``k`` largest entries of the prediction, else 0.
 
-    Shapes as for ``accuracy``; ``k`` below the number of classes. Fix it with ``bind(top_k_accuracy, k=3)``.
+    The first of equal entries counts as larger. The shapes are those of ``accuracy``, and ``k`` must be less than the
+    number of classes. Choose it with ``bind(top_k_accuracy, k=3)``.
     """
     prediction, labels = with_labels("top_k_accuracy", prediction, target)
     checks.positive_integer("top_k_accuracy", "k", k)
     checks.require(
         k < prediction.shape[-1],
-        f"top_k_accuracy: k is {k} but there are {prediction.shape[-1]} classes, so it is always right; choose fewer",
+        f"top_k_accuracy: k is {k} but there are {prediction.shape[-1]} classes, so every prediction "
+        f"would be right; choose a smaller k",
     )
     largest = jax.lax.top_k(prediction, k)[1]
     return (largest == labels[..., None]).any(-1).astype(prediction.dtype)
 
 
 def confusion_statistics(prediction: Array, target: Array, weights: Array) -> Array:
+    """Return the confusion matrix ``(C, C)`` of a batch."""
     prediction, labels = with_labels("confusion_matrix", prediction, target)
     checks.require(
         prediction.ndim == 2,
-        f"confusion_matrix: prediction has shape {prediction.shape}; expected (N, C) and labels (N,)",
+        f"confusion_matrix: prediction has shape {prediction.shape}; expected (N, C), with labels (N,)",
     )
     classes = prediction.shape[-1]
     real = (weights > 0)[:, None]
@@ -73,20 +77,26 @@ def confusion_statistics(prediction: Array, target: Array, weights: Array) -> Ar
 
 
 confusion_matrix = Metric(confusion_statistics, lambda counts: counts)
-"""``(C, C)`` int32: how many examples of class ``i`` (row) were predicted to be of class ``j`` (column)."""
+"""The matrix ``(C, C)``, int32, of the number of examples of class ``i`` that are predicted to be of class ``j``."""
 
 
 class Moments(NamedTuple):
-    """Of each output ``(K,)``: ``Σ w``, the mean of the targets, ``Σ w (y − ȳ)²`` and ``Σ w (y − ŷ)²``."""
+    """The sums ``(K,)``, one for each output, from which ``r_squared`` is computed."""
 
-    weight: Array
-    mean: Array
-    scatter: Array
-    residual: Array
+    weight: Array  # Σ w
+    mean: Array  # ȳ, the weighted mean of the targets
+    scatter: Array  # Σ w (y − ȳ)²
+    residual: Array  # Σ w (y − ŷ)²
 
 
 def moments(prediction: Array, target: Array, weights: Array) -> Moments:
-    prediction, target = of_one_shape("r_squared", prediction, target)
+    """Return the ``Moments`` of a batch with ``prediction`` and ``target`` of shape ``(N, ..., K)``."""
+    place, prediction, target = "r_squared", jnp.asarray(prediction), jnp.asarray(target)
+    checks.floating(place, "prediction", prediction)
+    checks.floating(place, "target", target)
+    checks.same_shape(place, prediction, target)
+    checks.require(prediction.ndim > 1, f"{place}: prediction has shape {prediction.shape}; expected (N, K)")
+    target = target.astype(prediction.dtype)
     dtype = checks.at_least_float32(prediction)
     y, error = target.astype(dtype), (prediction - target).astype(dtype)
     w = jnp.broadcast_to(weights.astype(dtype).reshape(-1, *[1] * (y.ndim - 1)), y.shape)
@@ -97,45 +107,40 @@ def moments(prediction: Array, target: Array, weights: Array) -> Moments:
 
 
 def merged(a: Moments, b: Moments) -> Moments:
-    """The scatter of both about their common mean: Chan, Golub and LeVeque 1979, eq. 2.1.
+    """Return the moments of two batches together, where the scatter is that about their common mean.
 
-    The difference of ``Σ y²`` and ``N ȳ²`` would cancel.
+    The difference ``Σ y² − N ȳ²`` would lose digits to cancellation.
+
+    Source: Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample variances",
+    eq. 2.1.
     """
     weight = a.weight + b.weight
-    share = b.weight / jnp.where(weight > 0, weight, 1)
-    apart = b.mean - a.mean
-    scatter = a.scatter + b.scatter + jnp.square(apart) * a.weight * share
-    return Moments(weight, a.mean + apart * share, scatter, a.residual + b.residual)
+    fraction = b.weight / jnp.where(weight > 0, weight, 1)
+    difference = b.mean - a.mean
+    scatter = a.scatter + b.scatter + jnp.square(difference) * a.weight * fraction
+    return Moments(weight, a.mean + difference * fraction, scatter, a.residual + b.residual)
 
 
 def determination(m: Moments) -> Array:
-    """For a target that never changes: 1 if it is always met, else −∞, as 0/0 and the limit have it."""
+    """Return ``R²``. For a target that never changes it is 1 if all predictions are exact, and −∞ otherwise."""
     perfect = jnp.where(m.residual > 0, -jnp.inf, 1.0).astype(m.scatter.dtype)
     return jnp.where(m.scatter > 0, 1 - m.residual / jnp.where(m.scatter > 0, m.scatter, 1), perfect).mean()
 
 
 r_squared = Metric(moments, determination, merged)
-"""Coefficient of determination, ``R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)²``, the mean over the ``K`` outputs.
+"""The coefficient of determination, ``R² = 1 − Σ (y − ŷ)² / Σ (y − ȳ)²``, as a mean over the ``K`` outputs.
 
-Shapes ``(N, K)`` both. 1 is perfect, 0 no better than the mean of the targets.
+Prediction and target have the shape ``(N, K)``. A perfect prediction has 1, and the mean of the targets has 0.
 """
 
 
 def with_labels(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
+    """Return the prediction and the labels, int32; the label of a distribution is its largest entry."""
     prediction, target = jnp.asarray(prediction), jnp.asarray(target)
     checks.require(
         prediction.ndim > 0 and prediction.shape[-1] > 1,
-        f"{place}: prediction has shape {prediction.shape}, a single class on its last axis, which is always right; "
-        f"for yes/no outputs write a metric of your own, such as lambda z, y: jnp.mean((z > 0) == y, -1)",
+        f"{place}: prediction has shape {prediction.shape}, a single class on its last axis; expected at least 2 "
+        f"classes: for a yes/no output use a function of your own, such as lambda z, y: jnp.mean((z > 0) == y, -1)",
     )
     labels = target if checks.class_target(place, prediction, target) else target.argmax(-1)
     return prediction, labels.astype(jnp.int32)
-
-
-def of_one_shape(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
-    prediction, target = jnp.asarray(prediction), jnp.asarray(target)
-    checks.floating(place, "prediction", prediction)
-    checks.floating(place, "target", target)
-    checks.same_shape(place, prediction, target)
-    checks.require(prediction.ndim > 1, f"{place}: prediction has shape {prediction.shape}; expected (N, K)")
-    return prediction, target.astype(prediction.dtype)

@@ -1,4 +1,4 @@
-"""Many networks trained by one program."""
+"""Train many networks in one program."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from fnnet.training.chunk import train_epoch
 from fnnet.training.data import checked_data
 from fnnet.training.evaluate import evaluate
 from fnnet.training.state import TrainState
-from fnnet.types import Array, Batch, Loss, Params, Scalar
+from fnnet.types import Array, Batch, Loss, Scalar
 
-Settings = Mapping[str, Any]  # by name one number for each run, on the first axis
+Settings = Mapping[str, Any]  # by name, an array (R,) with one number for each of R runs
 Trial = tuple[Cost, Optimizer] | tuple[Cost, Optimizer, Scalar]
 Make = Callable[..., Trial]
 Train = Callable[[Mapping[str, Array], tuple[Batch, Batch | None]], tuple[TrainState, dict[str, Array]]]
@@ -34,19 +34,19 @@ EVERYWHERE = PartitionSpec()
 
 
 class SweepResult(NamedTuple):
-    """Of ``R`` runs, in the order of the settings."""
+    """The results of ``R`` runs, in the order of the settings."""
 
-    settings: dict[str, Array]  # (R,) each
-    states: TrainState  # the last ones; R on the first axis of every leaf
-    history: dict[str, Array]  # (R, epochs) each
-    seconds: float  # training them all, without compiling
+    settings: dict[str, Array]  # arrays (R,)
+    states: TrainState  # after the last epoch, with R on the first axis of every leaf
+    history: dict[str, Array]  # arrays (R, epochs)
+    seconds: float  # the time to train all of them, without compilation
     compile_seconds: float
 
 
 def grid(**values: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Every combination of the values, the last name's changing fastest: settings for ``sweep``.
+    """Return every combination of the values as settings for ``sweep``; the values of the last name change fastest.
 
-    ``grid(learning_rate=[0.1, 0.01], seed=range(3))`` are 6 settings.
+    ``grid(learning_rate=[0.1, 0.01], seed=range(3))`` returns two arrays of 6 numbers.
     """
     for name, each in values.items():
         checks.require(np.ndim(each) == 1, f"grid: {name} is {each!r}; expected a list of numbers")
@@ -68,26 +68,26 @@ def sweep(
     devices: Sequence[Any] | None = None,
     **options: Any,
 ) -> SweepResult:
-    """Train a network for each of the settings, all in one compiled program. Silent; see ``fit`` for one network.
+    """Train one network for each of the settings, all in one compiled program, and print nothing.
 
-    ``settings`` maps names to arrays ``(R,)`` of numbers, one for each of ``R`` runs; ``grid`` makes them. For each run
-    ``make(**setting)`` gives ``(cost, optimizer)`` or ``(cost, optimizer, scale)``: what it does with the numbers is
-    free, as long as the network has the same shapes in all of them. ``scale`` multiplies the first weights::
+    ``settings`` maps names to arrays ``(R,)`` with one number for each of ``R`` runs; ``grid`` makes them. For each run
+    ``make(**setting)`` returns ``(cost, optimizer)`` or ``(cost, optimizer, scale)``. It may use the numbers for
+    anything, as long as all networks have the same shapes. ``scale`` multiplies the initial weights, not the biases::
 
         def make(learning_rate, decay):
             return Cost(model, losses.softmax_cross_entropy, penalties.l2(decay)), optimizers.adam(learning_rate)
 
-    A run's random numbers, first parameters included, come from ``key``; with a setting ``seed``, an integer that
-    ``make`` does not get, from ``fold_in(key, seed)``. A run is what it would be alone, but for rounding:
-    ``fit(cost, optimizer, params, data, key=order)`` with ``start, order = jax.random.split(of_run)`` and ``params =
-    cost.model.init(start, x)``.
+    The random numbers of a run come from ``key``. If the settings have an integer ``seed``, which is not passed to
+    ``make``, they come from ``fold_in(key, seed)``. Up to rounding, a run gives what it would give alone, which is
+    ``fit(cost, optimizer, params, data, key=order)`` with ``start, order = jax.random.split(key_of_the_run)`` and
+    ``params = cost.model.init(start, x)``.
 
-    ``history`` has ``cost`` and the numbers of ``measure``; with ``validation`` data ``validation_cost`` and
-    ``validation_NAME`` for each of ``metrics``. A run that diverges goes on with NaN, and none of the others notices.
+    ``history`` has ``cost`` and the numbers of ``measure``, and with ``validation`` data also ``validation_cost`` and
+    ``validation_NAME`` for each of ``metrics``. A run that diverges continues with NaN and does not affect the others.
 
-    The runs are spread over ``devices``, by default those of this process. ``chunk`` bounds the memory: each device
-    trains so many at a time, by default all of its own; on a CPU, as many as fit into a core's cache are often faster
-    than all. ``options`` are those of ``train_epoch``.
+    The runs are divided among ``devices``, by default those of this process. ``chunk`` limits the memory: it is the
+    number of runs that a device trains at the same time, by default all of its runs. On a CPU the fastest number is
+    often the one whose parameters fit into the cache of a core. ``options`` are those of ``train_epoch``.
     """
     checks.positive_integer("sweep", "epochs", epochs)
     checks.positive_integer("sweep", "batch_size", batch_size)
@@ -95,13 +95,15 @@ def sweep(
         checks.positive_integer("sweep", "chunk", chunk)
     checks.require(not metrics or validation is not None, "sweep: metrics need validation data; pass validation=(x, y)")
     columns = checked_settings(settings)
-    cost, *_ = checked_trials(make, columns)
+    cost = checked_cost(make, columns)
     params = jax.eval_shape(lambda key: cost.model.init(key, jnp.asarray(data[0])), key)
     data = checked_data("sweep", cost, params, data)
     check_batch_size("sweep", batch_size, len(data[0]))
     if validation is not None:
         validation = checked_data("sweep: validation", cost, params, validation)
-    arrays = in_dtype_of(params, columns)
+    floating = [leaf for leaf in jax.tree.leaves(params) if checks.is_float(leaf)]
+    dtype = checks.at_least_float32(*floating[:1])
+    arrays = {name: jnp.asarray(v, dtype if v.dtype.kind == "f" else jnp.int32) for name, v in columns.items()}
     runs = len(next(iter(arrays.values())))
     chosen = list(devices or jax.local_devices())[:runs]
     inputs = jax.device_put((arrays, (data, validation)), NamedSharding(Mesh(np.asarray(chosen), (RUNS,)), EVERYWHERE))
@@ -125,7 +127,7 @@ def training(
     metrics: Mapping[str, Loss] | None = None,
     **options: Any,
 ) -> Train:
-    """``train(setting, (data, validation)) -> (state, history)``, a whole run as a pure function of one setting.
+    """Return ``train(setting, (data, validation)) -> (state, history)``, a whole run as a pure function of its setting.
 
     The arguments are those of ``sweep``; ``setting`` has one number for each name.
     """
@@ -135,8 +137,12 @@ def training(
         numbers = dict(setting)
         seed = numbers.pop(SEED, None)
         start, order = jax.random.split(key if seed is None else jax.random.fold_in(key, seed))
-        cost, optimizer, scale = with_scale(make(**numbers))
-        state = TrainState.create(scaled(cost.model.init(start, data[0]), scale), optimizer, order)
+        cost, optimizer, *scale = make(**numbers)
+
+        def scaled(name: str, p: Array) -> Array:
+            return p * jnp.asarray(scale[0]).astype(p.dtype) if scale and is_weight(name) else p
+
+        state = TrainState.create(map_named(scaled, cost.model.init(start, data[0])), optimizer, order)
         epoch = train_epoch(cost, optimizer, batch_size=batch_size, **options)
 
         def one(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
@@ -153,51 +159,39 @@ def training(
 
 
 def spread(train: Train, runs: int, devices: Sequence[Any], chunk: int | None = None) -> Callable[[Any, Any], Any]:
-    """``train`` for ``runs`` settings, ``(runs,)`` of each number: an equal share on each device, in chunks.
+    """Return ``train`` for arrays ``(runs,)`` of settings, divided equally among the devices and trained in chunks.
 
-    Where the runs cannot be shared equally, the last one is made as often as devices are left idle, and left out.
+    If the number of runs is not a multiple of the number of devices, the last run is repeated, and the results of the
+    repetitions are dropped.
     """
     devices = devices[:runs]
-    share = -(-runs // len(devices))
-    places = np.minimum(np.arange(share * len(devices)), runs - 1)
+    runs_of_one = -(-runs // len(devices))
+    rows = np.minimum(np.arange(runs_of_one * len(devices)), runs - 1)
 
-    def of_share(settings: Any, sets: Any) -> Any:
-        if chunk is None or chunk >= share:
+    def on_one_device(settings: Any, sets: Any) -> Any:
+        if chunk is None or chunk >= runs_of_one:
             return jax.vmap(train, (0, None))(settings, sets)
         return jax.lax.map(lambda setting: train(setting, sets), settings, batch_size=chunk)
 
-    def of_all(settings: Any, sets: Any) -> Any:
-        if len(devices) == 1:
-            return of_share(settings, sets)
-        along = PartitionSpec(RUNS)
-        # No run knows of another: there is no communication whose kind could be checked.
-        split = jax.shard_map(
-            of_share,
-            mesh=Mesh(np.asarray(devices), (RUNS,)),
-            in_specs=(along, EVERYWHERE),
-            out_specs=along,
-            check_vma=False,
-        )
-        if len(places) == runs:
-            return split(settings, sets)
-        results = split(jax.tree.map(lambda values: values[places], settings), sets)
+    if len(devices) == 1:
+        return on_one_device
+    split = jax.shard_map(
+        on_one_device,
+        mesh=Mesh(np.asarray(devices), (RUNS,)),
+        in_specs=(PartitionSpec(RUNS), EVERYWHERE),
+        out_specs=PartitionSpec(RUNS),
+        check_vma=False,  # the runs do not communicate, so there is nothing to check
+    )
+
+    def on_all_devices(settings: Any, sets: Any) -> Any:
+        results = split(jax.tree.map(lambda values: values[rows], settings), sets)
         return jax.tree.map(lambda values: values[:runs], results)
 
-    return of_all
-
-
-def with_scale(trial: Trial) -> tuple[Cost, Optimizer, Scalar | None]:
-    return trial if len(trial) == 3 else (*trial, None)
-
-
-def scaled(params: Params, scale: Scalar | None) -> Params:
-    """The weights times ``scale``, in their own dtype; the biases as they are."""
-    if scale is None:
-        return params
-    return map_named(lambda name, p: p * jnp.asarray(scale).astype(p.dtype) if is_weight(name) else p, params)
+    return on_all_devices
 
 
 def checked_settings(settings: Settings) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the settings as NumPy arrays, or raise. There must be one number for each run; integers are int32."""
     if not isinstance(settings, Mapping) or not settings:
         raise TypeError(f"sweep: settings are {settings!r}; expected numbers by name, such as grid(seed=range(8))")
     columns = {name: np.asarray(values) for name, values in settings.items()}
@@ -207,17 +201,16 @@ def checked_settings(settings: Settings) -> dict[str, np.ndarray[Any, Any]]:
             f"sweep: the setting {name} has shape {values.shape} and dtype {values.dtype}; "
             f"expected one number for each run",
         )
-        # As integers they are int32 in the program.
-        outside = values[values != values.astype(np.int32)] if values.dtype.kind in "iu" else values[:0]
+        too_large = values[values != values.astype(np.int32)] if values.dtype.kind in "iu" else values[:0]
         checks.require(
-            len(outside) == 0,
-            f"sweep: the setting {name} has {outside[:1].tolist()}, outside the integers of 32 bits; expected at most "
-            f"{np.iinfo(np.int32).max} in size, or give fractions ({name} as floats)",
+            len(too_large) == 0,
+            f"sweep: the setting {name} has {too_large[:1].tolist()}, which does not fit into int32; use smaller "
+            f"integers, or floats",
         )
     lengths = {name: len(values) for name, values in columns.items()}
     checks.require(
         len(set(lengths.values())) == 1,
-        f"sweep: the settings have {lengths} numbers; expected as many of each, one for each run: "
+        f"sweep: the settings have {lengths} numbers; expected the same number of each, one for each run: "
         f"fnnet.grid makes all combinations",
     )
     if SEED in columns and columns[SEED].dtype.kind == "f":
@@ -225,9 +218,12 @@ def checked_settings(settings: Settings) -> dict[str, np.ndarray[Any, Any]]:
     return columns
 
 
-def checked_trials(make: Make, columns: Mapping[str, np.ndarray[Any, Any]]) -> Trial:
-    """The first trial. All are made once, of plain numbers: in the program, ranges can no longer be checked."""
-    trials = []
+def checked_cost(make: Make, columns: Mapping[str, np.ndarray[Any, Any]]) -> Cost:
+    """Return the cost of the first run, after a call of ``make`` for each run with plain numbers.
+
+    These calls check the ranges of the numbers, which cannot be checked inside of the program.
+    """
+    costs = []
     for i in range(len(next(iter(columns.values())))):
         setting = {name: values[i].item() for name, values in columns.items() if name != SEED}
         try:
@@ -237,17 +233,8 @@ def checked_trials(make: Make, columns: Mapping[str, np.ndarray[Any, Any]]) -> T
             raise
         if not isinstance(trial, tuple) or len(trial) not in (2, 3) or not isinstance(trial[0], Cost):
             raise TypeError(
-                f"sweep: make(**{setting}) gave {type(trial).__name__}; expected (cost, optimizer) or "
+                f"sweep: make(**{setting}) returned {type(trial).__name__}; expected (cost, optimizer) or "
                 f"(cost, optimizer, scale)"
             )
-        trials.append(trial)
-    return trials[0]
-
-
-def in_dtype_of(params: Params, columns: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Array]:
-    """The settings as arrays; fractions in the dtype of the parameters, at least float32."""
-    floating = [leaf for leaf in jax.tree.leaves(params) if checks.is_float(leaf)]
-    dtype = checks.at_least_float32(floating[0]) if floating else jnp.float32
-    return {
-        name: jnp.asarray(values, dtype if values.dtype.kind == "f" else jnp.int32) for name, values in columns.items()
-    }
+        costs.append(trial[0])
+    return costs[0]

@@ -137,12 +137,15 @@ REFUSED = [
         lambda: ConvTranspose(8, 3, stride=2, padding="SAME", output_padding=1).init(key(), X),
         "with 'SAME' it must be 0",
     ),
-    (lambda: ConvTranspose(8, 3, padding=4).init(key(), X), r"would become one of shape \(-1, -1\)"),
+    (lambda: ConvTranspose(8, 3, padding=4).init(key(), X), r"would become an image of shape \(-1, -1\)"),
     (lambda: Conv(8, 6).init(key(), X), r"the kernel \(6, 6\) is larger than the padded image \(5, 5\)"),
-    (lambda: Conv(6, 3, groups=3).init(key(), X), "groups is 3, which must divide the 4 channels of x"),
+    (lambda: Conv(6, 3, groups=3).init(key(), X), "groups is 3 but x has 4 channels"),
     (lambda: Conv(8, 3).init(key(), jnp.ones((5, 4))), r"x has shape \(5, 4\); expected 1 or more spatial axes"),
     (lambda: Conv(8, (3, 3)).init(key(), jnp.ones((2, 5, 4))), r"x has shape \(2, 5, 4\); expected 2 spatial axes"),
-    (lambda: Conv(8, 3, stride=(1, 2)).init(key(), jnp.ones((2, 5, 4))), "stride is .*, of 2 entries, but there are 1"),
+    (
+        lambda: Conv(8, 3, stride=(1, 2)).init(key(), jnp.ones((2, 5, 4))),
+        "stride is .* with 2 entries, but there are 1",
+    ),
     (lambda: Conv(8, 3).apply(Conv(8, 3).init(key(), X), X[0]), "the same number of spatial axes"),
     (lambda: Conv(8, 3).apply(Conv(8, 3).init(key(), X), X[..., :3]), "expected 4 channels on the last axis of x"),
 ]

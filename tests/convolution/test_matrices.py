@@ -110,7 +110,7 @@ X = jnp.ones((2, 5, 5, 4))
 REFUSED = [
     (lambda: im2col(jnp.ones((5, 5)), 2), ValueError, r"im2col: x has shape \(5, 5\); expected \(N, \*image, C\)"),
     (lambda: im2col(X, 6), ValueError, r"the kernel \(6, 6\) is larger than the padded image \(5, 5\)"),
-    (lambda: im2col(X, (2, 2, 2)), ValueError, "kernel_size is .*, of 3 entries, but there are 2 spatial axes"),
+    (lambda: im2col(X, (2, 2, 2)), ValueError, "kernel_size is .* with 3 entries, but there are 2 spatial axes"),
     (lambda: col2im(jnp.ones((1, 3, 3)), (6,), 3), ValueError, r"col2im: cols has shape \(1, 3, 3\); expected \(N, 4"),
     (lambda: toeplitz(jnp.ones((2, 2, 3, 1)), (5, 5, 4)), ValueError, "expected 3 channels on the last axis"),
     (lambda: toeplitz(jnp.ones((2, 2, 3, 1)), (5, 5)), ValueError, "the same number of spatial axes"),

@@ -72,7 +72,7 @@ def test_npz(tmp_path: Path) -> None:
         ("a.npz", {}, r"it has no array 'y', only \['labels', 'short', 'x'\]; pass x= and y="),
         ("a.npz", {"y": "short"}, r"'x' of shape \(3, 2\) and 'short' of shape \(2,\)"),
         ("objects.npz", {}, "Object arrays cannot be loaded"),
-        ("single.npy", {}, "it holds a single array"),
+        ("single.npy", {}, "it has a single array"),
         ("cut.npz", {}, "cannot read"),
         ("text.npz", {}, "cannot read"),
     ):
@@ -95,7 +95,7 @@ def test_csv(tmp_path: Path) -> None:
     ("text", "options", "message"),
     [
         ("", {}, "is empty"),
-        ("a,b\n", {}, "has a header and no lines of numbers"),
+        ("a,b\n", {}, "has a header but no lines of numbers"),
         ("a,b\n1,2\n3\n", {}, "line 3 of .* has 1 entries; expected 2"),
         ("a,b\n1,2\n3,x\n", {}, "line 3 of .* has 'x' in column b; expected a finite number"),
         ("1,,3\n1,2,3\n", {}, "line 1 of .* has '' in column 1; expected a finite number"),
@@ -137,9 +137,9 @@ def test_no_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         without.setattr("fnnet.data.images.find_spec", lambda name: None)
         with pytest.raises(ImportError, match=r"data.image_folder needs Pillow; .*fnnet\[images\]"):
             image_folder(tmp_path, (2, 2))
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         image_folder(tmp_path / "none", (2, 2))
-    with pytest.raises(ValueError, match="has no folders; expected one per class"):
+    with pytest.raises(ValueError, match="has no folders; expected one for each class"):
         image_folder(tmp_path, (2, 2))
     (tmp_path / "ant").mkdir()
     with pytest.raises(ValueError, match="has no image files in ant"):

@@ -81,7 +81,7 @@ def test_refused() -> None:
 
 def test_accuracy_of_one_column_is_refused() -> None:
     """It would be 1 whatever the prediction: the column is the largest of its row."""
-    with pytest.raises(ValueError, match="a single class on its last axis, which is always right"):
+    with pytest.raises(ValueError, match="a single class on its last axis; expected at least 2 classes"):
         accuracy(jnp.ones((4, 1)), jnp.zeros((4, 1)))
 
 

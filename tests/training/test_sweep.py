@@ -1,4 +1,4 @@
-"""Many networks in one program: each is the one that it would be alone."""
+"""Every network of a sweep is the one that ``fit`` trains alone."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def make(learning_rate: Any, decay: Any, scale: Any) -> Any:
 
 
 def alone(i: int, data: Any, validation: Any) -> Any:
-    """Run ``i`` by ``fit``, from the weights that the documentation of ``sweep`` tells of."""
+    """Return the result of run ``i`` by ``fit``, from the initial weights that the docstring of ``sweep`` defines."""
     setting = {name: values[i].item() for name, values in SETTINGS.items()}
     start, order = jax.random.split(jax.random.fold_in(key(7), setting.pop("seed")))
     cost, optimizer, scale = make(**setting)
@@ -38,7 +38,7 @@ def alone(i: int, data: Any, validation: Any) -> Any:
 
 @pytest.mark.usefixtures("x64")
 def test_a_run_is_what_fit_gives() -> None:
-    """In float64, so that rounding is all that may differ; every number of the setting counts."""
+    """In float64 rounding is negligible, and every number of the setting has an effect."""
     data, validation = ((x.astype("float64"), y) for x, y in (DATA, VALIDATION))
     together = sweep(make, SETTINGS, data, key=key(7), validation=validation, **OPTIONS)
     assert together.history.keys() == {"cost", "validation_cost", "validation_accuracy"}
@@ -51,7 +51,7 @@ def test_a_run_is_what_fit_gives() -> None:
 
 
 def test_a_run_in_float32_is_the_one_alone() -> None:
-    """With the gradients of the sweep: any other rounding would part the two within hundreds of updates."""
+    """Both use the same gradients, because different rounding would separate the two within hundreds of updates."""
 
     def tanh_network(learning_rate: Any) -> Any:
         return Cost(sequential(Dense(16), tanh, Dense(2)), losses.softmax_cross_entropy), adam(learning_rate)
@@ -94,7 +94,7 @@ def test_options_reach_the_epoch() -> None:
 
 
 def test_narrow_layers_have_the_gradients_of_autodiff() -> None:
-    """Products of few and of more than ``THIN`` terms; in combinators, under ``vmap``; other layers are left alone."""
+    """Test products of fewer and of more than ``THIN`` terms, in combinators and under ``vmap``."""
     inner = Residual(sequential(Dense(3), tanh))
     cost = Cost(sequential(inner, Dense(6, use_bias=False), tanh, Dense(3)), losses.softmax_cross_entropy)
     changed = narrow.narrowed(cost.model)
@@ -126,9 +126,13 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"settings": {"learning_rate": [0.1, 0.2], "seed": [1]}}, ValueError, "'learning_rate': 2, 'seed': 1} numbers"),
     ({"settings": {"learning_rate": [0.1], "seed": [1.5]}}, TypeError, "seed has dtype float64; expected integers"),
     ({"settings": {"learning_rate": [0.1, -1.0]}}, ValueError, "optimizers.sgd: learning_rate is -1.0; expected"),
-    ({"settings": {"learning_rate": [0.1], "seed": [2**31]}}, ValueError, r"setting seed has \[2147483648\], outside"),
+    (
+        {"settings": {"learning_rate": [0.1], "seed": [2**31]}},
+        ValueError,
+        r"setting seed has \[2147483648\], which does not fit",
+    ),
     ({"settings": {"rate": [0.1]}}, TypeError, "unexpected keyword argument 'rate'"),
-    ({"make": lambda learning_rate: COST}, TypeError, r"gave Cost; expected \(cost, optimizer\)"),
+    ({"make": lambda learning_rate: COST}, TypeError, r"returned Cost; expected \(cost, optimizer\)"),
     ({"data": (X[:0], LABELS[:0])}, ValueError, r"sweep: x has shape \(0, 3\)"),
     ({"data": (X, LABELS.at[3].set(9))}, ValueError, r"label 9 \(first at \(3,\)\)"),
     ({"batch_size": 11}, ValueError, "sweep: batch_size is 11 but there are only 10 examples"),

@@ -21,6 +21,3 @@ from fnnet.backprop.layers import (  # noqa: F401
     truncated,
     upsampling,
 )
-from fnnet.backprop.rule import RULES
-
-__all__ = ["RULES"]
