@@ -75,7 +75,7 @@ FLOORS = [
     ["types"],
     ["binding", "configuration", "paths", "shards", "cpu.memory", "cpu.vectors", "cpu.permutation"],
     ["checks"],
-    ["spectrum", "trees"],
+    ["spectrum", "trees", "norms"],
     ["activations", "initializers", "penalties", "projections", "data"],
     ["losses", "convolution", "cpu.patches", "cpu.axes"],
     ["layers"],
