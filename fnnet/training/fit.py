@@ -120,6 +120,8 @@ def fit(
     else:
         data = placed_data("fit", cost, placement, state.params, data, augment)
     stream = as_stream(data, batch_size, shuffle=shuffle, drop_last=drop_last)
+    if data is not stream:
+        placement.check_batch_size(stream.batch_size)
     validate = None
     if validation is not None:
         chosen = validate_on or (lambda state: state.params)
