@@ -25,7 +25,7 @@ from fnnet.training.data import check_stream, placed_data
 from fnnet.training.evaluate import Measures, Metrics, array_chunks, host_chunks
 from fnnet.training.non_finite import NonFinite, StopAtNonFinite
 from fnnet.training.placement import Placement, explained_loss_of_a_process
-from fnnet.training.processes import together
+from fnnet.training.processes import gathered, together
 from fnnet.training.program import Program, copied
 from fnnet.training.snapshot import Record, Snapshot, run_of
 from fnnet.training.state import TrainState
@@ -221,6 +221,9 @@ def resumed(saver: Saver, snapshot: Snapshot, run: Run, callbacks: Sequence[Call
     """Return the snapshot in the last checkpoint, if there is one, after giving the callbacks their memories."""
     memories = memories_of(callbacks)
     data = run.stream.description | {"updates": saver.checkpoint.updates}
+    if run.placement.processes > 1 and run.stream.prefetch:  # each process has its part: the run may go on in one
+        parts = gathered({"examples": run.stream.examples, "batch_size": run.stream.batch_size})
+        data |= {name: sum(part[name] for part in parts) for name in parts[0]}
     snapshot, found = saver.resumed(snapshot, memories, run_of(run.cost, data, memories, snapshot.state))
     for callback in callbacks:
         if callback.memory is not None:
