@@ -17,7 +17,7 @@ def memory() -> int:  # private, writable memory of this process, in bytes: what
     status = open("/proc/self/status").read()
     return int(status.split("VmData:")[1].split()[0]) * 1024
 
-cost = fnnet.Cost(fnnet.Dense(2), fnnet.losses.half_squared_error)
+cost = fnnet.Cost(fnnet.Dense(2), fnnet.losses.squared_error)
 width = 1024
 small = np.ones((256, width), np.float32), np.ones((256, 2), np.float32)
 params = {"w": np.zeros((width, 2), np.float32), "b": np.zeros(2, np.float32)}
@@ -49,7 +49,7 @@ print(history["cost"][0] * rows, float((x[marks, 0].astype(float) ** 2).sum()), 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA limits mapped memory on Linux only")
 def test_trains_on_a_set_four_times_larger_than_its_memory(tmp_path: Path) -> None:
-    """``½ Σ_k ŷ_k²`` with weights that pass on the first entry twice is its square: every marked example was seen."""
+    """The mean of ``ŷ_k²`` over two outputs that both pass on the first entry is its square: every mark was seen."""
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "x")], capture_output=True, text=True, check=False, timeout=100
     )
