@@ -248,7 +248,8 @@ def from_batches(
     def make(key: Array, start: int) -> Iterator[Any]:
         epoch: Any = epoch_of(source, key)
         if hasattr(epoch, "__getitem__") and isinstance(epoch, Sized):
-            yield from (epoch[number] for number in range(start, len(epoch)))
+            indexed: Any = epoch
+            yield from (indexed[number] for number in range(start, len(epoch)))
             return
         batches = iter(epoch)
         try:
