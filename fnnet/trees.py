@@ -1,4 +1,4 @@
-"""What is asked of all leaves of a tree at once."""
+"""Questions about all leaves of a tree at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where batches are shuffled: the order of the examples in an epoch."""
+"""The order of the examples in an epoch: batches are shuffled here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where NaN is found: the first step of a run that is not finite, replayed, and the first bad layer in it."""
+"""NaN is found here: the first step of a run that is not finite, replayed, and the first bad layer in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the state and the data of a run lie: on one device, or split over the devices of a mesh.
+"""The places of the state and the data of a run: on one device, or split over the devices of a mesh.
 
 XLA splits the same pure functions over the mesh and adds the communication; nothing here computes. Letters: ``N``
 examples of a batch or of a set, ``d`` devices on the axis ``data``, ``m`` on the axis ``model``, ``P`` processes.
