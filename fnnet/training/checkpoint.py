@@ -26,7 +26,7 @@ NOTE = "record.json"  # the number of lines in each record file that were there 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where and when ``fit`` saves a run, and how much is kept. The same call of ``fit`` goes on from the last save.
+    """The directory and the times at which ``fit`` saves a run. The same call of ``fit`` goes on from the last save.
 
     Saved are parameters, optimizer state, key, step, the place in the order of the examples, the records and what
     callbacks remember, while training goes on: after every ``every`` epochs and at the end; with ``updates``, also
