@@ -120,6 +120,13 @@ def key_given(place: str, key: Array | None) -> Array:
     return key
 
 
+def is_random_key(place: str, key: Any, use: str) -> None:
+    """Raise unless this is a random key of JAX."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
+        raise TypeError(f"{place}: key is {key!r}; expected jax.random.key(0), or another seed, for {use}")
+
+
 def labels_in_range(place: str, labels: Any, classes: int) -> None:
     """Raise a ``ValueError`` unless all labels are in ``0 .. classes - 1``. Labels are not known under ``jit``."""
     if not is_concrete(labels) or np.size(labels) == 0:

@@ -5,22 +5,33 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import jax
 
 from fnnet import checks
-from fnnet.training.extras import imported
-from fnnet.training.snapshot import Record, Snapshot, arrays_of, differences, fault_of_table, restored, table_of
+from fnnet.extras import imported
+from fnnet.training.snapshot import (
+    Record,
+    Snapshot,
+    arrays_of,
+    differences,
+    fault_of_table,
+    kinds_of,
+    restored,
+    table_of,
+)
 from fnnet.training.sums import damaged_files, write_sums
 
 SHOWN = 8  # of the differences from another run
+LOCK = "lock.json"  # held, and written to, by the process that saves there
+ALLOWED = ("cost", "optimizer", "value_and_grad", "augment", "data", "precision")
 NOTE = "record.json"  # the number of lines in each record file that were there before this run
 
 
@@ -37,9 +48,13 @@ class Checkpoint:
     ``on_saved(step)`` is called, between two chunks, when a checkpoint is complete and its checksums are written: from
     then on no kill can lose it.
 
-    ``fit`` raises a ``CheckpointError`` where the directory cannot be written, and where the checkpoint to go on from
-    is damaged, not of this kind, or of another cost, key, batch size or tree of parameters: the message says what
-    differs, and names the last checkpoint before it that would do, for ``go_back``. Nothing that was saved is removed.
+    A run goes on from a checkpoint of the same cost, optimizer, data, key and so on, with all their numbers. With
+    ``allow=("optimizer",)`` the optimizer may be another, such as one with another learning rate, if the arrays of its
+    state are the same; so may ``"cost"``, ``"value_and_grad"``, ``"augment"``, ``"data"`` and ``"precision"`` be.
+
+    ``fit`` raises a ``CheckpointError`` where the directory cannot be written or another run is saving to it, and where
+    the checkpoint to go on from is damaged, not of this kind, or of another run: the message says what differs, and
+    names the last checkpoint before it that would do, for ``go_back``. Nothing that was saved is removed.
     """
 
     directory: str | Path
@@ -47,8 +62,13 @@ class Checkpoint:
     updates: int | None = None
     keep: int = 3
     on_saved: Callable[[int], Any] | None = None
+    allow: Collection[str] = ()
 
     def __post_init__(self) -> None:
+        checks.require(
+            not isinstance(self.allow, str) and set(self.allow) <= set(ALLOWED),
+            f"Checkpoint: allow is {self.allow!r}; expected a tuple of names from {', '.join(ALLOWED)}",
+        )
         checks.positive_integer("Checkpoint", "every", self.every)
         checks.positive_integer("Checkpoint", "keep", self.keep)
         if self.updates is not None:
@@ -98,7 +118,6 @@ class Saver:
         self.directory = Path(checkpoint.directory).absolute()
         self.orbax = imported("fit: checkpoint", "orbax.checkpoint", "checkpoint")
         self.saving: int | None = None
-        self.saved = Future[None]()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.directory):
@@ -108,9 +127,9 @@ class Saver:
                 f"fit: checkpoint: {self.directory} cannot be written to ({error}); "
                 f"choose a directory that you may write to, on a disk with room"
             ) from error
+        self.lock = locked(self.directory) if jax.process_index() == 0 else None
         self.kept = LastAndBest(checkpoint.keep)
         options = self.orbax.CheckpointManagerOptions(preservation_policy=self.kept, cleanup_tmp_directories=True)
-        self.background = ThreadPoolExecutor(1)
         self.manager = self.orbax.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> Saver:
@@ -120,9 +139,10 @@ class Saver:
         try:
             self.report(wait=True)
         finally:
-            self.background.shutdown()
             with suppress(Exception):  # of a save that failed, which was reported already
                 self.manager.close()
+            if self.lock is not None:
+                self.lock.close()
 
     def first_line(self, record: Path, lines: int) -> int:
         """Return how many lines a record file had before this run began to write to it; ``lines`` if it begins now.
@@ -167,14 +187,7 @@ class Saver:
                     table=args.JsonSave(table_of(snapshot, memories, self.run)),
                 ),
             )
-        self.saving, self.saved = step, self.background.submit(self.complete, step)
-
-    def complete(self, step: int) -> None:
-        """Wait for orbax, then write the checksums of its files."""
-        self.manager.wait_until_finished()
-        self.manager.check_for_errors()
-        if jax.process_index() == 0:
-            write_sums(self.directory / str(step))
+        self.saving = step
 
     def lowest(self, records: Sequence[Record], steps: list[int]) -> int | None:
         """Return which of the steps saved has the lowest validation cost."""
@@ -183,13 +196,16 @@ class Saver:
         return min(finite, key=costs.__getitem__, default=None)
 
     def report(self, *, wait: bool = False) -> None:
-        """Call ``on_saved`` for a save that is complete."""
+        """Write the checksums of a save that is complete, and call ``on_saved``."""
         step = self.saving
-        if step is None or not (wait or self.saved.done()):
+        if step is None or not (wait or not self.manager.is_saving_in_progress()):
             return
         self.saving = None
         with self.explained(step):
-            self.saved.result()
+            self.manager.wait_until_finished()
+            self.manager.check_for_errors()
+            if jax.process_index() == 0:
+                write_sums(self.directory / str(step))
         if self.checkpoint.on_saved is not None:
             self.checkpoint.on_saved(step)
 
@@ -244,18 +260,47 @@ class Saver:
         fault = fault_of_table(table)
         if fault is not None:
             raise CheckpointError(f"{place} {fault}")
-        different = differences(table, snapshot, self.run)
-        if different:
-            shown = different[:SHOWN] + ([f"and {len(different) - SHOWN} more"] if len(different) > SHOWN else [])
-            raise CheckpointError(f"{place} is of another run: {'; '.join(shown)}")
+        self.check_same_run(place, snapshot, {**table["arrays"], **table["run"]})
         like = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), arrays_of(snapshot, memories)
         )
         arrays = self.restore(step, place, "arrays", args.StandardRestore(like))
         return restored(table, arrays, memories)
 
+    def check_same_run(self, place: str, snapshot: Snapshot, theirs: Mapping[str, Any]) -> None:
+        ours = {**kinds_of(snapshot.state), **json.loads(json.dumps(self.run))}
+        lines = differences(ours, theirs)
+        different = [line for line in lines if not line.startswith(tuple(self.checkpoint.allow))]
+        if different:
+            shown = different[:SHOWN] + ([f"and {len(different) - SHOWN} more"] if len(different) > SHOWN else [])
+            names = {name for name in ALLOWED for line in lines if line.startswith(name)}
+            hint = f" (if that is meant, pass Checkpoint(..., allow={tuple(sorted(names))}))"
+            hint = hint if all(line.startswith(tuple(names)) for line in different) else ""
+            raise CheckpointError(f"{place} is of another run: {'; '.join(shown)}{hint}")
+
     def restore(self, step: int, place: str, item: str, args: Any) -> Any:
         try:
             return self.manager.restore(step, args=self.orbax.args.Composite(**{item: args}))[item]
         except Exception as error:
             raise CheckpointError(f"{place} cannot be read, it is damaged or not fnnet's: {error}") from error
+
+
+def locked(directory: Path) -> BinaryIO:
+    """Return an open file that keeps other runs from saving to the directory until it is closed or its process ends."""
+    import fcntl  # which Windows does not have
+
+    file = (directory / LOCK).open("a+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        owner = json.loads(file.read() or b"{}")
+        file.close()
+        raise CheckpointError(
+            f"fit: checkpoint: process {owner.get('process')} on {owner.get('host')} is saving to {directory}; wait "
+            f"until it has ended, or choose another directory"
+        ) from error
+    file.truncate(0)
+    file.write(json.dumps({"process": os.getpid(), "host": socket.gethostname()}).encode())
+    file.flush()
+    return file

@@ -69,7 +69,16 @@ def check_stream(
         return None, facts | {"batches": stream.steps, "a smaller last batch": smaller} | kinds
 
     agreed(place, placement.processes, own)
-    placement.check_stream(place, stream.batch_size, placement.processes)
+    placement.check_batch_size(place, stream.batch_size, placement.processes)
+
+
+def check_moments(place: str, cost: Cost, stream: Stream) -> None:
+    """Refuse a last batch of one example, which has no variance for ``BatchNorm``."""
+    checks.require(
+        (stream.examples or 0) % stream.batch_size != 1 or stream.drop_last or not holds(cost.model, BatchNorm),
+        f"{place}: the last batch would be a single example of {stream.examples}, whose variance BatchNorm cannot "
+        f"take; use drop_last=True or another batch_size than {stream.batch_size}",
+    )
 
 
 def on_host(data: Any) -> AbstractContextManager[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,16 @@ from fnnet.cost import Cost, above_zero, split_batch
 from fnnet.data.chunks import Chunk
 from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
-from fnnet.training.data import check_stream
+from fnnet.layers import BatchNorm
+from fnnet.layers.nesting import holds
+from fnnet.training.data import check_stream, placed_data
 from fnnet.training.metrics import Metric, added
 from fnnet.training.placement import Placement
 from fnnet.training.processes import together
 from fnnet.types import Array, Batch, Loss, Params
 
 Metrics = Mapping[str, Loss | Metric]
+BATCH_SIZE = 1024
 
 
 def evaluate(
@@ -29,13 +32,14 @@ def evaluate(
     data: Batch | Stream,
     metrics: Metrics | None = None,
     *,
-    batch_size: int = 1024,
+    batch_size: int = BATCH_SIZE,
     mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, Array]:
     """Return ``{"cost": ..., and one entry per metric}`` over a data set, for the deterministic network.
 
     ``data`` is ``(x, y)``, of which at most ``batch_size`` examples at a time go through the network, or a ``Stream``,
-    which has a batch size of its own. The numbers are exact for any number of examples. For arrays this is a pure
+    which has a batch size of its own. The numbers are exact for any number of examples. With ``BatchNorm``, whose
+    output depends on the batch, a set in memory is one batch, and a stream must be one. For arrays this is a pure
     function, to be compiled: ``jax.jit(lambda params: fnnet.evaluate(cost, params, data))``; for a stream it is a loop
     on the host around one compiled program.
 
@@ -48,28 +52,37 @@ def evaluate(
     if isinstance(data, Stream):
         placement = Placement.of(mesh, params, "evaluate")
         check_stream("evaluate", cost, placement, data, jax.random.key(0))
-        return measures.over(
-            placement.state(params, copy=False), host_chunks("evaluate", placement, data), compiled=True
-        )
+        return measures.over_stream("evaluate", placement, placement.state(params, copy=False), data)
     checks.positive_integer("evaluate", "batch_size", batch_size)
     checks.require(mesh is None, "evaluate: mesh is for a stream; arrays are evaluated where they lie")
-    return measures.over(params, array_chunks(*split_batch("evaluate", data), batch_size))
+    return measures.over_arrays(params, split_batch("evaluate", data), batch_size)
 
 
-def array_chunks(x: Array, y: Array, batch_size: int) -> Iterator[Chunk]:
-    """Yield the whole batches as one chunk, and the examples that are left over as another."""
-    full, left = divmod(len(x), batch_size)
-    if full:
-        yield Chunk(*(a[: full * batch_size].reshape(full, batch_size, *a.shape[1:]) for a in (x, y)))
-    if left:
-        yield Chunk(x[None, full * batch_size :], y[None, full * batch_size :])
+def validation_record(
+    cost: Cost, metrics: Metrics | None, data: Batch | Stream, placement: Placement, params: Params, key: Array
+) -> Callable[[Params], dict[str, float]]:
+    """Return the function that gives the record of a validation set, which is checked here once, for parameters."""
+    place = "fit: validation"
+    measures = Measures.of(place, cost, metrics)
+    if isinstance(data, Stream):
+        check_stream(place, cost, placement, data, key, params)
+    else:
+        data = placed_data(place, cost, placement, params, data)
 
+    def record(params: Params) -> dict[str, float]:
+        if isinstance(data, Stream):
+            numbers = measures.over_stream(place, placement, params, data)
+        else:
+            numbers = compiled_over_arrays(measures, params, data, BATCH_SIZE)
+        for name, number in numbers.items():
+            checks.require(
+                number.ndim == 0,
+                f"fit: the metric {name!r} gives an array of shape {number.shape}; a history has single numbers: leave "
+                f"it out here and use fnnet.evaluate after training",
+            )
+        return {f"validation_{name}": float(number) for name, number in numbers.items()}
 
-def host_chunks(place: str, placement: Placement, stream: Stream) -> Iterator[Chunk]:
-    """Yield the chunks of a stream on the devices; the order of the examples does not matter."""
-    chunks = (placement.batch(chunk, stream.batch_size) for chunk in stream.chunks(jax.random.key(0)))
-    with Prefetched(chunks, stream.prefetch) as ready:
-        yield from together(place, placement.processes, ready)
+    return record
 
 
 @dataclass(frozen=True)
@@ -112,19 +125,39 @@ class Measures:
         means = {name: m if isinstance(m, Metric) else Mean(place, name, m, cost) for name, m in chosen.items()}
         return cls(cost, (("cost", Mean(place, "cost", cost.loss, cost)), *means.items()))
 
-    def over(self, params: Params, chunks: Iterable[Chunk], *, compiled: bool = False) -> dict[str, Array]:
-        """Return the numbers over all chunks; ``compiled``, on the host, by a program for each shape of a chunk."""
-        statistics, merge = (compiled_statistics, compiled_merge) if compiled else (Measures.statistics, Measures.merge)
+    def over_arrays(self, params: Params, data: Batch, batch_size: int) -> dict[str, Array]:
+        """Return the numbers over a set in memory, a pure function.
+
+        A model whose output depends on the batch sees the whole set at once.
+        """
+        x, y = data
+        size = len(x) if holds(self.cost.model, BatchNorm) else min(batch_size, len(x))
+        full = len(x) // size
+        total = self.statistics(params, Chunk(*(a[: full * size].reshape(full, size, *a.shape[1:]) for a in (x, y))))
+        if len(x) % size:
+            rest = self.statistics(params, Chunk(x[None, full * size :], y[None, full * size :]))
+            total = self.merge(total, rest)
+        return self.result(params, total)
+
+    def over_stream(self, place: str, placement: Placement, params: Params, stream: Stream) -> dict[str, Array]:
+        """Return the numbers over a stream, by a program for each shape of a chunk."""
+        checks.require(
+            stream.steps == 1 or not holds(self.cost.model, BatchNorm),
+            f"{place}: the model has BatchNorm, so the numbers of a stream would depend on how it is divided into "
+            f"batches; evaluate fnnet.fold_batch_norm(model, params, x), or a set in memory, which is one batch",
+        )
+        chunks = (placement.batch(chunk, stream.batch_size) for chunk in stream.chunks(jax.random.key(0)))
         total: Any = None
-        for chunk in chunks:
-            each = statistics(self, params, chunk)
-            total = each if total is None else merge(self, total, each)
-            if compiled:
+        with Prefetched(chunks, stream.prefetch) as ready:
+            for chunk in together(place, placement.processes, ready):
+                each = compiled_statistics(self, params, chunk)
+                total = each if total is None else compiled_merge(self, total, each)
                 jax.block_until_ready(total)  # a fast reader would fill the memory
+        return self.result(params, total)
+
+    def result(self, params: Params, total: Any) -> dict[str, Array]:
         result = {name: metric.result(total[name]) for name, metric in self.metrics}
-        if self.cost.penalty is not None:
-            result["cost"] = result["cost"] + jnp.asarray(self.cost.penalty(params)).astype(result["cost"].dtype)
-        return result
+        return result | {"cost": self.cost.total(result["cost"], params)}
 
     def statistics(self, params: Params, chunk: Chunk) -> dict[str, Any]:
         """Return the statistics of all batches of a chunk together."""
@@ -150,5 +183,6 @@ class Measures:
         return {name: metric.merge(a[name], b[name]) for name, metric in self.metrics}
 
 
+compiled_over_arrays = jax.jit(Measures.over_arrays, static_argnums=(0, 3))
 compiled_statistics = jax.jit(Measures.statistics, static_argnums=0)
 compiled_merge = jax.jit(Measures.merge, static_argnums=0)

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
 from fnnet.data.prefetch import Prefetched
-from fnnet.data.stream import Stream, as_stream
+from fnnet.data.stream import ArrayStream, Stream, as_stream
+from fnnet.description import checksum, description
 from fnnet.optimizers import Optimizer
 from fnnet.training.callback import Callback, Memory, Run, as_callback, epoch_key
 from fnnet.training.checkpoint import Checkpoint, Saver
-from fnnet.training.chunk import train_chunk
-from fnnet.training.data import check_stream, placed_data
-from fnnet.training.evaluate import Measures, Metrics, array_chunks, host_chunks
+from fnnet.training.data import check_moments, check_stream, placed_data
+from fnnet.training.evaluate import Metrics, validation_record
 from fnnet.training.non_finite import NonFinite, StopAtNonFinite
 from fnnet.training.placement import Placement, explained_loss_of_a_process
-from fnnet.training.processes import gathered, together
-from fnnet.training.program import Program, copied
-from fnnet.training.snapshot import Record, Snapshot, run_of
+from fnnet.training.processes import agreed, gathered, together
+from fnnet.training.program import Program, chunk_program, copied, settings_of_jax
+from fnnet.training.snapshot import Record, Snapshot, kinds_of, raw
 from fnnet.training.state import TrainState
 from fnnet.training.step import Measure
 from fnnet.trees import all_finite
 from fnnet.types import Array, Batch, Params
 
-VALIDATION_BATCH = 1024
+CHECKED_ROWS = 100  # of the data, where a run goes on from a checkpoint
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,7 @@ def fit(
     those of the uninterrupted run, all ``seconds`` excepted. ``mesh`` spreads the run over devices, also of several
     processes (see ``fnnet.training.placement.Placement``).
     """
-    checks.positive_integer("fit", "epochs", epochs)
-    for name, needs in (("metrics", metrics or None), ("validate_on", validate_on)):
-        verb = "need" if name == "metrics" else "needs"
-        checks.require(
-            needs is None or validation is not None, f"fit: {name} {verb} validation data; pass validation=(x, y)"
-        )
+    check_arguments(cost, optimizer, epochs, validation, metrics, validate_on)
     called = [as_callback(each) for each in callbacks]
     guard = next((each for each in called if isinstance(each, StopAtNonFinite)), StopAtNonFinite())
     called = called if guard in called else [guard, *called]
@@ -114,6 +110,10 @@ def fit(
 
     state = initial_state(params, optimizer, key)
     placement = Placement.of(mesh, state.params)
+    engines = {"cost": cost, "optimizer": optimizer.update, "value_and_grad": value_and_grad, "augment": augment}
+    facts = facts_of(state, engines)
+    sizes = {"epochs": epochs, "jax": jax.__version__, "params and state": kinds_of(state)}
+    agreed("fit", placement.processes, lambda: (None, facts | sizes))
     state = placement.state(state)
     if isinstance(data, Stream):
         check_stream("fit", cost, placement, data, state.order_key(), state.params, augment)
@@ -121,19 +121,15 @@ def fit(
         data = placed_data("fit", cost, placement, state.params, data, augment)
     stream = as_stream(data, batch_size, shuffle=shuffle, drop_last=drop_last)
     if data is not stream:
-        placement.check_batch_size(stream.batch_size)
+        placement.check_batch_size("fit", stream.batch_size)
+    check_moments("fit", cost, stream)
     validate = None
     if validation is not None:
         chosen = validate_on or (lambda state: state.params)
-        evaluation = Validation(cost, metrics, validation, placement, chosen(state), state.order_key())
-        validate = lambda state: evaluation(chosen(state))  # noqa: E731
+        record_of = validation_record(cost, metrics, validation, placement, chosen(state), state.order_key())
+        validate = lambda state: record_of(chosen(state))  # noqa: E731
 
-    engine = placement.engine(value_and_grad)
-    run_chunk = Program(
-        train_chunk(cost, optimizer, value_and_grad=engine, measure=measure, augment=augment),
-        donate_argnums=0,  # the state is taken over: what must outlive a chunk is copied below, and nowhere else
-        out_shardings=(placement.of_state(state), placement.replicated),
-    )
+    run_chunk = chunk_program(cost, optimizer, value_and_grad, measure, augment, placement, settings_of_jax())
     snapshot = Snapshot(state, epoch=epochs_made(state, stream))
     began_finite = bool(all_finite(state.params))
     with ExitStack() as stack:
@@ -149,22 +145,40 @@ def fit(
             stack.callback(callback.close)
             callback.start(run)
         if saver is not None:
-            snapshot = resumed(saver, snapshot, run, called)
+            snapshot = resumed(saver, snapshot, run, called, facts)
         stop = any(callback.done for callback in called)
-        while snapshot.epoch < epochs and not stop:
-            snapshot, record = run_epoch(run, run_chunk, snapshot, called, keep=guard.search)
-            if validate is not None:
-                record |= validate(snapshot.state)
-            snapshot = snapshot.after_epoch(record)
-            kept = copied(snapshot.state)
-            for callback in called:
-                stop = bool(callback(kept, dict(record))) or stop
-            if saver is not None and math.isfinite(record["cost"]):
-                saver.after_epoch(snapshot, memories_of(called), last=stop or snapshot.epoch == epochs)
+        try:
+            while snapshot.epoch < epochs and not stop:
+                snapshot, record = run_epoch(run, run_chunk, snapshot, called, keep=guard.search)
+                if validate is not None:
+                    record |= validate(snapshot.state)
+                snapshot = snapshot.after_epoch(record)
+                kept = copied(snapshot.state)
+                for callback in called:
+                    stop = bool(callback(kept, dict(record))) or stop
+                if saver is not None and math.isfinite(record["cost"]):
+                    saver.after_epoch(snapshot, memories_of(called), last=stop or snapshot.epoch == epochs)
+                run.before = snapshot._replace(state=kept)
+        except KeyboardInterrupt as error:
+            raise FitInterrupted(FitResult(run.before.state, run.before.history())) from error
     state = snapshot.state
     for callback in called:
         state = callback.result(state)
     return FitResult(state, snapshot.history(), guard.found)
+
+
+class FitInterrupted(KeyboardInterrupt):
+    """An interrupted ``fit``: ``result`` is the ``FitResult`` of the last epoch, or chunk, that was complete.
+
+    ``except fnnet.FitInterrupted as stopped: state, history = stopped.result``. The run goes on from that state with
+    ``fit(cost, optimizer, stopped.result.state, data, ...)``.
+    """
+
+    def __init__(self, result: FitResult) -> None:
+        super().__init__(
+            f"fit: interrupted after {int(result.state.step)} updates; the state so far is in FitInterrupted.result"
+        )
+        self.result = result
 
 
 def run_epoch(
@@ -177,11 +191,11 @@ def run_epoch(
         placement.batch(chunk, stream.batch_size)
         for chunk in stream.chunks(epoch_key(snapshot), snapshot.updates, most)
     )
-    compiled, began = run_chunk.seconds, time.perf_counter()
+    compiled_before, compiled, began = run_chunk.seconds, run_chunk.seconds, time.perf_counter()
     with Prefetched(chunks, stream.prefetch) if stream.prefetch else closing(chunks) as ready:
         for chunk in together("fit", placement.processes, ready):
             before = snapshot.updates
-            if keep:
+            if keep and (run.before.epoch, run.before.updates) != (snapshot.epoch, snapshot.updates):
                 run.before = snapshot._replace(state=copied(snapshot.state))
             state, numbers = jax.block_until_ready(run_chunk(snapshot.state, chunk))
             seconds = time.perf_counter() - began - (run_chunk.seconds - compiled)
@@ -197,7 +211,7 @@ def run_epoch(
     record = snapshot.record()
     if isinstance(ready, Prefetched):
         record |= {"data_seconds": ready.waited, "reading_seconds": ready.worked}
-    return snapshot, record | {"compile_seconds": run_chunk.new_seconds()}
+    return snapshot, record | {"compile_seconds": run_chunk.seconds - compiled_before}
 
 
 def check_steps(stream: Stream, updates: int, *, ended: bool) -> None:
@@ -217,14 +231,19 @@ def memories_of(callbacks: Sequence[Callback]) -> dict[str, Memory]:
     return {type(each).__name__: each.memory for each in callbacks if each.memory is not None}
 
 
-def resumed(saver: Saver, snapshot: Snapshot, run: Run, callbacks: Sequence[Callback]) -> Snapshot:
+def resumed(
+    saver: Saver, snapshot: Snapshot, run: Run, callbacks: Sequence[Callback], facts: Mapping[str, Any]
+) -> Snapshot:
     """Return the snapshot in the last checkpoint, if there is one, after giving the callbacks their memories."""
     memories = memories_of(callbacks)
     data = run.stream.description | {"updates": saver.checkpoint.updates}
     if run.placement.processes > 1 and run.stream.prefetch:  # each process has its part: the run may go on in one
         parts = gathered({"examples": run.stream.examples, "batch_size": run.stream.batch_size})
         data |= {name: sum(part[name] for part in parts) for name in parts[0]}
-    snapshot, found = saver.resumed(snapshot, memories, run_of(run.cost, data, memories, snapshot.state))
+    elif isinstance(run.stream, ArrayStream):
+        data |= checksums_of_rows(run.stream.arrays)
+    facts = {**facts, "callbacks": sorted(memories), **{f"data.{name}": value for name, value in data.items()}}
+    snapshot, found = saver.resumed(snapshot, memories, facts)
     for callback in callbacks:
         if callback.memory is not None:
             callback.memory = found[type(callback).__name__]
@@ -232,52 +251,43 @@ def resumed(saver: Saver, snapshot: Snapshot, run: Run, callbacks: Sequence[Call
     return snapshot
 
 
-class Validation:
-    """The record of a validation set; for a set in memory one compiled program."""
+def checksums_of_rows(arrays: tuple[Any, Any]) -> dict[str, str]:
+    """Return checksums of some examples, by which other data of the same shape are known."""
+    rows = np.unique(np.linspace(0, arrays[0].shape[0] - 1, CHECKED_ROWS).astype(int))
+    return {name: checksum(np.asarray(array[rows])) for name, array in zip(("x", "y"), arrays, strict=True)}
 
-    def __init__(
-        self,
-        cost: Cost,
-        metrics: Metrics | None,
-        data: Batch | Stream,
-        placement: Placement,
-        params: Params,
-        key: Array,
-    ) -> None:
-        place = "fit: validation"
-        measures = Measures.of(place, cost, metrics)
-        if isinstance(data, Stream):
-            check_stream(place, cost, placement, data, key, params)
-            self.evaluation = lambda params: measures.over(params, host_chunks(place, placement, data), compiled=True)
-        else:
-            placed = placed_data(place, cost, placement, params, data)
 
-            def evaluation(params: Params, data: Batch) -> dict[str, Array]:
-                return measures.over(params, array_chunks(*data, VALIDATION_BATCH))
+def facts_of(state: TrainState, functions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the processes of a run, and a run and its checkpoint, must have in common."""
+    described = [description(function, name) for name, function in functions.items()]
+    facts = {name: entry for each in described for name, entry in each.items()}
+    return facts | {
+        "key": np.asarray(raw(state.key)).tolist(),
+        "precision": str(jax.config.jax_default_matmul_precision),
+    }
 
-            program = jax.jit(evaluation)
-            self.evaluation = lambda params: program(params, placed)
 
-    def __call__(self, params: Params) -> Record:
-        numbers = self.evaluation(params)
-        for name, number in numbers.items():
-            checks.require(
-                number.ndim == 0,
-                f"fit: the metric {name!r} gives an array of shape {number.shape}; a history has single numbers: leave "
-                f"it out here and use fnnet.evaluate after training",
-            )
-        return {f"validation_{name}": float(number) for name, number in numbers.items()}
+def check_arguments(cost: Any, optimizer: Any, epochs: Any, validation: Any, metrics: Any, validate_on: Any) -> None:
+    """Refuse what is easily confused: a model for its cost, an optimizer that was not called, a list of metrics."""
+    if not isinstance(cost, Cost):
+        raise TypeError(f"fit: cost is {cost!r}; expected a fnnet.Cost, such as Cost(model, losses.squared_error)")
+    if isinstance(optimizer, type) or not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"fit: optimizer is {optimizer!r}; expected an optimizer, such as fnnet.optimizers.adam(1e-3)")
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(f'fit: metrics are {metrics!r}; expected a mapping, such as {{"accuracy": fnnet.accuracy}}')
+    checks.positive_integer("fit", "epochs", epochs)
+    for name, needs in (("metrics", metrics or None), ("validate_on", validate_on)):
+        checks.require(
+            needs is None or validation is not None,
+            f"fit: {name} given without validation data; pass validation=(x, y)",
+        )
 
 
 def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array | None) -> TrainState:
     if isinstance(params, TrainState):
         checks.require(key is None, "fit: a TrainState has its own key; leave key= out when continuing from one")
         return params
-    if key is None:
-        raise ValueError(
-            "fit: key is None; pass key=jax.random.key(...) "
-            "for the order of the examples and the model's random numbers"
-        )
+    checks.is_random_key("fit", key, "the order of the examples and the model's random numbers")
     return TrainState.create(params, optimizer, key)
 
 

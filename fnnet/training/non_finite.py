@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -131,28 +131,21 @@ class Passed(NamedTuple):
     y: Array
 
 
-def passes(layer: Layer, params: Params, x: Array, key: Array | None, name: str = "") -> Generator[Passed, None, Array]:
-    """Yield the layers in the order of the forward pass, also those of a ``Sequential``; return the output."""
+def passed_through(
+    layer: Layer, params: Params, x: Array, key: Array | None, name: str = ""
+) -> tuple[list[Passed], Array]:
+    """Return the layers in the order of the forward pass, those of a ``Sequential`` one by one, and the output."""
     if isinstance(layer, LowPrecision):
-        y = yield from passes(layer.layer, layer.low(params), layer.low(x), key, name)
-        return y.astype(layer.wide(x))
+        passed, y = passed_through(layer.layer, layer.low(params), layer.low(x), key, name)
+        return passed, y.astype(layer.wide(x))
     if not isinstance(layer, Sequential):
         y = layer.apply(params, x, key=key, train=True)
-        yield Passed(name or "model", layer, params, x, key, y)
-        return y
+        return [Passed(name or "model", layer, params, x, key, y)], y
+    passed = []
     for i, (inner, p) in enumerate(zip(layer.layers, params, strict=True)):
-        x = yield from passes(inner, p, x, layer.key(key, i), f"{name}.{i}" if name else str(i))
-    return x
-
-
-def passed_through(layer: Layer, params: Params, x: Array, key: Array | None) -> tuple[list[Passed], Array]:
-    """Return all layers in the order of the forward pass, and the output."""
-    passed, way = [], passes(layer, params, x, key)
-    while True:
-        try:
-            passed.append(next(way))
-        except StopIteration as end:
-            return passed, end.value
+        more, x = passed_through(inner, p, x, layer.key(key, i), f"{name}.{i}" if name else str(i))
+        passed += more
+    return passed, x
 
 
 def forward_fault(cost: Cost, state: TrainState, batch: Batch) -> str:

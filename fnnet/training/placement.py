@@ -177,24 +177,15 @@ class Placement:
 
     # What they must be.
 
-    def check_batch_size(self, batch_size: int) -> None:
-        """Refuse a batch of a set in memory that the devices cannot share evenly."""
-        devices = self.mesh.shape[DATA]
-        checks.require(
-            batch_size % devices == 0,
-            f"fit: batch_size is {batch_size}, but the axis 'data' of the mesh has {devices} devices; expected a "
-            f"multiple of {devices}, such as {-(-batch_size // devices) * devices}",
-        )
-
-    def check_stream(self, place: str, batch_size: int, processes: int) -> None:
-        """Refuse a stream whose batches the devices cannot share evenly."""
+    def check_batch_size(self, place: str, batch_size: int, processes: int = 1) -> None:
+        """Refuse batches that the devices cannot share evenly, of which each process has ``batch_size`` examples."""
         devices = self.mesh.shape[DATA] if processes == 1 else self.mesh.size
         unit = devices // math.gcd(devices, processes)
         whole = "" if processes == 1 else f" in each of {processes} processes, {batch_size * processes} in all"
         checks.require(
             batch_size % unit == 0,
-            f"{place}: the stream's batch_size is {batch_size}{whole}, which {devices} devices cannot share evenly; "
-            f"expected a multiple of {unit}, such as {-(-batch_size // unit) * unit}",
+            f"{place}: batch_size is {batch_size}{whole}, which {devices} devices cannot share evenly; expected a "
+            f"multiple of {unit}, such as {-(-batch_size // unit) * unit}",
         )
 
     def check_parts(self, place: str, lengths: list[int]) -> None:

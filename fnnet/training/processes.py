@@ -31,7 +31,7 @@ def agreed(place: str, processes: int, own: Callable[[], tuple[T, Mapping[str, A
     for process, other in enumerate(everyone):
         if "error" in other:
             raise RuntimeError(f"{place}: the data of process {process} cannot be used: {other['error']}")
-    for name in everyone[0]["facts"]:
+    for name in {name: None for other in everyone for name in other["facts"]}:
         values = [other["facts"].get(name) for other in everyone]
         checks.require(
             all(value == values[0] for value in values),

@@ -1,13 +1,25 @@
-"""A compiled program that says how long it took to compile, and copies of what it takes over."""
+"""The compiled program of a chunk of updates, and copies of what it takes over."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from fnnet.cost import Cost
+from fnnet.data.augment import Augmentation
+from fnnet.data.chunks import Chunk
+from fnnet.optimizers import Optimizer
+from fnnet.training.chunk import Numbers, train_chunk
+from fnnet.training.placement import Placement
+from fnnet.training.state import TrainState
+from fnnet.training.step import Measure
+
+KEPT = 8  # programs
 
 
 class Program:
@@ -20,7 +32,7 @@ class Program:
         self.function = function
         self.jitted: Any = jax.jit(function, **options)
         self.compiled: dict[Any, Callable[..., Any]] = {}
-        self.seconds = self.reported = 0.0
+        self.seconds = 0.0
 
     def __call__(self, *arguments: Any) -> Any:
         if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
@@ -33,10 +45,44 @@ class Program:
             self.seconds += time.perf_counter() - start
         return self.compiled[kind](*arguments)
 
-    def new_seconds(self) -> float:
-        """Return the seconds of compiling since the last call."""
-        new, self.reported = self.seconds - self.reported, self.seconds
-        return new
+
+@lru_cache(KEPT)
+def chunk_program(
+    cost: Cost,
+    optimizer: Optimizer,
+    value_and_grad: Callable[[Any], Callable[..., Any]],
+    measure: Measure | None,
+    augment: Augmentation | None,
+    placement: Placement,
+    settings: tuple[Any, ...],
+) -> Program:
+    """Return the compiled ``train_chunk``, the one of an earlier run if that had equal arguments.
+
+    ``settings`` are those of JAX at the time. The last few programs are kept.
+    """
+    train = train_chunk(
+        cost, optimizer, value_and_grad=placement.engine(value_and_grad), measure=measure, augment=augment
+    )
+
+    def run(state: TrainState, chunk: Chunk) -> tuple[TrainState, Numbers]:
+        state, numbers = train(state, chunk)
+        state = jax.lax.with_sharding_constraint(state, placement.of_state(state))
+        return state, jax.lax.with_sharding_constraint(numbers, placement.replicated)
+
+    # The state is taken over: what must outlive a chunk is copied by ``fit``, and nowhere else.
+    return Program(run, donate_argnums=0)
+
+
+def settings_of_jax() -> tuple[Any, ...]:
+    """Return the settings of JAX that change what a function compiles to."""
+    config: Any = jax.config
+    return (
+        config.jax_enable_x64,
+        config.jax_default_matmul_precision,
+        config.jax_numpy_dtype_promotion,
+        config.jax_threefry_partitionable,
+        config.jax_debug_nans,
+    )
 
 
 def copied(tree: Any) -> Any:

@@ -12,8 +12,8 @@ from typing import IO, Any, cast
 
 import jax
 
+from fnnet.extras import imported
 from fnnet.training.callback import Callback, Run
-from fnnet.training.extras import imported
 from fnnet.training.snapshot import Record
 from fnnet.training.state import TrainState
 

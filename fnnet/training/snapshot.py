@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from fnnet.cost import Cost
 from fnnet.paths import named_leaves
 from fnnet.training.chunk import Numbers, totals
 from fnnet.training.placement import is_key
 from fnnet.training.state import TrainState
 from fnnet.types import Array
 
-FORMAT = "fnnet checkpoint, version 2"
+FORMAT = "fnnet checkpoint, version 3"
 Record = dict[str, float]
 
 
@@ -58,23 +54,13 @@ class Snapshot(NamedTuple):
 # What a checkpoint contains: a tree of arrays, and a table of all the rest. ``memories`` are those of the callbacks.
 
 
-def run_of(cost: Cost, data: Mapping[str, Any], memories: Mapping[str, Any], state: TrainState) -> dict[str, Any]:
-    """Return what a checkpoint must have in common with the run that goes on, besides the shapes of its arrays."""
-    return {
-        "cost": re.sub(r" at 0x[0-9a-f]+", "", repr(cost)),
-        "key": np.asarray(raw(state.key)).tolist(),
-        "callbacks": sorted(memories),
-        **{f"data: {name}": value for name, value in data.items()},
-    }
-
-
 def arrays_of(snapshot: Snapshot, memories: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arrays of the state and of the memories."""
     return {"state": snapshot.state, "memories": {name: memory.arrays for name, memory in memories.items()}}
 
 
 def table_of(snapshot: Snapshot, memories: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything else, as JSON, with the shape and the dtype of every array of the state."""
+    """Return everything else, as JSON: what the run is made of, how far it is, and the numbers of the memories."""
     return {
         "format": FORMAT,
         "run": dict(run),
@@ -91,10 +77,8 @@ def fault_of_table(table: Any) -> str | None:
     return None if table["format"] == FORMAT else f"has the format {table['format']!r}; expected {FORMAT!r}"
 
 
-def differences(table: Mapping[str, Any], snapshot: Snapshot, run: Mapping[str, Any]) -> list[str]:
-    """Return what a checkpoint and a run do not have in common, a line for each difference."""
-    ours = {**json.loads(json.dumps(run)), **kinds_of(snapshot.state)}
-    theirs = {**table["run"], **table["arrays"]}
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Return what this run and that of a checkpoint do not have in common, a line for each difference."""
     return [
         f"{name} is {theirs.get(name, 'absent')} in the checkpoint, {ours.get(name, 'absent')} in this run"
         for name in {**ours, **theirs}

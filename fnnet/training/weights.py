@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fnnet.extras import imported
 from fnnet.paths import named_leaves
-from fnnet.training.extras import imported
 from fnnet.training.placement import is_key
 from fnnet.types import Params
 

@@ -106,14 +106,19 @@ def tell_refusals(folder: Path, mesh: Any) -> None:
     cost = Cost(Dense(3), losses.softmax_cross_entropy)
     normalized = replace(cost, model=sequential(fnnet.BatchNorm(), Dense(3)))
 
-    def fit(data: Any, cost: Cost = cost, **options: Any) -> Any:
-        params = cost.model.init(jax.random.key(0), x)
-        return fnnet.fit(cost, sgd(0.1), params, data, key=jax.random.key(1), epochs=1, mesh=mesh, **options)
+    def fit(data: Any, cost: Cost = cost, rate: float = 0.1, seed: int = 1, **options: Any) -> Any:
+        params, options = cost.model.init(jax.random.key(0), x), {"epochs": 1, "mesh": mesh} | options
+        return fnnet.fit(cost, sgd(rate), params, data, key=jax.random.key(seed), **options)
 
     said = {name: error_of(lambda stream=stream: fit(stream())) for name, stream in streams.items()}
     said["filled up"] = error_of(lambda: fit(from_arrays(x[:18], y[:18], 8), normalized))
     good = of(3, examples=12)
     said["validation"] = error_of(lambda: fit(good, validation=from_arrays(x[:48], y[:48], 8 + 8 * i)))
+    said["loss"] = error_of(lambda: fit(good, replace(cost, loss=(cost.loss, losses.focal)[i])))
+    said["width"] = error_of(lambda: fit(good, replace(cost, model=Dense(3 + i))))
+    said["optimizer"] = error_of(lambda: fit(good, rate=0.1 + i))
+    said["key"] = error_of(lambda: fit(good, seed=i))
+    said["epochs"] = error_of(lambda: fit(good, epochs=1 + i))
     (folder / f"said-{i}.json").write_text(json.dumps(said))
 
 

@@ -79,7 +79,6 @@ def test_an_error_in_a_deep_network_names_its_layer() -> None:
 
 STATE = TrainState.create(PARAMS, sgd(0.1), key())
 BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
-    ({"key": None}, r"fit: key is None; pass key=jax.random.key\(...\)"),
     ({"params": STATE}, "fit: a TrainState has its own key; leave key= out"),
     ({"batch_size": 11}, "fit: batch_size is 11 but there are only 10 examples; use a batch size of at most 10"),
     ({"batch_size": 0}, "fit: batch_size is 0; expected an integer of at least 1"),
@@ -87,7 +86,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"epochs": 0}, "fit: epochs is 0; expected an integer of at least 1"),
     ({"epochs": 1.5}, "fit: epochs is 1.5"),
     ({"callbacks": [EarlyStopping(2)]}, r"fit: callbacks.EarlyStopping needs validation data; pass validation="),
-    ({"metrics": {"accuracy": accuracy}}, r"fit: metrics need validation data; pass validation=\(x, y\)"),
+    ({"metrics": {"accuracy": accuracy}}, r"fit: metrics given without validation data; pass validation=\(x, y\)"),
 ]
 
 
@@ -96,3 +95,20 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> N
     options = {"params": PARAMS, "key": key(), "epochs": 1, "batch_size": 5} | arguments
     with pytest.raises(ValueError, match=message):
         fit(COST, sgd(0.1), options.pop("params"), DATA, **options)
+
+
+CONFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"key": None}, r"fit: key is None; expected jax.random.key\(0\), or another seed, for the order of the examples"),
+    ({"key": 0}, "fit: key is 0; expected jax.random.key"),
+    ({"cost": COST.model}, r"fit: cost is Dense\(.*\); expected a fnnet.Cost, such as Cost\(model, losses"),
+    ({"optimizer": sgd}, "fit: optimizer is <function sgd at .*>; expected an optimizer, such as"),
+    ({"metrics": [accuracy], "validation": DATA}, r"fit: metrics are \[.*\]; expected a mapping, such as"),
+    ({"callbacks": [EarlyStopping]}, "fit: callbacks has .*; expected a function"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), CONFUSED, ids=[" ".join(each) for each, _ in CONFUSED])
+def test_one_thing_given_for_another(arguments: dict[str, Any], message: str) -> None:
+    options = {"cost": COST, "optimizer": sgd(0.1), "params": PARAMS, "data": DATA, "key": key(), "epochs": 1}
+    with pytest.raises(TypeError, match=message):
+        fit(**options | arguments)

@@ -10,15 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import CheckpointError, Cost, go_back, losses
-from fnnet.optimizers import sgd
+from fnnet import Checkpoint, CheckpointError, Cost, backprop, go_back, losses, schedules
+from fnnet.optimizers import adam, nadam, sgd
 from fnnet.training.callbacks import JsonLines, TensorBoard
+from fnnet.training.checkpoint import Saver
 from tests.compare import assert_identical
-from tests.training.problems import COST, LABELS, NETWORK, PARAMS, key
+from tests.training.problems import COST, LABELS, NETWORK, PARAMS, X, key
 from tests.training.saving import steps_in, train
 
 
@@ -88,14 +90,26 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 OTHERS: list[tuple[dict[str, Any], str]] = [
+    ({"optimizer": adam(0.004)}, r"optimizer.learning_rate is 0.003 in the checkpoint, 0.004 in this run \(if that is"),
+    ({"optimizer": adam(0.003, 0.8)}, "optimizer.beta1 is 0.9 in the checkpoint, 0.8 in this run"),
+    (
+        {"optimizer": nadam(0.003)},
+        "optimizer.leaf is .*adam.<locals>.leaf in the checkpoint, .*nadam.<locals>.leaf",
+    ),
+    ({"optimizer": adam(schedules.step_decay(0.003, 0.5, 9))}, "optimizer.learning_rate.every is absent in"),
+    ({"value_and_grad": backprop.value_and_grad}, "value_and_grad is jax.* in the checkpoint, fnnet.backprop"),
+    (
+        {"data": (X + 1, LABELS)},
+        r"data.x is float32 \(10, 3\) \w+ in the checkpoint, float32 \(10, 3\) \w+ in",
+    ),
     ({"optimizer": sgd(0.1)}, r"state.opt_state.\S+ is float32 \(4,\) in the checkpoint, absent in this run"),
     ({"key": key(1)}, r"key is \[0, 0\] in the checkpoint, \[0, 1\] in this run"),
-    ({"batch_size": 5}, "data: batch_size is 4 in the checkpoint, 5 in this run"),
+    ({"batch_size": 5}, "data.batch_size is 4 in the checkpoint, 5 in this run"),
     ({"callbacks": []}, r"callbacks is \['EarlyStopping'\] in the checkpoint, \[\] in this run"),
-    ({"cost": Cost(NETWORK.model, losses.focal)}, "cost is .*softmax_cross_entropy.* in the checkpoint, .*focal"),
+    ({"cost": Cost(NETWORK.model, losses.focal)}, "cost.loss is .*softmax_cross_entropy.* in the checkpoint, .*focal"),
     (
         {"cost": COST, "params": PARAMS},
-        r"state.params.0.b is float32 \(4,\) in the checkpoint, absent in this run.*and \d+ more. There is none before",
+        r"state.params.b is absent in the checkpoint, float32 \(3,\) in this run.*and \d+ more. There is none before",
     ),
 ]
 
@@ -106,6 +120,34 @@ def test_a_checkpoint_of_another_run_is_refused(saved_run: Path, options: dict[s
         train(saved_run, 5, **options)
     assert re.search(message, str(caught.value))
     assert steps_in(saved_run) == [6, 9, 12]
+
+
+def test_a_change_that_is_allowed(copied_run: Path) -> None:
+    """The run goes on with the new rate, and says so in its next checkpoint."""
+    result = train(Checkpoint(copied_run, allow=("optimizer",)), 5, optimizer=adam(0.004))
+    assert result.history["epoch"] == [1, 2, 3, 4, 5]
+    assert train(copied_run, 6, optimizer=adam(0.004)).history["epoch"][-1] == 6
+    with pytest.raises(ValueError, match=r"Checkpoint: allow is .*'key'.*; expected a tuple of names from cost"):
+        Checkpoint(copied_run, allow=("key",))
+    with pytest.raises(ValueError, match="Checkpoint: allow is 'cost'; expected a tuple"):
+        Checkpoint(copied_run, allow="cost")
+
+
+def test_another_precision_of_products(saved_run: Path) -> None:
+    with (
+        jax.default_matmul_precision("float32"),
+        pytest.raises(CheckpointError, match="precision is None in .* float32"),
+    ):
+        train(saved_run, 5)
+
+
+def test_two_runs_in_one_directory(saved_run: Path) -> None:
+    """The second is refused while the first lasts; that of a process which was killed is no longer in the way."""
+    refused = pytest.raises(CheckpointError, match=rf"process {os.getpid()} on .* is saving to .*; wait until it has")
+    with Saver(Checkpoint(saved_run), lambda snapshot: True), refused:
+        train(saved_run, 5)
+    assert (saved_run / "lock.json").exists()
+    assert train(saved_run, 4).history["epoch"] == [1, 2, 3, 4]
 
 
 def test_a_step_that_is_not_there(saved_run: Path) -> None:

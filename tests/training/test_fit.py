@@ -176,9 +176,23 @@ def test_three_programs_are_compiled(caplog: pytest.LogCaptureFixture) -> None:
     options = {"validation": (X[:7], LABELS[:7]), "callbacks": [callback], "measure": update_ratios}
     with jax.log_compiles():
         history = fit(COST, adam(0.1), PARAMS, DATA, key=key(), epochs=4, batch_size=4, **options).history
-    assert [compiled[0].count(name) for name in ("run", "evaluation")] == [2, 1]
+    assert [compiled[0].count(name) for name in ("run", "over_arrays")] == [2, 1]
     assert compiled[-1] == compiled[0]
     assert history["compile_seconds"][0] > 0
+
+
+def test_a_second_run_compiles_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The cost is built again, equal to the first; another precision of products is another program."""
+    optimizer, options = adam(0.1), {"epochs": 1, "batch_size": 4, "validation": (X[:7], LABELS[:7])}
+    first = fit(COST, optimizer, PARAMS, DATA, key=key(), **options)
+    with jax.log_compiles():
+        second = fit(Cost(Dense(3), losses.softmax_cross_entropy), optimizer, PARAMS, DATA, key=key(), **options)
+        assert "Finished XLA compilation" not in caplog.text
+        with jax.default_matmul_precision("float32"):
+            fit(COST, optimizer, PARAMS, DATA, key=key(), **options)
+        assert "Finished XLA compilation of jit(run)" in caplog.text
+    assert_identical(first.state, second.state)
+    assert second.history["compile_seconds"] == [0]
 
 
 def test_a_key_of_the_old_kind() -> None:

@@ -39,21 +39,19 @@ def abstract(**axes: int) -> Placement:
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused() -> None:
-    abstract(data=8).check_batch_size(16)
-    with pytest.raises(
-        ValueError, match=r"batch_size is 12, but the axis 'data' of the mesh has 8 devices; .* such as 16"
-    ):
-        abstract(data=8).check_batch_size(12)
+    abstract(data=8).check_batch_size("fit", 16)
+    with pytest.raises(ValueError, match=r"fit: batch_size is 12, which 8 devices cannot share evenly; .* such as 16"):
+        abstract(data=8).check_batch_size("fit", 12)
 
 
 def test_a_stream_that_the_devices_cannot_share_is_refused() -> None:
     mesh = abstract(data=4, model=2)
-    mesh.check_stream("fit", 12, 1)
-    mesh.check_stream("fit", 4, 2)
-    with pytest.raises(ValueError, match=r"fit: the stream's batch_size is 6, which 4 devices cannot .* such as 8"):
-        mesh.check_stream("fit", 6, 1)
+    mesh.check_batch_size("fit", 12)
+    mesh.check_batch_size("fit", 4, 2)
+    with pytest.raises(ValueError, match=r"fit: batch_size is 6, which 4 devices cannot .* such as 8"):
+        mesh.check_batch_size("fit", 6, 1)
     with pytest.raises(ValueError, match=r"is 6 in each of 2 processes, 12 in all, which 8 devices .* such as 8"):
-        mesh.check_stream("fit", 6, 2)
+        mesh.check_batch_size("fit", 6, 2)
     with pytest.raises(TypeError, match=r"evaluate: mesh is 8; expected a jax.sharding.Mesh"):
         evaluate(COST, PARAMS, from_arrays(*(np.asarray(part) for part in DATA), 4), mesh=8)  # type: ignore[arg-type]
 

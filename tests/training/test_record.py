@@ -78,5 +78,5 @@ def test_validation_of_averaged_parameters() -> None:
     assert abs(result.history["validation_cost"][-1] - last) > 1e-3
     with pytest.raises(ValueError, match="averaged_params: the optimizer keeps 0 averages of the parameters"):
         fit(COST, sgd(0.5), PARAMS, DATA, key=key(), validate_on=averaged_params, **options)
-    with pytest.raises(ValueError, match=r"fit: validate_on needs validation data; pass validation=\(x, y\)"):
+    with pytest.raises(ValueError, match=r"fit: validate_on given without validation data; pass validation=\(x, y\)"):
         fit(COST, optimizer, PARAMS, DATA, key=key(), batch_size=5, validate_on=averaged_params)
