@@ -73,6 +73,7 @@ from fnnet.optimizers import Optimizer, apply_updates, chain
 from fnnet.training import (
     Checkpoint,
     CheckpointError,
+    FitInterrupted,
     FitResult,
     NonFinite,
     SweepResult,
@@ -110,6 +111,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "Embedding",
+    "FitInterrupted",
     "FitResult",
     "Flatten",
     "GRUCell",

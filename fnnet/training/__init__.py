@@ -4,7 +4,7 @@ from fnnet.training import callbacks, metrics
 from fnnet.training.checkpoint import Checkpoint, CheckpointError, go_back
 from fnnet.training.chunk import train_chunk, train_epoch
 from fnnet.training.evaluate import evaluate
-from fnnet.training.fit import FitResult, fit
+from fnnet.training.fit import FitInterrupted, FitResult, fit
 from fnnet.training.metrics import accuracy
 from fnnet.training.non_finite import NonFinite
 from fnnet.training.record import read_record
@@ -16,6 +16,7 @@ from fnnet.training.weights import load_weights, save_weights
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "FitInterrupted",
     "FitResult",
     "NonFinite",
     "SweepResult",

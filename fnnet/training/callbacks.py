@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import warnings
 from typing import TextIO
 
 from fnnet import checks
@@ -33,7 +35,7 @@ __all__ = [
 class EarlyStopping(Callback):
     """Stop after ``patience`` epochs without a lower validation cost; ``fit`` then returns the state of the best epoch.
 
-    Where no validation cost is finite, the best state is the one before the first epoch.
+    Where no validation cost is finite, that is the state before the first epoch, with a RuntimeWarning.
     """
 
     def __init__(self, patience: int) -> None:
@@ -61,7 +63,15 @@ class EarlyStopping(Callback):
         return self.memory is not None and self.memory.numbers["waited"] >= self.patience
 
     def result(self, state: TrainState) -> TrainState:
-        return state if self.memory is None else self.memory.arrays
+        assert self.memory is not None
+        if not math.isfinite(self.memory.numbers["best_cost"]):
+            warnings.warn(
+                "fit: callbacks.EarlyStopping: no validation cost was finite, so the state before the first epoch is "
+                "returned; lower the learning rate, or check the validation data",
+                RuntimeWarning,
+                stacklevel=3,  # the caller of fit
+            )
+        return self.memory.arrays
 
 
 class Progress(Callback):

@@ -139,13 +139,14 @@ def fit(
             saver = stack.enter_context(
                 Saver(checkpoint, lambda s: not began_finite or bool(all_finite(s.state.params)))
             )
-        before = snapshot._replace(state=copied(state))
-        run = Run(cost, optimizer, value_and_grad, augment, stream, placement, validate is not None, saver, before)
+        complete = snapshot._replace(state=copied(state))
+        run = Run(cost, optimizer, value_and_grad, augment, stream, placement, validate is not None, saver, complete)
         for callback in called:
             stack.callback(callback.close)
             callback.start(run)
         if saver is not None:
             snapshot = resumed(saver, snapshot, run, called, facts)
+            run.before = complete = snapshot._replace(state=copied(snapshot.state))
         stop = any(callback.done for callback in called)
         try:
             while snapshot.epoch < epochs and not stop:
@@ -158,9 +159,9 @@ def fit(
                     stop = bool(callback(kept, dict(record))) or stop
                 if saver is not None and math.isfinite(record["cost"]):
                     saver.after_epoch(snapshot, memories_of(called), last=stop or snapshot.epoch == epochs)
-                run.before = snapshot._replace(state=kept)
+                run.before = complete = snapshot._replace(state=kept)
         except KeyboardInterrupt as error:
-            raise FitInterrupted(FitResult(run.before.state, run.before.history())) from error
+            raise FitInterrupted(FitResult(complete.state, complete.history())) from error
     state = snapshot.state
     for callback in called:
         state = callback.result(state)
@@ -168,10 +169,10 @@ def fit(
 
 
 class FitInterrupted(KeyboardInterrupt):
-    """An interrupted ``fit``: ``result`` is the ``FitResult`` of the last epoch, or chunk, that was complete.
+    """Raised by ``fit`` where it is interrupted, as by Ctrl-C; ``result`` is the ``FitResult`` after the last epoch.
 
-    ``except fnnet.FitInterrupted as stopped: state, history = stopped.result``. The run goes on from that state with
-    ``fit(cost, optimizer, stopped.result.state, data, ...)``.
+    ``except fnnet.FitInterrupted as stopped: state, history = stopped.result``. A run goes on from that state with
+    ``fit(cost, optimizer, state, data, epochs=...)``, to the bits of the run that was not interrupted.
     """
 
     def __init__(self, result: FitResult) -> None:

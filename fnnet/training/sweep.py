@@ -20,6 +20,7 @@ from fnnet.paths import is_weight, map_named
 from fnnet.training.chunk import train_epoch
 from fnnet.training.data import checked_data
 from fnnet.training.evaluate import evaluate
+from fnnet.training.program import Program
 from fnnet.training.state import TrainState
 from fnnet.types import Array, Batch, Loss, Scalar
 
@@ -109,13 +110,10 @@ def sweep(
     inputs = jax.device_put((arrays, (data, validation)), NamedSharding(Mesh(np.asarray(chosen), (RUNS,)), EVERYWHERE))
 
     train = training(make, key=key, epochs=epochs, batch_size=batch_size, metrics=metrics, **options)
-    program = spread(train, runs, chosen, chunk)
-    start = time.perf_counter()
-    compiled = jax.jit(program).lower(*inputs).compile()
-    compile_seconds = time.perf_counter() - start
-    start = time.perf_counter()
-    states, history = jax.block_until_ready(compiled(*inputs))
-    return SweepResult(arrays, states, history, time.perf_counter() - start, compile_seconds)
+    program, start = Program(spread(train, runs, chosen, chunk)), time.perf_counter()
+    states, history = jax.block_until_ready(program(*inputs))
+    seconds = time.perf_counter() - start - program.seconds
+    return SweepResult(arrays, states, history, seconds, program.seconds)
 
 
 def training(

@@ -62,6 +62,12 @@ def load_weights(path: str | Path, like: Params) -> Params:
         }
     except (safetensors.SafetensorError, KeyError) as error:
         raise ValueError(f"load_weights: {path} is damaged or not a file of safetensors: {error}") from error
+    for name, array in found.items():
+        if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+            raise ValueError(
+                f"load_weights: {name} in {path} is {array.dtype}, which JAX would convert; load it within "
+                f"jax.enable_x64(True)"
+            )
     expected = named_leaves(like)
     ours = {name: f"{leaf.dtype} {tuple(leaf.shape)}" for name, leaf in expected}
     theirs = {name: f"{array.dtype} {array.shape}" for name, array in found.items()}

@@ -136,7 +136,7 @@ def test_a_change_that_is_allowed(copied_run: Path) -> None:
 def test_another_precision_of_products(saved_run: Path) -> None:
     with (
         jax.default_matmul_precision("float32"),
-        pytest.raises(CheckpointError, match="precision is None in .* float32"),
+        pytest.raises(CheckpointError, match=r"precision is None in .* float32"),
     ):
         train(saved_run, 5)
 

@@ -135,7 +135,7 @@ SAID_BY_BOTH = {
     "smaller": LIKE + "a smaller last batch False, True",
     "dtype": LIKE + "y of an example int32 (), int8 ()",
     "shape": LIKE + "y of an example int32 (), float32 (3,)",
-    "devices": "fit: the stream's batch_size is 3 in each of 2 processes, 6 in all, which 4 devices cannot share "
+    "devices": "fit: batch_size is 3 in each of 2 processes, 6 in all, which 4 devices cannot share "
     "evenly; expected a multiple of 2, such as 4",
     "unknown": "the number of examples in the stream of each process is not known; with several processes pass",
     "filled up": "would enter the moments of BatchNorm",

@@ -1,6 +1,7 @@
 """The training loop on the host."""
 
 import re
+import signal
 from typing import Any
 
 import jax
@@ -8,7 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, TrainState, accuracy, backprop, evaluate, fit, losses, penalties, train_epoch
+from fnnet import (
+    Cost,
+    Dense,
+    FitInterrupted,
+    TrainState,
+    accuracy,
+    backprop,
+    evaluate,
+    fit,
+    losses,
+    penalties,
+    train_epoch,
+)
+from fnnet.data import from_arrays
 from fnnet.inspect import update_ratios
 from fnnet.optimizers import adam, momentum, sgd
 from fnnet.training.callbacks import EarlyStopping
@@ -159,7 +173,10 @@ def test_early_stopping_when_no_epoch_is_finite() -> None:
     cost = Cost(Dense(1), losses.squared_error)
     params, y = {"w": jnp.ones((3, 1)), "b": jnp.zeros(1)}, jnp.ones((10, 1))
     options = {"epochs": 5, "batch_size": 1, "validation": (X, y), "callbacks": [EarlyStopping(2)]}
-    with pytest.warns(RuntimeWarning, match="fit: the cost of epoch 1 is .*, training stops; lower the learning rate"):
+    with (
+        pytest.warns(RuntimeWarning, match="fit: the cost of epoch 1 is .*, training stops; lower the learning rate"),
+        pytest.warns(RuntimeWarning, match="no validation cost was finite, so the state before the first epoch is"),
+    ):
         result = fit(cost, sgd(1e30), params, (X, y), key=key(), **options)
     assert np.isnan(result.history["validation_cost"]).all()
     assert len(result.history["epoch"]) == 1
@@ -208,3 +225,21 @@ def test_numpy_data_and_parameters() -> None:
         fit(COST, sgd(0.1), p, d, key=key(), epochs=1, batch_size=5) for p, d in ((params, data), (PARAMS, DATA))
     ]
     assert_identical(results[0].state, results[1].state)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_interrupted_run_keeps_its_result(stream: bool) -> None:
+    """As by Ctrl-C in the third epoch: what is kept goes on to the bits of the uninterrupted run."""
+
+    def interrupt(state: TrainState, record: dict[str, float]) -> None:
+        if record["epoch"] == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    data: Any = from_arrays(*map(np.asarray, DATA), 4) if stream else DATA
+    options: dict[str, Any] = {} if stream else {"batch_size": 4}
+    with pytest.raises(FitInterrupted, match=r"fit: interrupted after \d updates; the state so far is in") as caught:
+        fit(COST, adam(0.1), PARAMS, data, key=key(), epochs=5, callbacks=[interrupt], **options)
+    state, history = caught.value.result
+    assert history["epoch"] == [1, 2]
+    last = fit(COST, adam(0.1), state, data, epochs=5, **options)
+    assert_identical(last.state, fit(COST, adam(0.1), PARAMS, data, key=key(), epochs=5, **options).state)

@@ -184,7 +184,7 @@ def test_what_was_saved_before_stays(tmp_path: Path) -> None:
     """The state that is not finite is no checkpoint; the bad batch lies beside them."""
     with pytest.warns(RuntimeWarning):
         run((Dense(1),), optimizer=breaking_update(0.0), batch_size=5, checkpoint=tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "non_finite_6.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "lock.json", "non_finite_6.safetensors"]
 
 
 def test_the_last_update_of_all(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_the_last_update_of_all(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match="the parameters after epoch 1 are NaN .* after 6 updates, update, in"):
         result = run((Dense(1),), optimizer=breaking_update(0.0), batch_size=3, epochs=1, checkpoint=tmp_path)
     assert result.non_finite is not None
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["non_finite_6.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock.json", "non_finite_6.safetensors"]
 
 
 def test_parameters_that_no_cost_showed() -> None:

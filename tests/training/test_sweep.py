@@ -147,3 +147,12 @@ def test_what_is_refused(arguments: dict[str, Any], error: type[Exception], mess
     options = {"make": plain, "settings": {"learning_rate": [0.1]}, "data": DATA, "batch_size": 5} | arguments
     with pytest.raises(error, match=message):
         sweep(options.pop("make"), options.pop("settings"), options.pop("data"), key=key(), **options)
+
+
+def test_a_sweep_that_is_debugged() -> None:
+    """Without ``jit``, values can be printed and looked at."""
+    settings, options = grid(learning_rate=[0.1, 0.2]), {"key": key(), "epochs": 1, "batch_size": 5}
+    with jax.disable_jit():
+        result = sweep(lambda learning_rate: (COST, sgd(learning_rate)), settings, DATA, **options)
+    compiled = sweep(lambda learning_rate: (COST, sgd(learning_rate)), settings, DATA, **options)
+    np.testing.assert_allclose(result.history["cost"], compiled.history["cost"], rtol=1e-6)

@@ -82,3 +82,16 @@ def test_leaves_without_names_are_refused(tmp_path: Path) -> None:
             save_weights(tmp_path / "weights", params)
     with pytest.raises(TypeError, match=r"save_weights: key is a random key; save jax.random.key_data"):
         save_weights(tmp_path / "weights", {"key": key()})
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("int64", 2**40), ("float64", 1 + 2**-40), ("uint64", 2**63)])
+def test_nothing_is_converted(tmp_path: Path, dtype: str, value: float) -> None:
+    """Without 64 bits JAX would make 0 of 2**40."""
+    params = {"w": np.full(2, value, dtype)}
+    save_weights(tmp_path / "weights", params)
+    with pytest.raises(
+        ValueError, match=f"load_weights: w in .*weights is {dtype}, which JAX would convert; load it w"
+    ):
+        load_weights(tmp_path / "weights", params)
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(load_weights(tmp_path / "weights", params)["w"], params["w"])
