@@ -43,6 +43,17 @@ def is_concrete(x: Any) -> bool:
     return not isinstance(x, jax.core.Tracer)
 
 
+def known(value: Any) -> Any:
+    """Return a number, or an array of numbers, in NumPy where its values are known, and None where it is traced.
+
+    A check of a number looks at it this way, so that the number may also be an argument of a compiled function. NumPy
+    reads it, because within a trace the functions of jax would trace it too. A tuple is known if all its entries are.
+    """
+    if all(map(is_concrete, jax.tree.leaves(value))):
+        return np.asarray(value)[()]
+    return None
+
+
 def require(condition: bool, message: str) -> None:
     """Raise a ``ValueError`` with this message unless the condition holds."""
     if not condition:
@@ -101,10 +112,8 @@ def positive_integer(place: str, name: str, value: Any) -> None:
 
 def in_range(place: str, name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> None:
     """Raise a ``ValueError`` unless ``low <= value <= high`` (``< high`` if open). Functions and traced values pass."""
-    if callable(value) or not is_concrete(value):
-        return
-    number = np.asarray(value)
-    if not np.all((number >= low) & ((number < high) if open_high else (number <= high))):
+    number = None if callable(value) else known(value)
+    if number is not None and not np.all((number >= low) & ((number < high) if open_high else (number <= high))):
         raise ValueError(
             f"{place}: {name} is {value}; expected a number in [{low:g}, {high:g}{')' if open_high else ']'}"
         )

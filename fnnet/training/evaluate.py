@@ -14,8 +14,8 @@ from fnnet.cost import Cost, above_zero, split_batch
 from fnnet.data.chunks import Chunk
 from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
+from fnnet.metrics import Metric, added
 from fnnet.training.data import check_stream
-from fnnet.training.metrics import Metric, added
 from fnnet.training.placement import Placement
 from fnnet.training.processes import together
 from fnnet.types import Array, Batch, Loss, Params
