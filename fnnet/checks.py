@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnnet.types import Array, DType, Shaped
+from fnnet.types import Array, DType, Scalar, Shaped
 
 
 def dtype_of(x: Any) -> DType:
@@ -43,6 +43,16 @@ def is_concrete(x: Any) -> bool:
     return not isinstance(x, jax.core.Tracer)
 
 
+def array(place: str, name: str, value: Any) -> Array:
+    """Return ``value`` as an array of JAX, or raise a ``TypeError`` that names it."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{place}: {name} is of the type {type(value).__name__}, which is no array; expected one array of numbers"
+        ) from error
+
+
 def known(value: Any) -> Any:
     """Return a number, or an array of numbers, in NumPy where its values are known, and None where it is traced.
 
@@ -52,6 +62,11 @@ def known(value: Any) -> Any:
     if all(map(is_concrete, jax.tree.leaves(value))):
         return np.asarray(value)[()]
     return None
+
+
+def in_dtype(number: Scalar, dtype: DType) -> Scalar:
+    """Return a number of Python as it is, because it has no dtype, and an array, which may be traced, in this dtype."""
+    return number.astype(dtype) if hasattr(number, "astype") else number
 
 
 def require(condition: bool, message: str) -> None:
