@@ -27,9 +27,10 @@ class Metric(NamedTuple):
     """A metric that is not a mean over examples. Its result does not depend on how the data are split into batches.
 
     ``statistics(prediction, target, weights)`` returns a pytree of arrays for a batch, where ``weights`` are 1 for what
-    the cost counts and 0 for the rest: of shape ``(N,)``, 0 for the padding of a short batch, or, if the cost ignores a
-    label, of the shape of the labels. The target has the label 0 in the place of the ignored one. ``merge(a, b)`` returns the statistics of two batches together; by
-    default it adds them. The statistics of no examples must be zeros. ``result(statistics)`` returns the metric.
+    the cost counts and 0 for the rest. They have the shape ``(N,)``, with 0 for the padding of a short batch, or that
+    of the labels if the cost ignores a label; the target has the label 0 in the place of the ignored one.
+    ``merge(a, b)`` returns the statistics of two batches together; by default it adds them. The statistics of no
+    examples must be zeros. ``result(statistics)`` returns the metric.
     """
 
     statistics: Callable[[Array, Array, Array], Any]
@@ -53,8 +54,9 @@ def accuracy(prediction: Array, target: Array) -> Array:
 def top_k_accuracy(prediction: Array, target: Array, *, k: int = 5) -> Array:
     """Return 1 for each example whose label is among the ``k`` largest entries of the prediction, else 0.
 
-    The first of equal entries counts as larger. A prediction with a NaN is wrong, whatever the label. The shapes are those of ``accuracy``, and ``k`` must be less than the
-    number of classes. Choose it with ``bind(top_k_accuracy, k=3)``.
+    The first of equal entries counts as larger. A prediction with a NaN is wrong, whatever the label. The shapes are
+    those of ``accuracy``, and ``k`` must be less than the number of classes. Choose it with
+    ``bind(top_k_accuracy, k=3)``.
     """
     prediction, labels = with_labels("top_k_accuracy", prediction, target)
     checks.positive_integer("top_k_accuracy", "k", k)
@@ -141,7 +143,7 @@ Prediction and target have the shape ``(N, K)``. A perfect prediction has 1, and
 
 
 def without_nan(prediction: Array) -> Array:
-    """Return whether no entry of a prediction is NaN: (..., C) -> (...)."""
+    """Return whether no entry of a prediction is NaN, of the shape ``(...)`` for one of ``(..., C)``."""
     return ~jnp.isnan(prediction).any(-1)
 
 
