@@ -262,7 +262,7 @@ def one_or_nan(z: Array) -> Array:
 
     A comparison would send NaN to one side of a kink.
     """
-    return jax.lax.stop_gradient(jnp.where(jnp.isnan(z), z, 1))
+    return jnp.where(jnp.isnan(z), jnp.nan, 1).astype(z.dtype)
 
 
 def magnitude(z: Array) -> Array:

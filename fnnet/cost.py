@@ -81,7 +81,7 @@ class Cost:
         labels = self.known_labels(target)
         if weights is not None and checks.is_float(target) and weights.ndim <= target.ndim:
             labels = constant_where(broadcast_weights("weights", weights, target.shape) == 0, target)
-        losses = self.loss(prediction, labels)
+        losses = checks.array("Cost", f"the result of {name_of(self.loss)}", self.loss(prediction, labels))
         self.check_losses(losses, prediction, target)
         each = self.loss_weights(target, weights, losses.shape)
         if each is None:

@@ -70,8 +70,8 @@ def focal(
     z, t = class_targets("losses.focal", prediction, target, smoothing, class_weights)
     gamma = checked_gamma(gamma, z)
     log_p = log_softmax(z)
-    # Where p = 0, q = 1 has the derivative 0: that of (1 − p)^γ log p is 0 · ∞ in the limit 0.
-    q = -jnp.expm1(jnp.where(jnp.isinf(log_p), jnp.finfo(log_p.dtype).min, log_p))
+    # Where p rounds to 0, q = 1 has the derivative 0: autodiff would find p log p, whose limit is 0, as 0 · ∞.
+    q = -jnp.expm1(jnp.where(jnp.exp(log_p) == 0, jnp.finfo(log_p.dtype).min, log_p))
     return -product(t, power(q, gamma) * log_p).sum(-1)
 
 

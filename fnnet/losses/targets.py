@@ -17,6 +17,7 @@ def real_targets(place: str, prediction: Array, target: Array, *, probabilities:
     checks.floating(place, "target", target)
     if probabilities:
         check_probabilities(place, prediction)
+        check_unit_interval(place, target)
     return with_outputs(place, prediction, target)
 
 
@@ -25,12 +26,7 @@ def binary_targets(place: str, prediction: Array, target: Array, *, probabilitie
     prediction, y = arrays(place, prediction, target)
     if probabilities:
         check_probabilities(place, prediction)
-    values = known_values(target)
-    if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(
-            f"{place}: target has values from {values.min():g} to {values.max():g}; "
-            f"expected probabilities or labels in [0, 1]"
-        )
+    check_unit_interval(place, target)
     return with_outputs(place, prediction, y)
 
 
@@ -56,6 +52,16 @@ def count_targets(place: str, prediction: Array, target: Array) -> tuple[Array, 
 def arrays(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
     """Return both as arrays of JAX."""
     return checks.array(place, "prediction", prediction), checks.array(place, "target", target)
+
+
+def check_unit_interval(place: str, target: Array) -> None:
+    """Raise where it is known that a target is outside [0, 1]."""
+    values = known_values(target)
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(
+            f"{place}: target has values from {values.min():g} to {values.max():g}; "
+            f"expected probabilities or labels in [0, 1]"
+        )
 
 
 def check_probabilities(place: str, prediction: Array) -> None:
