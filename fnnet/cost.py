@@ -32,8 +32,8 @@ class Cost:
     and ONNX's, which divides by the sum of these weights.
 
     An example of weight 0 is left out, in the value and in the gradient, even where its input, target or loss is
-    infinite or NaN. The model sees the first example that counts in its place. (A layer that mixes examples, as
-    ``BatchNorm`` does, sees that one once more.)
+    infinite or NaN; the derivative with respect to its weight is 0. The model sees the first example that counts in its
+    place. (A layer that mixes examples, as ``BatchNorm`` does, sees that one once more.)
 
     Where the target is ``ignore_label``, the loss has weight 0, whatever function it is. The function sees the label 0
     in its place.
@@ -205,7 +205,8 @@ def split_weighted(place: str, batch: Any) -> tuple[Array, Array, Array | None]:
         f"{place}: weights has negative, infinite or NaN entries, or all of them are 0; expected finite numbers of at "
         f"least 0, and at least one above 0",
     )
-    return x, target, jnp.where(weights >= 0, weights, jnp.nan)
+    # A weight of 0 is a constant: the formula has a derivative with respect to it, but that example is not there.
+    return x, target, jnp.where(weights > 0, weights, jnp.where(weights == 0, 0, jnp.nan))
 
 
 def split_batch(place: str, batch: Any) -> tuple[Array, Array]:

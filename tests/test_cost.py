@@ -244,6 +244,22 @@ class TestWeightOfZero:
         assert np.isnan(value)
         assert np.isnan(grads["w"]).all()
 
+    def test_gradient_of_the_weights(self) -> None:
+        """(ℓ_n − cost) / Σ w, and 0 for an example that is not there."""
+        losses_of, weights = np.array([1.0, 9.0]), np.array([2.0, 3.0])
+        grad = jax.grad(lambda w: COST(PARAMS, (X, Y, w)))
+        expected = (losses_of - weights @ losses_of / 5) / 5
+        np.testing.assert_allclose(grad(jnp.asarray(weights, "float32")), expected, rtol=1e-6)
+        np.testing.assert_array_equal(grad(jnp.array([2.0, 0.0])), [0, 0])
+
+    def test_class_weights_as_in_pytorch(self) -> None:
+        """The weights of the labels as those of the examples: the mean divides by their sum."""
+        z, y, w = random(4, 3), jnp.array([0, 2, 2, 1]), jnp.array([1.0, 2.0, 4.0])
+        each = np.asarray(losses.softmax_cross_entropy(z, y), float)
+        expected = (np.asarray(w)[y] * each).sum() / (1 + 4 + 4 + 2)
+        cost = Cost(sequential(), losses.softmax_cross_entropy)
+        assert float(cost((), (z, y, w[y]))) == pytest.approx(expected, rel=1e-6)
+
     def test_nothing_that_counts_costs_nothing(self) -> None:
         """Where the weights are not known, and whatever the inputs are."""
         for engine in (jax.value_and_grad, backprop.value_and_grad):
@@ -315,10 +331,10 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     ),
     (lambda: COST(PARAMS, ({"a": X}, Y)), TypeError, "Cost: x is of the type dict, which is no array"),
     (lambda: COST(PARAMS, (X, Y, "ab")), TypeError, "Cost: weights is of the type str, which is no array"),
-    (lambda: weighted(-1, 2), ValueError, "Cost: weights has negative, infinite or NaN entries, or all of them are 0"),
-    (lambda: weighted(0, 0), ValueError, "Cost: weights has .* at least one above 0"),
-    (lambda: weighted(np.nan, 1), ValueError, "Cost: weights has "),
-    (lambda: weighted(np.inf, 1), ValueError, "Cost: weights has "),
+    (lambda: weighted(-1.0, 2.0), ValueError, "Cost: weights has negative, infinite or NaN entries, or all of them are 0"),
+    (lambda: weighted(0.0, 0.0), ValueError, "Cost: weights has .* at least one above 0"),
+    (lambda: weighted(np.nan, 1.0), ValueError, "Cost: weights has "),
+    (lambda: weighted(np.inf, 1.0), ValueError, "Cost: weights has "),
     (
         lambda: Cost(Dense(1), pairs_loss)(PARAMS, BATCH),
         ValueError,

@@ -10,6 +10,8 @@ import numpy as np
 from fnnet import checks
 from fnnet.types import Array, Scalar
 
+OUTSIDE = 0.01  # so far outside [0, 1] logits lie, and probabilities do not
+
 
 def real_targets(place: str, prediction: Array, target: Array, *, probabilities: bool = False) -> tuple[Array, Array]:
     """Return both for a loss of real outputs: floating point, and of the same shape."""
@@ -65,12 +67,12 @@ def check_unit_interval(place: str, target: Array) -> None:
 
 
 def check_probabilities(place: str, prediction: Array) -> None:
-    """Raise where it is known that a prediction is outside [0, 1] by more than its rounding."""
+    """Raise where it is known that a prediction is outside [0, 1] by more than rounding or a difference quotient."""
     values = known_values(prediction)
     if values.size and checks.is_float(prediction):
         low, high = values.min(), values.max()
         checks.require(
-            not (low < 0 or high > 1 + 4 * float(jnp.finfo(prediction.dtype).eps)),
+            not (low < -OUTSIDE or high > 1 + OUTSIDE),
             f"{place}: prediction has values from {low:g} to {high:g}; expected probabilities in [0, 1]: end the "
             f"model with softmax or sigmoid, or take losses.softmax_cross_entropy or losses.sigmoid_cross_entropy, "
             f"which take logits",
