@@ -120,7 +120,7 @@ class Cost:
         first = counts & (jnp.arange(len(x)) == counts.argmax())
         counts, first = (a.reshape(-1, *[1] * (x.ndim - 1)) for a in (counts, first))
         # The sum has a single term. It is x[i] in a form that is also known for arrays spread over devices.
-        return jnp.where(counts, x, jnp.where(first, x, 0).sum(0, keepdims=True, dtype=x.dtype))
+        return jnp.where(counts, x, jnp.where(first, x, jnp.zeros_like(x)).sum(0, keepdims=True, dtype=x.dtype))
 
     def total(self, mean_loss: Array, params: Params, loss_scale: Scalar | None = None) -> Array:
         """Return the mean loss plus the penalty, times the loss scale if there is one."""
