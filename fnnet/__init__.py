@@ -13,6 +13,7 @@ from fnnet import (
     initializers,
     inspect,
     losses,
+    metrics,
     optimizers,
     paths,
     penalties,
@@ -69,6 +70,7 @@ from fnnet.layers import (
     transformer_block,
 )
 from fnnet.layers.cells import GRUCell, LSTMCell, RNNCell
+from fnnet.metrics import accuracy
 from fnnet.optimizers import Optimizer, apply_updates, chain
 from fnnet.training import (
     Checkpoint,
@@ -78,7 +80,6 @@ from fnnet.training import (
     NonFinite,
     SweepResult,
     TrainState,
-    accuracy,
     averaged_params,
     callbacks,
     evaluate,
@@ -86,7 +87,6 @@ from fnnet.training import (
     go_back,
     grid,
     load_weights,
-    metrics,
     read_record,
     save_weights,
     sweep,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnnet.types import Array, DType, Shaped
+from fnnet.types import Array, DType, Scalar, Shaped
 
 
 def dtype_of(x: Any) -> DType:
@@ -41,6 +41,32 @@ def is_integer(x: Any) -> bool:
 def is_concrete(x: Any) -> bool:
     """Return whether the values of ``x`` are known, that is, whether no transformation is tracing it."""
     return not isinstance(x, jax.core.Tracer)
+
+
+def array(place: str, name: str, value: Any) -> Array:
+    """Return ``value`` as an array of JAX, or raise a ``TypeError`` that names it."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{place}: {name} is of the type {type(value).__name__}, which is no array; expected one array of numbers"
+        ) from error
+
+
+def known(value: Any) -> Any:
+    """Return a number, or an array of numbers, in NumPy where its values are known, and None where it is traced.
+
+    A check of a number looks at it this way, so that the number may also be an argument of a compiled function. NumPy
+    reads it, because within a trace the functions of jax would trace it too. A tuple is known if all its entries are.
+    """
+    if all(map(is_concrete, jax.tree.leaves(value))):
+        return np.asarray(value)[()]
+    return None
+
+
+def in_dtype(number: Scalar, dtype: DType) -> Scalar:
+    """Return a number of Python as it is, because it has no dtype, and an array, which may be traced, in this dtype."""
+    return number.astype(dtype) if hasattr(number, "astype") else number
 
 
 def require(condition: bool, message: str) -> None:
@@ -101,10 +127,8 @@ def positive_integer(place: str, name: str, value: Any) -> None:
 
 def in_range(place: str, name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> None:
     """Raise a ``ValueError`` unless ``low <= value <= high`` (``< high`` if open). Functions and traced values pass."""
-    if callable(value) or not is_concrete(value):
-        return
-    number = np.asarray(value)
-    if not np.all((number >= low) & ((number < high) if open_high else (number <= high))):
+    number = None if callable(value) else known(value)
+    if number is not None and not np.all((number >= low) & ((number < high) if open_high else (number <= high))):
         raise ValueError(
             f"{place}: {name} is {value}; expected a number in [{low:g}, {high:g}{')' if open_high else ']'}"
         )

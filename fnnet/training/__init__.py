@@ -1,11 +1,10 @@
 """Training: a pure step, a pure chunk of steps, and the loop on the host around them."""
 
-from fnnet.training import callbacks, metrics
+from fnnet.training import callbacks
 from fnnet.training.checkpoint import Checkpoint, CheckpointError, go_back
 from fnnet.training.chunk import train_chunk, train_epoch
 from fnnet.training.evaluate import evaluate
 from fnnet.training.fit import FitInterrupted, FitResult, fit
-from fnnet.training.metrics import accuracy
 from fnnet.training.non_finite import NonFinite
 from fnnet.training.record import read_record
 from fnnet.training.state import TrainState, averaged_params
@@ -21,7 +20,6 @@ __all__ = [
     "NonFinite",
     "SweepResult",
     "TrainState",
-    "accuracy",
     "averaged_params",
     "callbacks",
     "evaluate",
@@ -29,7 +27,6 @@ __all__ = [
     "go_back",
     "grid",
     "load_weights",
-    "metrics",
     "read_record",
     "save_weights",
     "sweep",

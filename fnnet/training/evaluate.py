@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.cost import Cost, above_zero, split_batch
+from fnnet.cost import Cost, above_zero, broadcast_weights, split_batch
 from fnnet.data.chunks import Chunk
 from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
 from fnnet.layers import BatchNorm
 from fnnet.layers.nesting import holds
+from fnnet.metrics import Metric, added
 from fnnet.training.data import check_stream, placed_data
-from fnnet.training.metrics import Metric, added
 from fnnet.training.placement import Placement
 from fnnet.training.processes import together
 from fnnet.types import Array, Batch, Loss, Params
@@ -92,18 +92,17 @@ class Mean:
     place: str
     name: str
     function: Loss
-    cost: Cost  # which says what counts
     merge = staticmethod(added)
 
     def statistics(self, prediction: Array, target: Array, weights: Array) -> tuple[Array, Array]:
-        values = self.function(prediction, self.cost.known_labels(target))
+        values = self.function(prediction, target)
         checks.require(
             values.shape[:1] == prediction.shape[:1] and values.ndim > 0,
             f"{self.place}: {self.name} gave shape {values.shape} for {len(prediction)} examples; "
             f"expected one number per example",
         )
         values = values.astype(checks.at_least_float32(values))
-        each: Any = self.cost.loss_weights(target, weights, values.shape)
+        each = broadcast_weights("weights", weights, values.shape)
         return jnp.where(each == 0, 0, values * each.astype(values.dtype)).sum(), each.sum()
 
     def result(self, totals: tuple[Array, Array]) -> Array:
@@ -122,8 +121,8 @@ class Measures:
     def of(cls, place: str, cost: Cost, metrics: Metrics | None) -> Measures:
         chosen = dict(metrics or {})
         checks.require("cost" not in chosen, f'{place}: a metric is named "cost", the name of the cost; rename it')
-        means = {name: m if isinstance(m, Metric) else Mean(place, name, m, cost) for name, m in chosen.items()}
-        return cls(cost, (("cost", Mean(place, "cost", cost.loss, cost)), *means.items()))
+        means = {name: m if isinstance(m, Metric) else Mean(place, name, m) for name, m in chosen.items()}
+        return cls(cost, (("cost", Mean(place, "cost", cost.loss)), *means.items()))
 
     def over_arrays(self, params: Params, data: Batch, batch_size: int) -> dict[str, Array]:
         """Return the numbers over a set in memory, a pure function.
@@ -165,8 +164,11 @@ class Measures:
         def of_batch(batch: tuple[Array, ...]) -> dict[str, Any]:
             x, y, *weights = batch
             prediction = self.cost.model.apply(params, x)
-            ones = weights[0] if weights else jnp.ones(len(x))
-            return {name: metric.statistics(prediction, y, ones) for name, metric in self.metrics}
+            counts: Any = weights[0] if weights else jnp.ones(len(x))
+            if self.cost.ignore_label is not None:  # what the cost does not count, no metric counts
+                counts = self.cost.loss_weights(y, counts, y.shape)
+            labels = self.cost.known_labels(y)
+            return {name: metric.statistics(prediction, labels, counts) for name, metric in self.metrics}
 
         each = jax.lax.map(of_batch, chunk.scanned)
         totals: dict[str, Any] = {}
