@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnnet import penalties
 from fnnet.backprop.rule import Table
-from fnnet.paths import map_named
+from fnnet.paths import is_chosen, map_named
 from fnnet.types import Array, Params
 
 
@@ -41,4 +41,8 @@ PENALTY_GRADIENTS |= {
 def penalty_gradient(penalty: Any, params: Params) -> Params:
     """Return the gradient of ``penalty(params)``, in the structure of ``params``: zero where ``where`` leaves out."""
     gradient = PENALTY_GRADIENTS.look_up(penalty)
-    return map_named(lambda name, w: gradient(penalty, w) if penalty.where(name) else jnp.zeros_like(w), params)
+
+    def leaf(name: str, w: Array) -> Array:
+        return gradient(penalty, w) if is_chosen(penalty.where, name, w) else jnp.zeros_like(w)
+
+    return map_named(leaf, params)

@@ -12,7 +12,7 @@ from fnnet.optimizers.base import Optimizer, StepState, zero_step
 from fnnet.optimizers.groups import for_chosen
 from fnnet.optimizers.hyperparameters import check_not_negative, in_dtype, value_at
 from fnnet.optimizers.leaves import multiplied
-from fnnet.paths import is_weight, map_named, named_leaves
+from fnnet.paths import Where, map_named, named_leaves
 from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 
@@ -59,9 +59,7 @@ def clip_by_layer_norm(limit: Hyperparameter) -> Optimizer:
     return clipping(limit, clip)
 
 
-def adaptive_clip(
-    limit: Hyperparameter = 1e-2, epsilon: Hyperparameter = 1e-3, *, where: Callable[[str], bool] = is_weight
-) -> Optimizer:
+def adaptive_clip(limit: Hyperparameter = 1e-2, epsilon: Hyperparameter = 1e-3, *, where: Where = None) -> Optimizer:
     """Return the transform that bounds gradients by the size of their weights, neuron by neuron.
 
     ``g ← g · min(1, c max(‖θ‖, ε) / ‖g‖)``  with ``c = limit`` and the norms of the weights into each neuron, which are

@@ -15,7 +15,7 @@ from fnnet import checks
 from fnnet.optimizers.base import Optimizer, StepState, zero_step
 from fnnet.optimizers.hyperparameters import check_not_negative
 from fnnet.optimizers.leaves import brief_names, chosen, flattened, map_leaves, multiplied, params_given
-from fnnet.paths import map_named, named_leaves
+from fnnet.paths import Where, map_named, named_leaves
 from fnnet.types import Array, Params, Scalar
 
 
@@ -42,7 +42,7 @@ def groups(label: Callable[[str], str], optimizers: Mapping[str, Optimizer]) -> 
             not empty, f"optimizers.groups: no parameter is in {empty}; the parameters are {brief_names(labels)}"
         )
 
-    return grouped(label, dict(optimizers), check)
+    return grouped(lambda name, p: label(name), dict(optimizers), check)
 
 
 def restrict(optimizer: Optimizer, where: Callable[[str], bool]) -> Optimizer:
@@ -114,20 +114,20 @@ def depth_decay(params: Params, factor: Scalar) -> Callable[[str], Scalar]:
 
 def restricted(caller: str, optimizer: Optimizer, where: Callable[[str], bool]) -> Optimizer:
     return grouped(
-        lambda name: "chosen" if where(name) else "others",
+        lambda name, p: "chosen" if where(name) else "others",
         {"chosen": optimizer, "others": identity()},
         lambda params: chosen(caller, where, params),
     )
 
 
-def grouped(label: Callable[[str], str], table: dict[str, Optimizer], check: Callable[[Params], Any]) -> Optimizer:
-    """Return an optimizer that updates the parameters of each label by the optimizer in ``table``.
+def grouped(label: Callable[[str, Any], str], table: dict[str, Optimizer], check: Callable[[Params], Any]) -> Optimizer:
+    """Return an optimizer that updates the parameters of each ``label(name, parameter)`` by the optimizer in ``table``.
 
     ``check(params)`` is called first, and raises an error if the labels do not fit the parameters.
     """
 
     def labels(tree: Params) -> list[str]:
-        return [label(name) for name, _ in named_leaves(tree)]
+        return [label(name, leaf) for name, leaf in named_leaves(tree)]
 
     def split(tree: Params) -> dict[str, Params]:
         """Return a tree for each group, with None, which has no leaves, in place of the parameters of the others."""
@@ -155,9 +155,7 @@ def grouped(label: Callable[[str], str], table: dict[str, Optimizer], check: Cal
     return Optimizer(init, update)
 
 
-def for_chosen(
-    caller: str, where: Callable[[str], bool], transform: Callable[[Array, Array, Array], Array]
-) -> Optimizer:
+def for_chosen(caller: str, where: Where, transform: Callable[[Array, Array, Array], Array]) -> Optimizer:
     """Return an optimizer that applies ``transform(step, u, p) -> u`` to the parameters that ``where`` chooses.
 
     ``step`` is the number of updates made so far, ``u`` the update and ``p`` the parameter. The other parameters keep

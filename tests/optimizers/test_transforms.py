@@ -22,7 +22,7 @@ from fnnet.optimizers import (
     scale,
     sgd,
 )
-from fnnet.paths import is_weight, named_leaves
+from fnnet.paths import named_leaves
 from tests.cases.optimizers import decaying, gradients_for, tree
 from tests.compare import assert_close
 
@@ -35,7 +35,7 @@ def every(f: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> Expected:
 
 
 def weights(f: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> Expected:
-    return lambda g, p, step: {name: f(g[name], p[name], step) if is_weight(name) else g[name] for name in g}
+    return lambda g, p, step: {name: f(g[name], p[name], step) if p[name].ndim >= 2 else g[name] for name in g}
 
 
 def by_length(limit: float, group: Callable[[str], str]) -> Expected:
