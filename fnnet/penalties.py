@@ -56,25 +56,20 @@ class ElasticNet:
 def l1(strength: Scalar, where: Where = None) -> L1:
     """Return the lasso ``strength · Σ |w|`` over the weights (Tibshirani 1996); ``strength`` is at least 0."""
     checks.in_range("penalties.l1", "strength", strength, 0, float("inf"), open_high=True)
-    return L1(python_number(strength), where)
+    return L1(checks.python_number(strength), where)
 
 
 def l2(strength: Scalar, where: Where = None) -> L2:
     """Return the ridge ``strength / 2 · Σ w²`` over the weights (Hoerl, Kennard 1970); ``strength`` is at least 0."""
     checks.in_range("penalties.l2", "strength", strength, 0, float("inf"), open_high=True)
-    return L2(python_number(strength), where)
+    return L2(checks.python_number(strength), where)
 
 
 def elastic_net(l1: Scalar, l2: Scalar, where: Where = None) -> ElasticNet:
     """Return the elastic net ``l1 · Σ |w| + l2 / 2 · Σ w²`` over the weights. Both strengths are at least 0."""
     checks.in_range("penalties.elastic_net", "l1", l1, 0, float("inf"), open_high=True)
     checks.in_range("penalties.elastic_net", "l2", l2, 0, float("inf"), open_high=True)
-    return ElasticNet(python_number(l1), python_number(l2), where)
-
-
-def python_number(strength: Scalar) -> Scalar:
-    """Return a NumPy number as a Python float, which takes the dtype of the weights; others as they are."""
-    return float(strength) if isinstance(strength, (int, float)) else strength
+    return ElasticNet(checks.python_number(l1), checks.python_number(l2), where)
 
 
 def sum_over_weights(penalty: L1 | L2 | ElasticNet, params: Params, term: Callable[[Array], Array]) -> Array:

@@ -149,4 +149,4 @@ def adam_like(
         m, v, v_max = after if with_maximum else (*after, ())
         return updates, AdamState(step, m, v, v_max, power1, power2)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, "algorithm")

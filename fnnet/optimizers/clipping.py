@@ -29,7 +29,8 @@ def clip_by_value(limit: Hyperparameter) -> Optimizer:
 def clip_by_global_norm(limit: Hyperparameter) -> Optimizer:
     """Return the transform ``g ← g · min(1, c / ‖g‖)``, with the norm of all gradients together and ``c = limit``.
 
-    It keeps the direction. One entry that is NaN or infinite makes all entries NaN: see ``skip_non_finite``.
+    It keeps the direction. One entry that is NaN or infinite makes all entries NaN: see ``skip_non_finite``. So it is
+    for the entries of a layer, or of a neuron, in the two clips below.
 
     Source: Pascanu et al. 2013, algorithm 1.
     """
@@ -77,17 +78,18 @@ def adaptive_clip(limit: Hyperparameter = 1e-2, epsilon: Hyperparameter = 1e-3, 
         c, smallest = (in_dtype(value_at(number, step), length.dtype) for number in (limit, epsilon))
         return multiplied(g, clip_factor(c * jnp.maximum(weight_length, smallest), length))
 
-    return for_chosen(caller, where, clip)
+    return for_chosen(caller, where, clip, "clip")
 
 
 def clipping(limit: Hyperparameter, clip: Callable[[Params, Scalar], Params]) -> Optimizer:
     def update(grads: Params, state: StepState, params: Params | None = None) -> tuple[Params, StepState]:
         return clip(grads, value_at(limit, state.step)), StepState(state.step + 1)
 
-    return Optimizer(lambda params: StepState(zero_step()), update)
+    return Optimizer(lambda params: StepState(zero_step()), update, "clip")
 
 
 def clip_factor(limit: Scalar, length: Array) -> Array:
-    """Return ``min(1, limit / length)``: 1 where the length is 0, and NaN where it is NaN."""
+    """Return ``min(1, limit / length)``: 1 where the length is 0, and NaN where it is NaN or infinite."""
     limit = jnp.asarray(in_dtype(limit, length.dtype)).astype(length.dtype)
-    return jnp.where(length <= limit, 1, limit / jnp.where(length == 0, 1, length))
+    factor = jnp.where(length <= limit, 1, limit / jnp.where(length == 0, 1, length))
+    return jnp.where(length < jnp.inf, factor, jnp.nan)

@@ -48,7 +48,7 @@ def leafwise(
         )
         return updates, state_type(step + 1, *moments)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, "algorithm")
 
 
 def map_moments(
@@ -111,6 +111,14 @@ def map_leaves(
     rows = [function(*row) for row in zip(leaves, *columns, strict=True)]
     # zip(*rows) would give nothing for a tree without leaves.
     return tuple(structure.unflatten([row[i] for row in rows]) for i in range(1 + len(moments)))
+
+
+def wide(tree: Params) -> Params:
+    """Return a tree with leaves of at least float32, in which the optimizer inside another one computes.
+
+    So the moments of another library's optimizer, which it keeps in the dtype of the parameters, are float32 as well.
+    """
+    return jax.tree.map(lambda leaf: leaf.astype(at_least_float32(leaf)), tree)
 
 
 def multiplied(x: Array, factor: Scalar) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.norms import norm
-from fnnet.optimizers.base import Optimizer
+from fnnet.optimizers.base import Optimizer, kind_of
 from fnnet.optimizers.groups import grouped
 from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative
 from fnnet.optimizers.leaves import chosen, leafwise
@@ -51,6 +51,7 @@ def muon(
     check_not_negative(caller, learning_rate=learning_rate, weight_decay=weight_decay)
     check_decay_rate(caller, momentum=momentum)
     checks.positive_integer(caller, "iterations", iterations)
+    kind_of(caller, others)
 
     def leaf(h: tuple[Scalar, ...], g: Array, v: Array, p: Array, is_chosen: bool) -> tuple[Array, Array]:
         rate, beta, decay = h
@@ -72,7 +73,7 @@ def muon(
         "matrices": leafwise(caller, MomentumState, leaf, numbers, choose=partial(chosen, caller, lambda name: True)),
         "others": others,
     }
-    return grouped(lambda name, p: "matrices" if is_chosen(where, name, p) else "others", table, check)
+    return grouped(lambda name, p: "matrices" if is_chosen(where, name, p) else "others", table, check, "algorithm")
 
 
 def orthogonalized(matrix: Array, iterations: int = 5) -> Array:

@@ -90,6 +90,7 @@ def lamb(
 
 
 def trust_ratio(coefficient: Scalar, above: Array, below: Array) -> Array:
-    """Return ``coefficient · above / below``, or 1 where one of the norms is 0. NaN stays NaN."""
+    """Return ``coefficient · above / below``, or 1 where one of the norms is 0, and NaN where one is not finite."""
     unusable = (above == 0) | (below == 0)
-    return jnp.where(unusable, 1, coefficient * above / jnp.where(unusable, 1, below))
+    ratio = jnp.where(unusable, 1, coefficient * above / jnp.where(unusable, 1, below))
+    return jnp.where((above < jnp.inf) & (below < jnp.inf), ratio, jnp.nan)
