@@ -53,7 +53,7 @@ def dot_product_attention(
     q, k, v = jnp.asarray(q), jnp.asarray(k), jnp.asarray(v)
     place = "dot_product_attention"
     checks.require(
-        q.ndim == 4 and q.shape == k.shape == v.shape and q.size > 0,
+        q.ndim == 4 and q.shape == k.shape == v.shape and 0 not in q.shape,
         f"{place}: q, k and v have shapes {q.shape}, {k.shape} and {v.shape}; expected all alike, "
         f"(N, T, heads, features), none of them 0",
     )
@@ -198,11 +198,16 @@ class AttentionBlocks:
         """Return as few blocks as possible, of equal size: two of 300 steps for 600, not one of 512 and one of 88."""
         examples, steps, heads = shape[:3]
         size = evenly(steps, largest or BLOCK)
-        return cls((examples, steps, heads), evenly(examples * heads, max(1, SCORES // size**2)), size, causal)
+        rows = max(1, SCORES // size**2)
+        if isinstance(examples, int):
+            rows = evenly(examples * heads, rows)
+        else:  # a symbolic number of examples, as in jax.export: rows that fill the groups whatever it is
+            rows = next(divisor for divisor in range(min(heads, rows), 0, -1) if heads % divisor == 0)
+        return cls((examples, steps, heads), rows, size, causal)
 
     @property
     def groups(self) -> int:
-        return math.ceil(self.shape[0] * self.shape[2] / self.rows)
+        return -(-self.shape[0] * self.shape[2] // self.rows)
 
     @property
     def count(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -45,10 +44,10 @@ def accumulate(optimizer: Optimizer, every: int) -> Optimizer:
 
     def update(grads: Params, state: AccumulateState, params: Params | None = None) -> tuple[Params, AccumulateState]:
         weight = state.weight + state.next_weight
-        part = jnp.where(weight > 0, state.next_weight / jnp.where(weight > 0, weight, 1), 0)
 
         def leaf(g: Array, mean: Array) -> tuple[Array, Array]:
-            return g, mean + (g.astype(mean.dtype) - mean) * part.astype(mean.dtype)
+            own, all_ = (w.astype(mean.dtype) for w in (state.next_weight, jnp.where(weight > 0, weight, 1)))
+            return g, mean + (g.astype(mean.dtype) - mean) * own / all_
 
         _, mean = map_leaves(caller, leaf, grads, state.mean)
 
@@ -120,16 +119,18 @@ class AverageState(NamedTuple):
 WAITING = AccumulateState, SkipState, LossScaleState
 
 
-def steps_made(before: Any, after: Any) -> Iterator[Array]:
-    """Yield, for every optimizer in a state that may wait or skip, whether its last update was a step."""
+def made_step(before: Any, after: Any) -> Array:
+    """Return whether an update was a step for every optimizer in the state that may wait or skip."""
 
     def parts(state: Any) -> list[Any]:
         leaves: list[Any] = jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, WAITING))
         return [leaf for leaf in leaves if isinstance(leaf, WAITING)]
 
+    made = jnp.array(True)
     for b, a in zip(parts(before), parts(after), strict=True):
-        yield a.accumulated == 0 if isinstance(a, AccumulateState) else a.skipped == b.skipped
-        yield from steps_made(b.inner, a.inner)
+        made &= a.accumulated == 0 if isinstance(a, AccumulateState) else a.skipped == b.skipped
+        made &= made_step(b.inner, a.inner)
+    return made
 
 
 def average_parameters(optimizer: Optimizer, decay: Hyperparameter | None = None) -> Optimizer:
@@ -159,8 +160,8 @@ def average_parameters(optimizer: Optimizer, decay: Hyperparameter | None = None
     def update(grads: Params, state: AverageState, params: Params | None = None) -> tuple[Params, AverageState]:
         params = params_given(caller, params)
         updates, inner = optimizer.update(grads, state.inner, params)
-        stepped = jnp.stack([jnp.array(True), *steps_made(state.inner, inner)]).all()
-        count = state.averaged + stepped
+        stepped = made_step(state.inner, inner)
+        count = state.averaged + stepped.astype(jnp.int32)
         weight = None if decay is None else 1 - value_at(decay, state.averaged)
 
         def leaf(p: Array, average: Array) -> tuple[Array, Array]:
@@ -200,8 +201,8 @@ def lookahead(optimizer: Optimizer, every: int = 5, rate: Hyperparameter = 0.5) 
     def update(grads: Params, state: LookaheadState, params: Params | None = None) -> tuple[Params, LookaheadState]:
         params = params_given(caller, params)
         fast, inner = optimizer.update(grads, state.inner, params)
-        stepped = jnp.stack([jnp.array(True), *steps_made(state.inner, inner)]).all()
-        alpha, count = value_at(rate, state.step), state.step + stepped
+        stepped = made_step(state.inner, inner)
+        alpha, count = value_at(rate, state.step), state.step + stepped.astype(jnp.int32)
         meets = stepped & (count % every == 0)
 
         def leaf(u: Array, slow: Array, p: Array) -> tuple[Array, Array]:
