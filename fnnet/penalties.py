@@ -25,7 +25,7 @@ class L1:
     where: Where = None
 
     def __call__(self, params: Params) -> Array:
-        return sum_over_weights(self, params, lambda w: self.strength * magnitude(w).sum())
+        return sum_over_weights(self, params, lambda w: checks.in_dtype(self.strength, w.dtype) * magnitude(w).sum())
 
 
 @configuration
@@ -36,7 +36,9 @@ class L2:
     where: Where = None
 
     def __call__(self, params: Params) -> Array:
-        return sum_over_weights(self, params, lambda w: 0.5 * self.strength * jnp.square(w).sum())
+        return sum_over_weights(
+            self, params, lambda w: checks.in_dtype(0.5 * self.strength, w.dtype) * jnp.square(w).sum()
+        )
 
 
 @configuration
@@ -48,9 +50,11 @@ class ElasticNet:
     where: Where = None
 
     def __call__(self, params: Params) -> Array:
-        return sum_over_weights(
-            self, params, lambda w: self.l1 * magnitude(w).sum() + 0.5 * self.l2 * jnp.square(w).sum()
-        )
+        def term(w: Array) -> Array:
+            l1, half_l2 = checks.in_dtype(self.l1, w.dtype), checks.in_dtype(0.5 * self.l2, w.dtype)
+            return l1 * magnitude(w).sum() + half_l2 * jnp.square(w).sum()
+
+        return sum_over_weights(self, params, term)
 
 
 def l1(strength: Scalar, where: Where = None) -> L1:

@@ -84,7 +84,7 @@ def exponential(start: Scalar, factor: Scalar, every: Scalar = 1) -> Schedule:
     check_at_least_zero("schedules.exponential", start=start)
     # The error of a power of the factor, which would be rounded to float32 first, would grow with every step.
     rate = math.log(factor) if isinstance(factor, (int, float)) else jnp.log(as_float(factor))
-    return lambda step: start * jnp.exp(as_float(step) / every * rate)
+    return lambda step: start * jnp.exp(as_float(step) / as_float(every) * rate)
 
 
 def inverse_time(start: Scalar, rate: Scalar, power: Scalar = 1.0) -> Schedule:

@@ -19,7 +19,7 @@ from fnnet import checks
 from fnnet.activations import sigmoid, tanh
 from fnnet.configuration import configuration
 from fnnet.initializers import glorot_uniform, orthogonal
-from fnnet.types import ActivationFunction, Array, DType, Initializer, Params, Shaped
+from fnnet.types import ActivationFunction, Array, DType, Initializer, Params, Scalar, Shaped
 
 Carry = Any  # a pytree of arrays (N, H)
 
@@ -139,7 +139,7 @@ class LSTMCell:
 
     gates: ClassVar[int] = 4
     features: int
-    forget_bias: float = 1.0
+    forget_bias: Scalar = 1.0
     w_x_init: Initializer = glorot_uniform
     w_h_init: Initializer = orthogonal
 
@@ -149,7 +149,7 @@ class LSTMCell:
     def init(self, key: Array, x: Shaped) -> Params:
         params = gate_params(self, key, x)
         forget = slice(self.features, 2 * self.features)
-        return params | {"b": params["b"].at[forget].set(self.forget_bias)}
+        return params | {"b": params["b"].at[forget].set(checks.in_dtype(self.forget_bias, checks.dtype_of(x)))}
 
     def initial_carry(self, examples: int, dtype: DType) -> tuple[Array, Array]:
         shape = (examples, self.features)

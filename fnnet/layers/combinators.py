@@ -150,4 +150,5 @@ class naming:
 def require_layer(place: str, name: str, layer: Any) -> None:
     if isinstance(layer, type) or not isinstance(layer, Layer):
         mend = f"write {layer.__name__}(...)" if isinstance(layer, type) else "wrap a function in Activation"
+        mend = "write sequential(*layers) for a list of layers" if isinstance(layer, (list, tuple)) else mend
         raise TypeError(f"{place}: {name} is {layer!r}, which has no init and apply; {mend}")

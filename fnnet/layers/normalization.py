@@ -86,8 +86,9 @@ class GroupNorm(Normalization):
         super().__post_init__()
 
     def init(self, key: Array, x: Shaped) -> Params:
+        params = super().init(key, x)
         self.groups_of(x.shape)
-        return super().init(key, x)
+        return params
 
     def groups_of(self, shape: Shape) -> Groups:
         checks.require(

@@ -203,12 +203,17 @@ def half(u: float) -> float:
         (schedules.cosine(1.0, LONG), lambda t: half(1 - min(t / LONG, 1))),
         (schedules.step_decay(1.0, 0.5, LONG), lambda t: 0.5 ** (t // LONG)),
         (schedules.cosine_restarts(1.0, LONG), lambda t: half(1 - t % LONG / LONG)),
-        (schedules.cosine_restarts(1.0, LONG, 2), lambda t: half(1 - (t / LONG if t < LONG else (t - LONG) / LONG / 2))),
+        (
+            schedules.cosine_restarts(1.0, LONG, 2),
+            lambda t: half(1 - (t / LONG if t < LONG else (t - LONG) / LONG / 2)),
+        ),
         (schedules.piecewise([8, LONG], [1.0, 2.0, 3.0]), lambda t: 1.0 + (t >= 8) + (t >= LONG)),
         (schedules.warmup(schedules.polynomial(1.0, 0.0, LONG), LONG), lambda t: 1 - abs(min(t / LONG, 2) - 1)),
         (
             schedules.one_cycle(1.0, LONG, rise=0.5, start_factor=4.0, end_factor=2.0),
-            lambda t: 0.25 + 0.75 * half(2 * t / LONG) if t < LONG / 2 else 0.125 + 0.875 * half(max(2 - 2 * t / LONG, 0)),
+            lambda t: (
+                0.25 + 0.75 * half(2 * t / LONG) if t < LONG / 2 else 0.125 + 0.875 * half(max(2 - 2 * t / LONG, 0))
+            ),
         ),
         (schedules.exponential(1.0, 0.5, LONG), lambda t: 0.5 ** (t / LONG)),
         (schedules.inverse_time(1.0, 1 / LONG), lambda t: 1 / (1 + t / LONG)),

@@ -1,5 +1,6 @@
 """Transforms of gradients and updates are compared with NumPy, in every dtype, under jit, vmap and scan."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from fnnet import Optimizer, chain, projections
 from fnnet.optimizers import (
+    accumulate,
+    adam,
     adaptive_clip,
     add_noise,
     centralize,
@@ -17,13 +20,18 @@ from fnnet.optimizers import (
     clip_by_layer_norm,
     clip_by_value,
     decay_weights,
+    freeze,
     global_norm,
+    lamb,
+    lars,
+    muon,
     project,
+    restrict,
     scale,
     sgd,
 )
 from fnnet.paths import named_leaves
-from tests.cases.optimizers import decaying, gradients_for, tree
+from tests.cases.optimizers import ALGORITHMS, decaying, gradients_for, tree
 from tests.compare import assert_close
 
 Tree = dict[str, np.ndarray]
@@ -235,9 +243,9 @@ def test_an_entry_that_is_not_finite_makes_all_of_its_norm_nan(name: str, bad: f
 
 
 def test_two_algorithms_in_a_chain_are_refused() -> None:
-    for make in OPTIMIZERS_BY_NAME.values():
+    for case in ALGORITHMS:
         with pytest.raises(ValueError, match=r"optimizers.chain: the optimizers at the places \[0, 2\]"):
-            chain(make(0.1), scale(1.0), accumulate(chain(sgd(0.1)), 2))
+            chain(case.make(0.1), scale(1.0), accumulate(chain(sgd(0.1)), 2))
     chain(restrict(sgd(0.1), lambda name: name == "w"), freeze(), decay_weights(0.1), sgd(0.1))  # no two algorithms
     for clip in (clip_by_value(1.0), clip_by_global_norm(1.0), clip_by_layer_norm(1.0), chain(adaptive_clip())):
         with pytest.warns(UserWarning, match="a clip stands after the algorithm"):
@@ -249,6 +257,3 @@ def test_two_algorithms_in_a_chain_are_refused() -> None:
             chain(clip, sgd(0.1))
     with pytest.raises(TypeError, match=r"optimizers.chain: .*adam.* has no init and update; expected an optimizer"):
         chain(adam)
-
-
-OPTIMIZERS_BY_NAME = {case.name: case.make for case in ALGORITHMS}

@@ -1,5 +1,6 @@
 """Optimizers around an optimizer: accumulation, skipped updates, averages of the parameters, look-ahead."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -273,6 +274,14 @@ def test_train_step_weighs_accumulated_gradients() -> None:
         assert_close(trained(wrap(sgd(0.1), 2), halves), trained(sgd(0.1), [(x, y)]), 1e-6)
 
 
+@pytest.fixture
+def standard_promotion() -> Iterator[None]:
+    """Let dtypes be promoted inside one test, as optax needs it."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.usefixtures("standard_promotion")
 def test_an_optimizer_of_another_library_inside() -> None:
     """optax's Adam with float16 parameters and float32 gradients: its moments are float32, and so are its steps."""
     optax = pytest.importorskip("optax")
