@@ -36,10 +36,10 @@ from fnnet.backprop import as_custom_vjp
 from fnnet.backprop.custom_vjp import CustomVJP
 from fnnet.backprop.penalties import penalty_gradient
 from fnnet.paths import named_leaves
-from tests.cases import ACTIVATIONS, NOT_ELEMENTWISE, OF_TOKENS, LayerCase
+from tests.cases import ACTIVATIONS, NOT_ELEMENTWISE, OF_TOKENS, ONE_OF_EACH, LayerCase
 
 X = jnp.asarray(np.random.default_rng(0).standard_normal((4, 6)), "float32")
-WITH_PARAMS = [case for case in [*NOT_ELEMENTWISE, *OF_TOKENS] if jax.tree.leaves(case.params("float32"))]
+WITH_PARAMS = [case for case in ONE_OF_EACH if jax.tree.leaves(case.params("float32"))]
 NOT_ACTIVATIONS = [case for case in [*NOT_ELEMENTWISE, *OF_TOKENS] if case.shape and case not in ACTIVATIONS]
 
 
