@@ -118,7 +118,7 @@ def train(make: Callable[[Scalar], fnnet.Optimizer], task: Task, config: Config)
     best = tuning.lowest(costs)
 
     def by_layer(kind: str) -> dict[str, Numbers]:
-        layers = [name for name, _ in named_leaves(task.params) if is_weight(name)]
+        layers = [name for name, p in named_leaves(task.params) if is_weight(p)]
         return {layer_name(task.params, name): np.asarray(runs.metrics[f"{kind} {name}"][best]) for name in layers}
 
     return Trained(
@@ -133,7 +133,7 @@ def train(make: Callable[[Scalar], fnnet.Optimizer], task: Task, config: Config)
 
 def layer_name(params: Params, name: str) -> str:
     """Return the name of the layer of a matrix, such as ``"1: 64→32"`` for the first one from the input."""
-    matrices = {n: p.shape for n, p in named_leaves(params) if is_weight(n)}
+    matrices = {n: p.shape for n, p in named_leaves(params) if is_weight(p)}
     inputs, outputs = matrices[name]
     return f"{list(matrices).index(name) + 1}: {inputs}→{outputs}"
 

@@ -24,7 +24,7 @@ from experiments import regularization_pictures as pictures
 from experiments.cli import ExperimentError
 from experiments.results import Results, console
 from fnnet import optimizers, penalties
-from fnnet.paths import is_weight, named_leaves
+from fnnet.paths import is_weight
 
 LOSS = fnnet.losses.softmax_cross_entropy
 Tested = Callable[[Any], dict[str, Any]]  # parameters of all seeds -> cost and accuracy on the test digits
@@ -230,7 +230,7 @@ def network(hidden: int, dropout: float = 0.0) -> fnnet.Sequential:
 
 def weights_of(params: Any) -> Any:
     """Return all weights without the biases, ``(seeds, weights)``."""
-    weights = [np.asarray(leaf) for name, leaf in named_leaves(params) if is_weight(name)]
+    weights = [np.asarray(leaf) for leaf in jax.tree.leaves(params) if is_weight(leaf[0])]
     return np.concatenate([w.reshape(len(w), -1) for w in weights], axis=1)
 
 

@@ -6,13 +6,14 @@ layer or function is called wrongly (``place``), what is wrong, what was expecte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnnet.types import Array, DType, Scalar, Shaped
+from fnnet.types import Array, DType, Shape, Shaped
 
 
 def dtype_of(x: Any) -> DType:
@@ -64,9 +65,58 @@ def known(value: Any) -> Any:
     return None
 
 
-def in_dtype(number: Scalar, dtype: DType) -> Scalar:
-    """Return a number of Python as it is, because it has no dtype, and an array, which may be traced, in this dtype."""
-    return number.astype(dtype) if hasattr(number, "astype") else number
+def in_dtype(value: Any, dtype: DType) -> Any:
+    """Return a number that may be traced, so that it multiplies arrays of ``dtype`` without promoting them.
+
+    Python numbers do so as they are. ``np.float64`` is a Python float, but jax takes it for a strongly typed array:
+    hence the call of ``float``.
+    """
+    return float(value) if isinstance(value, (int, float)) else jnp.asarray(value).astype(dtype)
+
+
+def python_number(value: Any) -> Any:
+    """Return a number whose value is known as a Python float, which is hashable, and a traced one as it is."""
+    number = known(value)
+    return value if number is None else float(number)
+
+
+def random_key(place: str, key: Any) -> None:
+    """Raise a ``TypeError`` unless ``key`` is a key of jax, of the new or of the old style."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
+        raise TypeError(f"{place}: key is {key!r}; expected a random key, such as jax.random.key(0)")
+
+
+def shaped(place: str, key: Any, x: Any) -> None:
+    """Raise a ``TypeError`` unless the arguments of ``init`` are a key and something with a shape and a dtype."""
+    random_key(place, key)
+    if not (hasattr(x, "shape") and hasattr(x, "dtype")):
+        raise TypeError(
+            f"{place}: x is {x!r}; expected an array, or jax.ShapeDtypeStruct(shape, dtype) with the batch axis"
+        )
+
+
+def parameters(place: str, params: Any, x: Any, **expected: Shape) -> None:
+    """Raise unless ``params`` is a dict of arrays with the names and shapes of ``expected``, in the dtype of ``x``.
+
+    Every layer calls it before it computes anything; nothing is broadcast or promoted silently. Where ``x`` holds
+    integers, the dtype is that of the first parameter.
+    """
+    mend = "reshape x, or init the parameters with inputs of this shape"
+    if not isinstance(params, Mapping) or params.keys() != expected.keys():
+        found = sorted(params) if isinstance(params, Mapping) else f"a {type(params).__name__}"
+        raise ValueError(f"{place}: params is {found}; expected a dict of {sorted(expected)}, as init makes it")
+    for name, shape in expected.items():
+        found = np.shape(params[name])
+        if found != shape:
+            order = "; its axes stand in another order" if sorted(found) == sorted(shape) and len(shape) > 1 else ""
+            raise ValueError(
+                f"{place}: x has shape {x.shape} but {name} has shape {found}; expected {name} {shape}{order}: {mend}"
+            )
+        if is_float(x):
+            same_dtype(place, "x", x, name, params[name])
+        else:
+            same_dtype(place, next(iter(expected)), params[next(iter(expected))], name, params[name])
 
 
 def require(condition: bool, message: str) -> None:
@@ -100,16 +150,6 @@ def features_of(place: str, x: Shaped) -> int:
     return x.shape[-1]
 
 
-def same_features(place: str, x: Any, name: str, parameter: Array) -> None:
-    """Raise unless ``x`` has the dtype of a parameter, and on its last axis as many features as its first axis."""
-    require(
-        len(x.shape) > 0 and x.shape[-1] == parameter.shape[0],
-        f"{place}: x has shape {x.shape} but {name} has shape {parameter.shape}; expected {parameter.shape[0]} "
-        f"features on the last axis of x: reshape x, or init the parameters with inputs of this shape",
-    )
-    same_dtype(place, "x", x, name, parameter)
-
-
 def same_shape(place: str, prediction: Shaped, target: Shaped) -> None:
     """Raise a ``ValueError`` unless prediction and target have one shape."""
     if prediction.shape != target.shape:
@@ -127,11 +167,22 @@ def positive_integer(place: str, name: str, value: Any) -> None:
 
 def in_range(place: str, name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> None:
     """Raise a ``ValueError`` unless ``low <= value <= high`` (``< high`` if open). Functions and traced values pass."""
-    number = None if callable(value) else known(value)
+    if callable(value):
+        return
+    if not isinstance(value, (int, float, np.number, np.ndarray, jax.Array)):
+        raise TypeError(f"{place}: {name} is {value!r}; expected a number")
+    number = known(value)
     if number is not None and not np.all((number >= low) & ((number < high) if open_high else (number <= high))):
         raise ValueError(
             f"{place}: {name} is {value}; expected a number in [{low:g}, {high:g}{')' if open_high else ']'}"
         )
+
+
+def above_zero(place: str, name: str, value: Any) -> None:
+    """Raise a ``ValueError`` unless ``value`` is a finite number above 0. Traced values pass."""
+    in_range(place, name, value, 0, float("inf"), open_high=True)
+    number = known(value)
+    require(number is None or bool(np.all(number > 0)), f"{place}: {name} is {value}; expected a number above 0")
 
 
 def key_given(place: str, key: Array | None) -> Array:
@@ -142,13 +193,6 @@ def key_given(place: str, key: Array | None) -> Array:
             f"or train=False for the deterministic network"
         )
     return key
-
-
-def is_random_key(place: str, key: Any, use: str) -> None:
-    """Raise unless this is a random key of JAX."""
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not (jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
-        raise TypeError(f"{place}: key is {key!r}; expected jax.random.key(0), or another seed, for {use}")
 
 
 def labels_in_range(place: str, labels: Any, classes: int) -> None:

@@ -15,8 +15,10 @@ T = TypeVar("T")
 def configuration(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass that is equal, hashable and shown by the values of its fields.
 
-    A configuration is a static argument of ``jax.jit``: two that are built alike share one compiled program. A class
-    that defines ``__repr__`` itself keeps it.
+    A configuration is a static argument of ``jax.jit``: two that are built alike share one compiled program. A number
+    in it may be traced where the function that is traced builds the configuration itself, as ``make`` of ``sweep``
+    does; such a configuration can be used within that function, but neither compared nor hashed. A class that defines
+    ``__repr__`` itself keeps it.
     """
     if "__repr__" not in vars(cls):
         cls.__repr__ = brief  # type: ignore[method-assign]

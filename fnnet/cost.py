@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from fnnet import checks
 from fnnet.binding import name_of
 from fnnet.configuration import configuration
 from fnnet.mistakes import warn_of_mistakes
+from fnnet.shards import automatic
 from fnnet.types import Array, Batch, Layer, Loss, Params, Penalty, Scalar, Shape
 
 SUCH_AS = {"loss": "losses.squared_error", "penalty": "penalties.l2(1e-3)"}
@@ -69,9 +71,12 @@ class Cost:
         train: bool = False,
         loss_scale: Scalar | None = None,
     ) -> Array:
-        x, target, weights = split_weighted("Cost", batch)
-        prediction = self.model.apply(params, self.counted_inputs(x, target, weights), key=key, train=train)
-        return self.total(self.mean_loss(prediction, target, weights), params, loss_scale)
+        def value(params: Params, batch: Batch, key: Array | None, loss_scale: Scalar | None) -> Array:
+            x, target, weights = split_weighted("Cost", batch)
+            prediction = self.model.apply(params, self.counted_inputs(x, target, weights), key=key, train=train)
+            return self.total(self.mean_loss(prediction, target, weights), params, loss_scale)
+
+        return automatic(value, PartitionSpec(), params, batch, key, loss_scale)
 
     def mean_loss(self, prediction: Array, target: Array, weights: Array | None = None) -> Array:
         """Return the mean of the loss over the examples, without the penalty."""

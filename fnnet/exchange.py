@@ -1,7 +1,7 @@
 """Weights of recurrent networks from PyTorch and to PyTorch.
 
-The weights of a module are a mapping from PyTorch's names to arrays, ``{name: tensor.numpy() for name, tensor in
-module.state_dict().items()}``; PyTorch itself is not needed. Layer ``k`` has
+The weights of a module are the module itself, its ``state_dict()``, or any mapping from PyTorch's names to arrays;
+PyTorch itself is not needed. Layer ``k`` has
 
     weight_ih_lk (G H, D)    weight_hh_lk (G H, H)    bias_ih_lk (G H,)    bias_hh_lk (G H,)
 
@@ -20,7 +20,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fnnet import checks
 from fnnet.activations import relu, tanh
@@ -33,7 +35,7 @@ KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 GATES: dict[type, int] = {RNNCell: 1, GRUCell: 3, LSTMCell: 4}
 
 
-def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
+def from_torch(model: Layer, weights: Any) -> Params:
     """Return the parameters of ``model`` from the weights of an ``nn.RNN``, ``nn.GRU`` or ``nn.LSTM``.
 
     Biases that the module does not have (``bias=False``) are 0. The function is linear in the weights, so that
@@ -42,7 +44,7 @@ def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
     """
     place = "exchange.from_torch"
     layers = recurrent_layers(place, model)
-    arrays = {name: jnp.asarray(array) for name, array in weights.items()}
+    arrays = arrays_of(place, weights)
     known = {
         f"{kind}_l{k}{direction}"
         for k, layer in enumerate(layers)
@@ -64,6 +66,18 @@ def from_torch(model: Layer, weights: Mapping[str, Any]) -> Params:
         return each if isinstance(layer, Bidirectional) else each["forward"]
 
     return model_params(model, iter([of_layer(k, layer) for k, layer in enumerate(layers)]))
+
+
+def arrays_of(place: str, weights: Any) -> dict[str, Array]:
+    """Return the arrays of a module of PyTorch, or of a mapping from names to arrays or tensors."""
+    named = weights.state_dict() if hasattr(weights, "state_dict") else weights
+    if not isinstance(named, Mapping):
+        raise TypeError(f"{place}: weights is {weights!r}; expected a module of PyTorch or its state_dict")
+    arrays = {name: a.detach().cpu().numpy() if hasattr(a, "detach") else a for name, a in named.items()}
+    for name, a in arrays.items():
+        if not (isinstance(a, (np.ndarray, jax.Array)) and jnp.issubdtype(a.dtype, jnp.floating)):
+            raise TypeError(f"{place}: {name} is {a!r}; expected an array of floating point")
+    return {name: jnp.asarray(a) for name, a in arrays.items()}
 
 
 def to_torch(model: Layer, params: Params) -> dict[str, Array]:

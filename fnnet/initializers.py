@@ -1,9 +1,9 @@
 """Initializers: plain functions ``(key, shape, dtype) -> Array`` that draw a parameter.
 
 For a weight of shape ``(..., D, H)``, ``fan_in`` is the product of all axes but the last, which is the number of inputs
-of one output of a convolution HWIO; ``fan_out`` is the product of all axes but the second last. Both distributions of a
-pair, normal and uniform, have the same variance. The variance of a uniform distribution on ``[−limit, limit]`` is
-``limit² / 3``.
+of one output of a convolution HWIO; ``fan_out`` is the product of all axes but the second last. A convolution in groups
+draws the kernel of each group by itself, so these are the fans within a group. Both distributions of a pair, normal and
+uniform, have the same variance. The variance of a uniform distribution on ``[−limit, limit]`` is ``limit² / 3``.
 
 Fix an option with ``fnnet.bind``: ``Dense(10, w_init=bind(initializers.normal, stddev=0.1))``.
 """
@@ -15,9 +15,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from fnnet.checks import at_least_float32, require
+from fnnet.checks import at_least_float32, in_dtype, require
 from fnnet.spectrum import scaled_to_radius
-from fnnet.types import Array, DType, Initializer, Shape
+from fnnet.types import Array, DType, Initializer, Scalar, Shape
 
 
 def zeros(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
@@ -30,7 +30,7 @@ def ones(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array:
     return jnp.ones(shape, dtype)
 
 
-def identity(key: Array, shape: Shape, dtype: DType = jnp.float32, *, scale: float = 1.0) -> Array:
+def identity(key: Array, shape: Shape, dtype: DType = jnp.float32, *, scale: Scalar = 1.0) -> Array:
     """Return ``scale`` times the identity; a matrix that is not square has ones on its diagonal. The key is not used.
 
     As the recurrent matrix of an ``RNNCell`` with ReLU, it keeps the state from step to step: this is the IRNN.
@@ -38,16 +38,17 @@ def identity(key: Array, shape: Shape, dtype: DType = jnp.float32, *, scale: flo
     Source: Le, Jaitly and Hinton 2015.
     """
     require(len(shape) == 2, f"initializers.identity: shape is {shape}; expected two axes")
-    return scale * jnp.eye(shape[0], shape[1], dtype=dtype)
+    return in_dtype(scale, dtype) * jnp.eye(shape[0], shape[1], dtype=dtype)
 
 
-def normal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, stddev: float = 0.01) -> Array:
+def normal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, stddev: Scalar = 0.01) -> Array:
     """Draw from a normal distribution with mean 0 and variance ``stddev²``."""
-    return jax.random.normal(key, shape, dtype) * stddev
+    return jax.random.normal(key, shape, dtype) * in_dtype(stddev, dtype)
 
 
-def uniform(key: Array, shape: Shape, dtype: DType = jnp.float32, *, limit: float = 0.01) -> Array:
+def uniform(key: Array, shape: Shape, dtype: DType = jnp.float32, *, limit: Scalar = 0.01) -> Array:
     """Draw from a uniform distribution on ``[−limit, limit)``, whose variance is ``limit² / 3``."""
+    limit = in_dtype(limit, dtype)
     return jax.random.uniform(key, shape, dtype, minval=-limit, maxval=limit)
 
 
@@ -83,7 +84,7 @@ def lecun_uniform(key: Array, shape: Shape, dtype: DType = jnp.float32) -> Array
     return uniform(key, shape, dtype, limit=math.sqrt(3 / fans(shape)[0]))
 
 
-def orthogonal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, gain: float = 1.0) -> Array:
+def orthogonal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, gain: Scalar = 1.0) -> Array:
     """Draw ``gain`` times a matrix with orthonormal columns or rows, whichever are fewer.
 
     All axes but the last form the rows. The matrix is uniformly distributed: it is ``Q`` of the QR decomposition of a
@@ -97,11 +98,11 @@ def orthogonal(key: Array, shape: Shape, dtype: DType = jnp.float32, *, gain: fl
     tall = (max(rows, columns), min(rows, columns))
     q, r = jnp.linalg.qr(jax.random.normal(key, tall, at_least_float32(jnp.dtype(dtype))))
     q = q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)
-    return (gain * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
+    return (in_dtype(gain, q.dtype) * (q if rows >= columns else q.T)).reshape(shape).astype(dtype)
 
 
 def with_spectral_radius(
-    key: Array, shape: Shape, dtype: DType = jnp.float32, *, radius: float = 1.0, draw: Initializer = lecun_normal
+    key: Array, shape: Shape, dtype: DType = jnp.float32, *, radius: Scalar = 1.0, draw: Initializer = lecun_normal
 ) -> Array:
     """Draw a square matrix by ``draw`` and scale it so that its spectral radius, ``max |λ|``, is ``radius``.
 

@@ -6,13 +6,14 @@ Penalties, weight decay, reports and the groups of an optimizer choose parameter
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 from fnnet.types import Params
 
-NOT_WEIGHTS = frozenset({"b", "bias", "scale", "shift"})
+Where: TypeAlias = Callable[[str], bool] | None  # chooses parameters by name; None chooses the weights
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -20,14 +21,17 @@ def path_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def is_weight(name: str) -> bool:
-    """Return whether the parameter of this name is a weight, not a bias, a scale or a shift.
+def is_weight(parameter: Any) -> bool:
+    """Return whether a parameter is a weight: an array of at least two axes, whatever its name is.
 
-    Penalties and weight decay leave the latter alone. The last part of the name decides: ``"0.w"`` is a weight;
-    ``"0.b"``, ``"0.b_x"`` and ``"2.scale"`` are not.
+    Penalties and weight decay leave the others alone: biases, scales, shifts, and scalars such as a temperature.
     """
-    last = name.rsplit(".", 1)[-1]
-    return last not in NOT_WEIGHTS and not last.startswith(("b_", "bias_"))
+    return jnp.ndim(parameter) >= 2
+
+
+def is_chosen(where: Where, name: str, parameter: Any) -> bool:
+    """Return whether ``where`` chooses the parameter of this name. Without ``where`` the weights are chosen."""
+    return is_weight(parameter) if where is None else bool(where(name))
 
 
 def map_named(function: Callable[..., Any], tree: Params, *rest: Params) -> Any:

@@ -47,7 +47,12 @@ def step_decay(start: Scalar, factor: Scalar, every: int) -> Schedule:
     checks.positive_integer("schedules.step_decay", "every", every)
     check_above_zero("schedules.step_decay", factor=factor)
     check_at_least_zero("schedules.step_decay", start=start)
-    return lambda step: start * as_float(factor) ** as_float(jnp.floor_divide(jnp.asarray(step), every))
+
+    def schedule(step: Any) -> Array:
+        t, length = comparable(step, every)
+        return start * as_float(factor) ** as_float(jnp.floor_divide(t, length))
+
+    return schedule
 
 
 def piecewise(boundaries: Sequence[int], values: Sequence[Scalar]) -> Schedule:
@@ -79,7 +84,7 @@ def exponential(start: Scalar, factor: Scalar, every: Scalar = 1) -> Schedule:
     check_at_least_zero("schedules.exponential", start=start)
     # The error of a power of the factor, which would be rounded to float32 first, would grow with every step.
     rate = math.log(factor) if isinstance(factor, (int, float)) else jnp.log(as_float(factor))
-    return lambda step: start * jnp.exp(as_float(step) / every * rate)
+    return lambda step: start * jnp.exp(as_float(step) / as_float(every) * rate)
 
 
 def inverse_time(start: Scalar, rate: Scalar, power: Scalar = 1.0) -> Schedule:
@@ -120,19 +125,20 @@ def cosine_restarts(start: Scalar, period: int, factor: int = 1, end: Scalar = 0
     check_at_least_zero("schedules.cosine_restarts", start=start, end=end)
 
     begins, lengths = [0], [period]
-    while factor > 1 and begins[-1] + lengths[-1] <= LAST_STEP:
+    while factor > 1 and begins[-1] + lengths[-1] <= LAST_STEP**2:
         begins.append(begins[-1] + lengths[-1])
         lengths.append(lengths[-1] * factor)
 
     def schedule(step: Any) -> Array:
-        t = jnp.asarray(step)
         if factor == 1:
-            left, length = period - jnp.mod(t, period), as_float(period)
+            t, length = comparable(step, period)
+            left = length - jnp.mod(t, length)
         else:
-            restarts = count_reached(t, begins[1:])
+            restarts = count_reached(step, begins[1:])
             length = jnp.asarray(lengths, float_dtype())[restarts]
-            left = length - as_float(t - jnp.asarray(begins, t.dtype)[restarts])
-        return end + (start - end) * half_cosine(as_float(left) / length)
+            t, _ = comparable(step, 0)
+            left = length - as_float(t - jnp.asarray(within(t, begins), t.dtype)[restarts])
+        return end + (start - end) * half_cosine(as_float(left) / as_float(length))
 
     return schedule
 
@@ -148,15 +154,15 @@ def warmup(schedule: Hyperparameter, steps: int, start: Scalar = 0.0) -> Schedul
     follow = schedule if callable(schedule) else constant(schedule)
 
     def joined(step: Any) -> Array:
-        step = jnp.asarray(step)
-        first, later = as_float(follow(jnp.zeros_like(step))), as_float(follow(jnp.maximum(step - steps, 0)))
-        return jnp.where(step < steps, start + (first - start) * jnp.minimum(as_float(step) / steps, 1), later)
+        t, length = comparable(step, steps)
+        first, later = as_float(follow(jnp.zeros_like(t))), as_float(follow(jnp.maximum(t - length, 0)))
+        return jnp.where(t < length, start + (first - start) * jnp.minimum(as_float(t) / float(steps), 1), later)
 
     return joined
 
 
 def one_cycle(
-    peak: Scalar, steps: int, *, rise: float = 0.3, start_factor: Scalar = 25.0, end_factor: Scalar = 1e4
+    peak: Scalar, steps: int, *, rise: Scalar = 0.3, start_factor: Scalar = 25.0, end_factor: Scalar = 1e4
 ) -> Schedule:
     """Return the schedule that rises to ``peak`` and falls to almost 0, both along half a cosine.
 
@@ -170,13 +176,13 @@ def one_cycle(
     checks.positive_integer(caller, "steps", steps)
     check_above_zero(caller, start_factor=start_factor, end_factor=end_factor)
     check_at_least_zero(caller, peak=peak)
-    checks.require(0 < rise < 1, f"{caller}: rise is {rise}; expected a fraction of the steps in (0, 1)")
-    low, last, top = peak / start_factor, peak / (start_factor * end_factor), rise * steps
+    check_inside("schedules.one_cycle", rise=rise)
+    low, last, top = peak / start_factor, peak / (start_factor * end_factor), rise * float(steps)
 
     def schedule(step: Any) -> Array:
         t = as_float(step)
         up = low + (peak - low) * half_cosine(jnp.minimum(t / top, 1))
-        down = last + (peak - last) * half_cosine(jnp.clip((steps - t) / (steps - top), 0, 1))
+        down = last + (peak - last) * half_cosine(jnp.clip((float(steps) - t) / (float(steps) - top), 0, 1))
         return jnp.where(t < top, up, down)
 
     return schedule
@@ -199,7 +205,7 @@ class Plateau(NamedTuple):
 
 
 def reduce_on_plateau(
-    factor: float = 0.1, patience: int = 10, *, tolerance: float = 1e-4, cooldown: int = 0, lowest: float = 0.0
+    factor: Scalar = 0.1, patience: int = 10, *, tolerance: Scalar = 1e-4, cooldown: int = 0, lowest: Scalar = 0.0
 ) -> Plateau:
     """Return a factor for the learning rate that is reduced when a value, such as the validation cost, stops falling.
 
@@ -212,7 +218,7 @@ def reduce_on_plateau(
     optimizer inside the compiled function, with a traced rate: ``adam(1e-3 * state.scale)``.
     """
     caller = "schedules.reduce_on_plateau"
-    checks.require(0 < factor < 1, f"{caller}: factor is {factor}; expected a number in (0, 1)")
+    check_inside(caller, factor=factor)
     check_at_least_zero(caller, patience=patience, tolerance=tolerance, cooldown=cooldown, lowest=lowest)
 
     def init() -> PlateauState:
@@ -241,18 +247,33 @@ def float_dtype() -> Any:
 
 
 def as_float(value: Any) -> Array:
-    return jnp.asarray(value).astype(float_dtype())
+    return jnp.asarray(float(value) if isinstance(value, int) else value).astype(float_dtype())
 
 
 def count_reached(step: Any, boundaries: Sequence[int]) -> Array:
     """Return the number of boundaries that the step has reached."""
-    t = jnp.asarray(step)
-    return (t[..., None] >= jnp.asarray(boundaries, t.dtype)).sum(-1)
+    t, _ = comparable(step, 0)
+    return (t[..., None] >= jnp.asarray(within(t, boundaries), t.dtype)).sum(-1)
+
+
+def within(t: Array, steps: Sequence[int]) -> list[int]:
+    """Return the steps that the dtype of ``t`` holds; ``t`` reaches no other."""
+    return [s for s in steps if not jnp.issubdtype(t.dtype, jnp.integer) or s <= jnp.iinfo(t.dtype).max]
 
 
 def remaining(step: Any, steps: int) -> Array:
     """Return ``1 − min(t / steps, 1)``; no digits cancel near the end."""
-    return as_float(jnp.maximum(steps - jnp.asarray(step), 0)) / steps
+    t, length = comparable(step, steps)
+    return as_float(jnp.maximum(length - t, 0)) / float(steps)
+
+
+def comparable(step: Any, length: int) -> tuple[Array, Array]:
+    """Return a step and a number of steps in one dtype: that of the step if it holds both, else floating point."""
+    largest = max(length, step) if isinstance(step, int) else length
+    t = jnp.asarray(float(step) if largest > LAST_STEP and isinstance(step, int) else step)
+    fits = jnp.issubdtype(t.dtype, jnp.integer) and largest <= jnp.iinfo(t.dtype).max
+    t = t if fits else as_float(t)
+    return t, jnp.asarray(length if fits else float(length), t.dtype)
 
 
 def half_cosine(r: Array) -> Array:
@@ -262,8 +283,15 @@ def half_cosine(r: Array) -> Array:
 
 def check_above_zero(caller: str, **values: Scalar) -> None:
     for name, value in values.items():
-        if checks.is_concrete(value):
-            checks.require(bool(value > 0), f"{caller}: {name} is {value}; expected a number above 0")
+        checks.above_zero(caller, name, value)
+
+
+def check_inside(caller: str, **values: Scalar) -> None:
+    for name, value in values.items():
+        number = checks.known(value)
+        checks.require(
+            number is None or bool(0 < number < 1), f"{caller}: {name} is {value}; expected a number in (0, 1)"
+        )
 
 
 def check_at_least_zero(caller: str, **values: Scalar) -> None:

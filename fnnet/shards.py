@@ -1,10 +1,12 @@
-"""What ``shard_map`` requires of an operation that JAX does not know: which mesh axes its arrays vary over."""
+"""What meshes require: inside ``shard_map`` which axes arrays vary over, and elsewhere how results are divided."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fnnet.types import Array
 
@@ -36,3 +38,22 @@ def axes_of(*trees: Any) -> frozenset[str]:
 def varying_over(axes: frozenset[str], a: Array) -> Array:
     more = axes - axes_of(a)
     return jax.lax.pcast(a, tuple(more), to="varying") if more else a
+
+
+def spec_of(a: Any) -> PartitionSpec:
+    """Return how an array is divided over the mesh that its type names."""
+    return jax.typeof(a).sharding.spec
+
+
+def automatic(function: Callable[..., Any], out: Any, *args: Any) -> Any:
+    """Return ``function(*args)``, within which XLA chooses how arrays are divided over the mesh.
+
+    The arrays of a mesh that ``jax.make_mesh`` makes have types that say it, and each operation whose result could be
+    divided in several ways wants to be told. Here only the result is told, by ``out``, a tree of specs.
+    """
+    meshes = [jax.typeof(a).sharding.mesh for a in jax.tree.leaves(args)]
+    mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+    if mesh is None:
+        return function(*args)
+    shardings = jax.tree.map(lambda s: NamedSharding(mesh, s), out, is_leaf=lambda s: isinstance(s, PartitionSpec))
+    return jax.sharding.auto_axes(function, out_sharding=shardings)(*args)

@@ -45,7 +45,9 @@ def singular_values(matrix: Array) -> Array:
 def scaled_to_radius(matrix: Array, radius: Scalar) -> Array:
     """Return ``radius / ρ(A) · A``, whose spectral radius is ``radius``. It is NaN where ``ρ(A) = 0``."""
     checks.in_range("scaled_to_radius", "radius", radius, 0, float("inf"))
-    return matrix * (radius / spectral_radius(matrix))[..., None, None].astype(matrix.dtype)
+    return matrix * (checks.in_dtype(radius, matrix.dtype) / spectral_radius(matrix))[..., None, None].astype(
+        matrix.dtype
+    )
 
 
 def check_square(caller: str, matrix: Array) -> None:

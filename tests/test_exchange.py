@@ -106,3 +106,19 @@ WEIGHTS = {
 def test_what_does_not_fit_is_refused(model: Any, weights: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         exchange.from_torch(model, weights)
+
+
+def test_a_module_itself() -> None:
+    torch = pytest.importorskip("torch")
+    module = torch.nn.LSTM(2, 4, batch_first=True)
+    weights = {name: tensor.detach().numpy() for name, tensor in module.named_parameters()}
+    for given in (module, module.state_dict(), dict(module.named_parameters())):
+        assert_identical(
+            exchange.from_torch(Recurrent(LSTMCell(4)), given), exchange.from_torch(Recurrent(LSTMCell(4)), weights)
+        )
+
+
+@pytest.mark.parametrize("weights", [None, "lstm.pt", [1.0], {"weight_ih_l0": "abc"}, {"weight_ih_l0": None}])
+def test_what_is_no_weights_is_refused(weights: Any) -> None:
+    with pytest.raises(TypeError, match=r"exchange.from_torch: \w+ is .*; expected"):
+        exchange.from_torch(Recurrent(LSTMCell(4)), weights)

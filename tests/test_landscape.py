@@ -196,7 +196,7 @@ def test_filter_normalized_directions_are_isotropic() -> None:
 
 def test_filter_normalized_keeps_dtypes_and_takes_vectors_and_scalars() -> None:
     params = {"w": jnp.array([3.0, 4.0]), "gain": jnp.array(-2.0), "low": jnp.ones((2, 2), "bfloat16")}
-    direction = filter_normalized(jax.random.key(0), params)
+    direction = filter_normalized(jax.random.key(0), params, bool)
     assert jax.tree.map(lambda p: (p.shape, p.dtype), direction) == jax.tree.map(lambda p: (p.shape, p.dtype), params)
     np.testing.assert_allclose(np.linalg.norm(direction["w"]), 5, rtol=1e-6)
     np.testing.assert_allclose(np.abs(direction["gain"]), 2, rtol=1e-6)

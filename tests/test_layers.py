@@ -151,7 +151,7 @@ REFUSED = [
     (
         lambda: Dense(2).apply({"w": jnp.ones((4, 2)), "b": jnp.ones(2)}, X),
         ValueError,
-        r"x has shape \(5, 3\) but w has shape \(4, 2\); expected 4 features",
+        r"x has shape \(5, 3\) but w has shape \(4, 2\); expected w \(3, 2\): reshape x, or init the parameters",
     ),
     (
         lambda: Dense(2).apply({"w": jnp.ones((3, 2), jnp.bfloat16), "b": jnp.ones(2, jnp.bfloat16)}, X),
@@ -166,6 +166,7 @@ REFUSED = [
     (lambda: Activation("relu"), TypeError, "'relu' is not a function"),
     (lambda: Activation(relu).apply({}, jnp.ones(3, int)), TypeError, r"Activation\(relu\): x has dtype int32"),
     (lambda: Sequential([Dense(2)]), TypeError, "layers is a list; expected a tuple"),
+    (lambda: sequential([Dense(2), relu]), TypeError, r"layer 0 is \[.*write sequential\(\*layers\) for a list"),
     (lambda: sequential(Dense), TypeError, r"layer 0 is .*Dense.*; write Dense\(...\)"),
     (lambda: Sequential((relu,)), TypeError, "layer 0 is .*; wrap a function in Activation"),
     (lambda: sequential(Dense(2)).apply((), X), ValueError, "params has 0 entries but there are 1 layers"),

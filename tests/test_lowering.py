@@ -40,7 +40,7 @@ from fnnet import (
 )
 from fnnet.backprop.losses import loss_gradient
 from fnnet.types import Layer
-from tests.cases import LAYERS, LOSSES, OF_TOKENS, LayerCase, LossCase
+from tests.cases import LAYERS, LOSSES, OF_TOKENS, ONE_OF_EACH, LayerCase, LossCase
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 ENGINES = {"autodiff": jax.value_and_grad, "by hand": backprop.value_and_grad}
@@ -80,6 +80,28 @@ def apply_and_both_derivatives(layer: Layer, options: Callable[[], Any], params:
 def test_every_layer_and_its_rule(case: LayerCase) -> None:
     run = partial(apply_and_both_derivatives, case.build(), case.options)
     lower(run, shapes_of(case.params("float32")), shapes_of(case.x("float32")))
+
+
+ANY = export.symbolic_shape("n")
+LONG = LayerCase("MultiHeadAttention in blocks", lambda: MultiHeadAttention(4), (2, 700, 8))
+
+
+PATCHES = LayerCase("Conv by patches", lambda: Conv(2, 2, method="patches"), (2, 3, 3, 2))
+
+
+@pytest.mark.parametrize("case", [*ONE_OF_EACH, LONG, PATCHES], ids=str)
+def test_a_batch_of_any_size(case: LayerCase) -> None:
+    """Forward and, except for tokens (whose gradient has a shape in NumPy), backward by both engines."""
+    x, params = case.x("float32"), shapes_of(case.params("float32"))
+    run = partial(apply_and_both_derivatives, case.build(), case.options)
+    if case in OF_TOKENS:
+        run = case.build().apply
+    lower(run, params, jax.ShapeDtypeStruct((*ANY, *x.shape[1:]), x.dtype))
+
+
+def test_a_transformer_on_a_batch_of_any_size() -> None:
+    block, x = transformer_block(2, 4, causal=True, rotary=True), jax.ShapeDtypeStruct((*ANY, 5, 4), "float32")
+    lower(block.apply, jax.eval_shape(block.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 5, 4), "float32")), x)
 
 
 # The cases are tiny. An implementation that is chosen by the size of the arrays may be another one at these.

@@ -264,5 +264,5 @@ def test_the_experiments_are_listed() -> None:
 
 def test_layers_are_named_from_the_input() -> None:
     params = ({}, {"w": jnp.zeros((4, 3)), "b": jnp.zeros(3)}, {}, {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)})
-    names = [name for name, _ in fnnet.paths.named_leaves(params) if is_weight(name)]
+    names = [name for name, p in fnnet.paths.named_leaves(params) if is_weight(p)]
     assert [layerwise_rates.layer_name(params, name) for name in names] == ["1: 4→3", "2: 3→2"]

@@ -201,7 +201,7 @@ def descend(optimizer: Optimizer, w: jax.Array, curvature: jax.Array, steps: int
 @pytest.mark.parametrize("algorithm", [sgd(0.2), adam(0.05)], ids=["sgd", "adam"])
 def test_descent_in_a_box(algorithm: Optimizer) -> None:
     """The weights stay in the box and reach its point nearest to the centre; the bias reaches the centre."""
-    optimizer = chain(algorithm, project(bind(box, low=-0.5, high=0.75)))
+    optimizer = chain(algorithm, project(bind(box, low=-0.5, high=0.75), "w".__eq__))
     path = descend(optimizer, jnp.zeros(3), CURVATURE.astype("float64"), 1000)
     assert float(path["w"].min()) >= -0.5
     assert float(path["w"].max()) <= 0.75
@@ -212,7 +212,7 @@ def test_descent_in_a_box(algorithm: Optimizer) -> None:
 @pytest.mark.usefixtures("x64")
 def test_descent_on_the_simplex() -> None:
     """With equal curvatures, the minimum is the projection of the centre."""
-    optimizer = chain(sgd(0.2), project(simplex))
+    optimizer = chain(sgd(0.2), project(simplex, "w".__eq__))
     path = descend(optimizer, jnp.full(3, 1 / 3), jnp.ones(3))["w"]
     np.testing.assert_allclose(path.sum(-1), 1, rtol=1e-15)
     np.testing.assert_allclose(path[-1], on_simplex(np.asarray(CENTRE, np.float64), 1.0), atol=1e-8)

@@ -73,7 +73,8 @@ def path(optimizer: Optimizer, gradient: Callable[[Any], Any], params: Any, step
 def test_fifty_steps_of_ista_equal_the_loop() -> None:
     a, b = lasso_problem()
     rate, strength = 0.2, 0.1
-    found = path(chain(sgd(rate), proximal_l1(strength, rate)), least_squares_gradient(a, b), {"w": jnp.ones(12)}, 50)
+    optimizer = chain(sgd(rate), proximal_l1(strength, rate, bool))
+    found = path(optimizer, least_squares_gradient(a, b), {"w": jnp.ones(12)}, 50)
 
     w, matrix, target = np.ones(12), np.asarray(a), np.asarray(b)
     for t in range(50):
@@ -91,10 +92,10 @@ def least_squares_gradient(a: jax.Array, b: jax.Array) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     "optimizer",
     [
-        chain(sgd(0.2), proximal_l1(0.1, 0.2)),
-        chain(momentum(0.2, 0.5), proximal_l1(0.1, 0.2)),
-        chain(momentum(0.1, 0.5, averaged=False), proximal_l1(0.1, 0.2)),
-        chain(nesterov(0.1, 0.5), proximal_l1(0.1, 0.2)),
+        chain(sgd(0.2), proximal_l1(0.1, 0.2, bool)),
+        chain(momentum(0.2, 0.5), proximal_l1(0.1, 0.2, bool)),
+        chain(momentum(0.1, 0.5, averaged=False), proximal_l1(0.1, 0.2, bool)),
+        chain(nesterov(0.1, 0.5), proximal_l1(0.1, 0.2, bool)),
     ],
     ids=["sgd", "momentum", "heavy ball", "nesterov"],
 )
@@ -116,12 +117,12 @@ def test_descends_to_the_lasso_of_scikit_learn(optimizer: Optimizer) -> None:
 def test_descent_along_the_subgradient_leaves_no_zeros() -> None:
     """The steps go back and forth over 0: the weights are small, and none is 0."""
     a, b = lasso_problem()
-    smooth, penalty = least_squares_gradient(a, b), jax.grad(penalties.l1(0.1))
+    smooth, penalty = least_squares_gradient(a, b), jax.grad(penalties.l1(0.1, bool))
 
     def gradient(params: Any) -> Any:
         return jax.tree.map(jnp.add, smooth(params), penalty(params))
 
-    proximal = path(chain(sgd(0.2), proximal_l1(0.1, 0.2)), smooth, {"w": jnp.ones(12)}, 500)["w"][-1]
+    proximal = path(chain(sgd(0.2), proximal_l1(0.1, 0.2, bool)), smooth, {"w": jnp.ones(12)}, 500)["w"][-1]
     hovering = path(sgd(0.2), gradient, {"w": jnp.ones(12)}, 500)["w"][-1]
     assert int((hovering == 0).sum()) == 0
     np.testing.assert_allclose(hovering, proximal, atol=0.2 * 0.1 * 2)
@@ -132,9 +133,9 @@ def test_elastic_net_on_an_orthonormal_design() -> None:
     """With ``AᵀA = N I``, the minimum is ``S_λ₁(Aᵀb / N) / (1 + λ₂)``."""
     a = jnp.asarray(np.linalg.qr(np.random.default_rng(SEED).standard_normal((40, 12)))[0] * np.sqrt(40))
     b = lasso_problem()[1]
-    smooth, ridge = least_squares_gradient(a, b), jax.grad(penalties.l2(0.5))
+    smooth, ridge = least_squares_gradient(a, b), jax.grad(penalties.l2(0.5, bool))
     found = path(
-        chain(sgd(0.5), proximal_l1(0.1, 0.5)),
+        chain(sgd(0.5), proximal_l1(0.1, 0.5, bool)),
         lambda params: jax.tree.map(jnp.add, smooth(params), ridge(params)),
         {"w": jnp.zeros(12)},
         200,
@@ -144,7 +145,8 @@ def test_elastic_net_on_an_orthonormal_design() -> None:
 
 
 def test_strength_and_rate_may_be_schedules() -> None:
-    optimizer = proximal_l1(lambda step: 0.1 * (step.astype("float32") + 1), lambda step: 2.0 - step.astype("float32"))
+    strength, rate = lambda step: 0.1 * (step.astype("float32") + 1), lambda step: 2.0 - step.astype("float32")
+    optimizer = proximal_l1(strength, rate, bool)
     params, nothing = {"w": jnp.ones(1)}, {"w": jnp.zeros(1)}
     first, state = optimizer.update(nothing, optimizer.init(params), params)
     second, _ = optimizer.update(nothing, state, params)
@@ -155,7 +157,7 @@ def test_strengths_under_vmap() -> None:
     params, grads = {"w": jnp.linspace(-1, 1, 9)}, {"w": jnp.zeros(9)}
 
     def zeros(strength: jax.Array) -> jax.Array:
-        optimizer = chain(sgd(0.5), proximal_l1(strength, 0.5))
+        optimizer = chain(sgd(0.5), proximal_l1(strength, 0.5, bool))
         updates, _ = optimizer.update(grads, optimizer.init(params), params)
         return (apply_updates(params, updates)["w"] == 0).sum()
 
@@ -176,6 +178,9 @@ def test_weights_become_exactly_zero_and_biases_do_not(dtype: str) -> None:
     assert int(state[1].step) == 1
 
 
+W = jnp.ones(1)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -184,7 +189,9 @@ def test_weights_become_exactly_zero_and_biases_do_not(dtype: str) -> None:
         (lambda: proximal_l1(1.0, -0.1), r"optimizers.proximal_l1: rate is -0.1"),
         (lambda: proximal_l1(1.0, 0.1).init({"b": jnp.ones(1)}), r"optimizers.proximal_l1: where= chooses none"),
         (
-            lambda: proximal_l1(1.0, 0.1).update({"w": jnp.ones(1)}, proximal_l1(1.0, 0.1).init({"w": jnp.ones(1)})),
+            lambda: proximal_l1(1.0, 0.1).update(
+                {"w": jnp.ones((1, 1))}, proximal_l1(1.0, 0.1).init({"w": jnp.ones((1, 1))})
+            ),
             r"optimizers.proximal_l1: params is None",
         ),
     ],

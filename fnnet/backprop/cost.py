@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from fnnet.backprop.losses import FUSED_GRADIENTS, loss_gradient
 from fnnet.backprop.penalties import penalty_gradient
@@ -15,6 +16,7 @@ from fnnet.backprop.rule import vjp
 from fnnet.binding import unbind
 from fnnet.cost import Cost, above_zero, split_weighted, times_scale
 from fnnet.layers import Activation, Sequential
+from fnnet.shards import automatic, spec_of
 from fnnet.types import Array, Batch, Params, Scalar
 
 
@@ -41,6 +43,12 @@ def value_and_grad(cost: Cost) -> Callable[..., tuple[Array, Params]]:
         key: Array | None = None,
         train: bool = False,
         loss_scale: Scalar | None = None,
+    ) -> tuple[Array, Params]:
+        out = PartitionSpec(), jax.tree.map(spec_of, params)
+        return automatic(partial(both, train), out, params, batch, key, loss_scale)
+
+    def both(
+        train: bool, params: Params, batch: Batch, key: Array | None, loss_scale: Scalar | None
     ) -> tuple[Array, Params]:
         x, target, weights = split_weighted("Cost", batch)
         x = cost.counted_inputs(x, target, weights)

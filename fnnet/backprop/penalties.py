@@ -9,23 +9,24 @@ import jax.numpy as jnp
 
 from fnnet import penalties
 from fnnet.backprop.rule import Table
-from fnnet.paths import map_named
+from fnnet.checks import in_dtype
+from fnnet.paths import is_chosen, map_named
 from fnnet.types import Array, Params
 
 
 def l1(penalty: penalties.L1, w: Array) -> Array:
     """strength · Σ |w|  ⇒  strength · sign(w), with sign(0) = 0."""
-    return penalty.strength * jnp.sign(w)
+    return in_dtype(penalty.strength, w.dtype) * jnp.sign(w)
 
 
 def l2(penalty: penalties.L2, w: Array) -> Array:
     """strength / 2 · Σ w²  ⇒  strength · w."""
-    return penalty.strength * w
+    return in_dtype(penalty.strength, w.dtype) * w
 
 
 def elastic_net(penalty: penalties.ElasticNet, w: Array) -> Array:
     """l1 · Σ |w| + l2 / 2 · Σ w²  ⇒  l1 · sign(w) + l2 · w."""
-    return penalty.l1 * jnp.sign(w) + penalty.l2 * w
+    return in_dtype(penalty.l1, w.dtype) * jnp.sign(w) + in_dtype(penalty.l2, w.dtype) * w
 
 
 PENALTY_GRADIENTS: Table[Callable[[Any, Array], Array]] = Table(
@@ -41,4 +42,8 @@ PENALTY_GRADIENTS |= {
 def penalty_gradient(penalty: Any, params: Params) -> Params:
     """Return the gradient of ``penalty(params)``, in the structure of ``params``: zero where ``where`` leaves out."""
     gradient = PENALTY_GRADIENTS.look_up(penalty)
-    return map_named(lambda name, w: gradient(penalty, w) if penalty.where(name) else jnp.zeros_like(w), params)
+
+    def leaf(name: str, w: Array) -> Array:
+        return gradient(penalty, w) if is_chosen(penalty.where, name, w) else jnp.zeros_like(w)
+
+    return map_named(leaf, params)

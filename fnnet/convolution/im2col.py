@@ -67,7 +67,7 @@ def columns(x: Array, geometry: Geometry) -> Array:
         start = [a * d for a, d in zip(tap, geometry.dilation, strict=True)]
         sizes = zip(start, geometry.output, geometry.stride, strict=True)
         limit = [low + (out - 1) * step + 1 for low, out, step in sizes]
-        shifted.append(lax.slice(x, (0, *start, 0), (len(x), *limit, x.shape[-1]), strides))
+        shifted.append(lax.slice(x, (0, *start, 0), (x.shape[0], *limit, x.shape[-1]), strides))
     return lax.concatenate(shifted, x.ndim - 1)
 
 

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from fnnet.activations import sigmoid, tanh
 from fnnet.backprop.activations import activation_rule
-from fnnet.layers.cells import Carry, GRUCell, LSTMCell, RNNCell, check_inputs
+from fnnet.layers.cells import Carry, GRUCell, LSTMCell, RNNCell, check_params
 from fnnet.layers.recurrent import where_exists, where_steps_exist
 from fnnet.shards import varying_with
 from fnnet.types import Array, Params
@@ -63,7 +63,7 @@ class Residuals(NamedTuple):
 
 def forward(cell: Any, params: Params, x: Array, carry: Carry, mask: Array | None) -> tuple[Array, Carry, Residuals]:
     """Return the outputs of all steps, the last carry and the residuals, for a cell in ``STEPS``."""
-    check_inputs(cell, x, params["w_x"])
+    check_params(cell, params, x)
     rule, last, start = STEPS[type(cell)], x.shape[1] - 1, output(carry)
     z = x @ params["w_x"]  # b is added in each step: XLA would hold both the product and the sum
 

@@ -56,6 +56,8 @@ def is_faster(name: str, first: Shape, second: Shape, geometry: Geometry) -> boo
     """
     if geometry.taps > MANY_TAPS or is_pointwise(geometry):
         return is_pointwise(geometry)
+    if not isinstance(first[0], int):  # a symbolic number of examples, as in jax.export
+        return False
     channels = second[-2] * geometry.groups if name == "input_gradient" else first[-1]
     each, one = channels // geometry.groups, patch_entries(geometry, 1, channels)
     entries, wide_groups = first[0] * one, geometry.groups > 1 and each >= 8
@@ -79,7 +81,7 @@ def convolution(x: Array, w: Array, geometry: Geometry) -> Array:
 
 def input_gradient(dy: Array, w: Array, geometry: Geometry) -> Array:
     """Compute ``dx = col2im(dy wᵀ)``."""
-    shape = (len(dy), *geometry.image, w.shape[-2] * geometry.groups)
+    shape = (dy.shape[0], *geometry.image, w.shape[-2] * geometry.groups)
     size = block_size(geometry, shape, dy.dtype.itemsize)
     return over_blocks(lambda dy: image(times_transposed(dy, w, geometry), geometry), dy, size)
 
@@ -91,29 +93,31 @@ def kernel_gradient(x: Array, dy: Array, geometry: Geometry) -> Array:
     dtype = x.dtype if x.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
     def of_block(x: Array, dy: Array) -> Array:
-        cols = columns(x, geometry).reshape(-1, geometry.taps, groups, channels // groups)
+        cols = columns(x, geometry)
+        rows = math.prod(cols.shape[:-1])  # reshape cannot find it where there are no examples
+        cols = cols.reshape(rows, geometry.taps, groups, channels // groups)
         # XLA computes dyᵀ im2col(x) faster than its transpose.
-        d = dy.reshape(-1, groups, filters // groups)
+        d = dy.reshape(rows, groups, filters // groups)
         return jnp.einsum("mgo,magc->goac", d, cols, preferred_element_type=dtype)
 
-    if size >= len(x):
+    if size == x.shape[0]:
         total = of_block(x, dy)
     else:
         zeros = jnp.zeros((groups, filters // groups, geometry.taps, channels // groups), dtype)
         blocks = in_blocks(x, size), in_blocks(dy, size)
         total, _ = lax.scan(lambda sum_, block: (sum_ + of_block(*block), None), varying_alike(zeros, x)[0], blocks)
-    return jnp.moveaxis(total, (2, 3), (0, 1)).reshape(*geometry.kernel, -1, filters).astype(x.dtype)
+    return jnp.moveaxis(total, (2, 3), (0, 1)).reshape(*geometry.kernel, channels // groups, filters).astype(x.dtype)
 
 
 def times(cols: Array, w: Array, geometry: Geometry) -> Array:
     """Compute ``y[n, p, (g, o)] = Σ_ac cols[n, p, (a, g, c)] w[a, c, (g, o)]``."""
-    groups, (*_, channels, filters) = geometry.groups, w.shape
+    groups, (*_, channels, filters), rows = geometry.groups, w.shape, math.prod(cols.shape[:-1])
     if groups == 1:  # XLA copies the operands of the general form below
-        y = cols.reshape(-1, cols.shape[-1]) @ w.reshape(-1, filters)
+        y = cols.reshape(rows, cols.shape[-1]) @ w.reshape(-1, filters)
     else:
         y = jnp.einsum(
             "magc,acgo->mgo",
-            cols.reshape(-1, geometry.taps, groups, channels),
+            cols.reshape(rows, geometry.taps, groups, channels),
             w.reshape(geometry.taps, channels, groups, filters // groups),
         )
     return y.reshape(*cols.shape[:-1], filters)
@@ -121,22 +125,22 @@ def times(cols: Array, w: Array, geometry: Geometry) -> Array:
 
 def times_transposed(dy: Array, w: Array, geometry: Geometry) -> Array:
     """Compute ``cols[n, p, (a, g, c)] = Σ_o dy[n, p, (g, o)] w[a, c, (g, o)]``."""
-    groups, (*_, channels, filters) = geometry.groups, w.shape
+    groups, (*_, channels, filters), rows = geometry.groups, w.shape, math.prod(dy.shape[:-1])
     if groups == 1:
-        cols = dy.reshape(-1, filters) @ w.reshape(-1, filters).T
+        cols = dy.reshape(rows, filters) @ w.reshape(-1, filters).T
     else:
         cols = jnp.einsum(
             "mgo,acgo->magc",
-            dy.reshape(-1, groups, filters // groups),
+            dy.reshape(rows, groups, filters // groups),
             w.reshape(geometry.taps, channels, groups, filters // groups),
         )
-    return cols.reshape(*dy.shape[:-1], -1)
+    return cols.reshape(*dy.shape[:-1], geometry.taps * groups * channels)
 
 
 def block_size(geometry: Geometry, x: Shape, itemsize: int) -> int:
     """Return the examples of a block: a divisor of ``N`` such that its patches take at most ``BLOCK_BYTES``."""
     of_one = patch_entries(geometry, 1, x[-1]) * itemsize
-    if is_pointwise(geometry) or of_one * x[0] <= BLOCK_BYTES:
+    if is_pointwise(geometry) or not isinstance(x[0], int) or of_one * x[0] <= BLOCK_BYTES:
         return x[0]
     return next((d for d in range(max(BLOCK_BYTES // of_one, 1), 1, -1) if x[0] % d == 0), 1)
 
@@ -158,7 +162,7 @@ def in_blocks(a: Array, size: int) -> Array:
 
 def over_blocks(function: Callable[[Array], Array], a: Array, size: int) -> Array:
     """Return ``function(a)`` for a function of each example by itself, computed one block after the other."""
-    if size >= len(a):
+    if size == a.shape[0]:
         return function(a)
     y = lax.map(function, in_blocks(a, size))
-    return y.reshape(len(a), *y.shape[2:])
+    return y.reshape(a.shape[0], *y.shape[2:])

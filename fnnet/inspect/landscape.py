@@ -19,19 +19,19 @@ from fnnet import checks
 from fnnet.checks import at_least_float32
 from fnnet.norms import norm
 from fnnet.optimizers.leaves import as_vector
-from fnnet.paths import is_weight, map_named, named_leaves
+from fnnet.paths import Where, is_chosen, map_named, named_leaves
 from fnnet.types import Array, Params
 
 EXACT = jax.lax.Precision.HIGHEST  # some devices round float32 factors to 11 bits by default
 
 
-def filter_normalized(key: Array, params: Params, where: Callable[[str], bool] = is_weight) -> Params:
+def filter_normalized(key: Array, params: Params, where: Where = None) -> Params:
     """Return a random direction that is as long as the weights, neuron by neuron.
 
     ``d_j = ‖w_j‖ n_j / ‖n_j‖``  with ``n_j`` standard normal and ``w_j`` the weights into neuron ``j``: all axes but
     the last, or the whole of a weight with one axis. A ReLU network computes the same function if one layer is scaled
     up and the next one down; with these directions, pictures of networks whose weights differ in scale can be compared.
-    Parameters that ``where`` does not choose by their names, by default biases, scales and shifts, have direction 0.
+    Parameters that ``where`` does not choose by their names, by default all of fewer than two axes, have direction 0.
 
     The result has the structure, shapes and dtypes of ``params``. Two directions, which are nearly but not exactly
     orthogonal, are ``jax.vmap(filter_normalized, (0, None))(jax.random.split(key), params)``.
@@ -42,7 +42,7 @@ def filter_normalized(key: Array, params: Params, where: Callable[[str], bool] =
 
     def leaf(name: str, w: Array) -> Array:
         leaf_key = next(keys)
-        if not where(name):
+        if not is_chosen(where, name, w):
             return jnp.zeros_like(w)
         noise = jax.random.normal(leaf_key, w.shape, at_least_float32(w))
         axes = tuple(range(max(w.ndim - 1, min(w.ndim, 1))))

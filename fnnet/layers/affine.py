@@ -25,11 +25,17 @@ class Affine:
         return scale_and_shift(self, key, x)
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        checks.same_features(repr(self), x, "scale", params["scale"])
+        check_scale_and_shift(self, params, x)
         return x * params["scale"] + params["shift"]
 
 
 def scale_and_shift(layer: Any, key: Array, x: Shaped) -> Params:
     """Return the parameters of a layer with ``scale_init`` and ``shift_init``, for the features of ``x``."""
+    checks.shaped(repr(layer), key, x)
     features, dtype = (checks.features_of(repr(layer), x),), checks.dtype_of(x)
     return {"scale": layer.scale_init(key, features, dtype), "shift": layer.shift_init(key, features, dtype)}
+
+
+def check_scale_and_shift(layer: Any, params: Params, x: Any) -> None:
+    features = (checks.features_of(repr(layer), x),)
+    checks.parameters(repr(layer), params, x, scale=features, shift=features)

@@ -53,7 +53,7 @@ def dot_product_attention(
     q, k, v = jnp.asarray(q), jnp.asarray(k), jnp.asarray(v)
     place = "dot_product_attention"
     checks.require(
-        q.ndim == 4 and q.shape == k.shape == v.shape and q.size > 0,
+        q.ndim == 4 and q.shape == k.shape == v.shape and 0 not in q.shape,
         f"{place}: q, k and v have shapes {q.shape}, {k.shape} and {v.shape}; expected all alike, "
         f"(N, T, heads, features), none of them 0",
     )
@@ -107,22 +107,19 @@ class MultiHeadAttention:
         )
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.shaped(repr(self), key, x)
         check_sequence(repr(self), x)
         checks.floating(repr(self), "x", x)
-        features, dtype = x.shape[-1], checks.dtype_of(x)
+        (weights, biases), keys, dtype = self.shapes(x), jax.random.split(key, 7), checks.dtype_of(x)
+        params = {name: self.w_init(keys[i], shape, dtype) for i, (name, shape) in enumerate(weights.items())}
+        return params | {name: self.b_init(keys[4 + i], shape, dtype) for i, (name, shape) in enumerate(biases.items())}
+
+    def shapes(self, x: Shaped) -> tuple[dict[str, Shape], dict[str, Shape]]:
+        """Return the shapes of the weights and of the biases, for inputs like ``x``."""
+        features = x.shape[-1]
         width = self.heads * self.features_of_head(features)
-        keys = jax.random.split(key, 7)
-        shapes = {
-            "w_q": (features, width),
-            "w_k": (features, width),
-            "w_v": (features, width),
-            "w_o": (width, features),
-        }
-        params = {name: self.w_init(keys[i], shape, dtype) for i, (name, shape) in enumerate(shapes.items())}
-        if self.use_bias:
-            widths = {"b_q": width, "b_v": width, "b_o": features}
-            params |= {name: self.b_init(keys[4 + i], (n,), dtype) for i, (name, n) in enumerate(widths.items())}
-        return params
+        weights: dict[str, Shape] = {f"w_{name}": (features, width) for name in "qkv"} | {"w_o": (width, features)}
+        return weights, {"b_q": (width,), "b_v": (width,), "b_o": (features,)} if self.use_bias else {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         return self.attend(params, x)
@@ -142,13 +139,9 @@ class MultiHeadAttention:
         x = jnp.asarray(x)
         check_sequence(repr(self), x)
         mask = check_mask(repr(self), x, mask)
-        expected = (x.shape[-1], self.heads * self.features_of_head(x.shape[-1]))
-        checks.require(
-            params["w_q"].shape == expected,
-            f"{self!r}: x has shape {x.shape} but w_q has shape {params['w_q'].shape}; expected {expected}: reshape x, "
-            f"or init the parameters with inputs of this shape",
-        )
-        checks.same_dtype(repr(self), "x", x, "w_q", params["w_q"])
+        checks.floating(repr(self), "x", x)
+        weights, biases = self.shapes(x)
+        checks.parameters(repr(self), params, x, **weights, **biases)
         return (x if mask is None else jnp.where(mask[..., None], x, 0)), mask
 
     def project(self, params: Params, x: Array) -> tuple[Array, Array, Array]:
@@ -205,11 +198,16 @@ class AttentionBlocks:
         """Return as few blocks as possible, of equal size: two of 300 steps for 600, not one of 512 and one of 88."""
         examples, steps, heads = shape[:3]
         size = evenly(steps, largest or BLOCK)
-        return cls((examples, steps, heads), evenly(examples * heads, max(1, SCORES // size**2)), size, causal)
+        rows = max(1, SCORES // size**2)
+        if isinstance(examples, int):
+            rows = evenly(examples * heads, rows)
+        else:  # a symbolic number of examples, as in jax.export: rows that fill the groups whatever it is
+            rows = next(divisor for divisor in range(min(heads, rows), 0, -1) if heads % divisor == 0)
+        return cls((examples, steps, heads), rows, size, causal)
 
     @property
     def groups(self) -> int:
-        return math.ceil(self.shape[0] * self.shape[2] / self.rows)
+        return -(-self.shape[0] * self.shape[2] // self.rows)
 
     @property
     def count(self) -> int:

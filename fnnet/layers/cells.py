@@ -10,7 +10,7 @@ for all steps at once, outside of the scan. ``advance(params, carry, z)`` is the
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from fnnet import checks
 from fnnet.activations import sigmoid, tanh
 from fnnet.configuration import configuration
 from fnnet.initializers import glorot_uniform, orthogonal
-from fnnet.types import ActivationFunction, Array, DType, Initializer, Params, Shaped
+from fnnet.types import ActivationFunction, Array, DType, Initializer, Params, Scalar, Shaped
 
 Carry = Any  # a pytree of arrays (N, H)
 
@@ -50,6 +50,7 @@ class RNNCell:
     the length of the state at first (Saxe et al. 2014), ``b`` and the carry at zero.
     """
 
+    gates: ClassVar[int] = 1
     features: int
     activation: ActivationFunction = tanh
     w_x_init: Initializer = glorot_uniform
@@ -59,7 +60,7 @@ class RNNCell:
         checks.positive_integer("RNNCell", "features", self.features)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        return gate_params(self, 1, key, x)
+        return gate_params(self, key, x)
 
     def initial_carry(self, examples: int, dtype: DType) -> Array:
         return jnp.zeros((examples, self.features), dtype)
@@ -87,6 +88,7 @@ class GRUCell:
     itself.
     """
 
+    gates: ClassVar[int] = 3
     features: int
     reset_after: bool = True
     w_x_init: Initializer = glorot_uniform
@@ -96,7 +98,7 @@ class GRUCell:
         checks.positive_integer("GRUCell", "features", self.features)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        params = gate_params(self, 3, key, x)
+        params = gate_params(self, key, x)
         if self.reset_after:
             params["b_h"] = jnp.zeros(self.features, checks.dtype_of(x))
         return params
@@ -135,8 +137,9 @@ class LSTMCell:
     of ``RNNCell``; each gate is orthogonal by itself.
     """
 
+    gates: ClassVar[int] = 4
     features: int
-    forget_bias: float = 1.0
+    forget_bias: Scalar = 1.0
     w_x_init: Initializer = glorot_uniform
     w_h_init: Initializer = orthogonal
 
@@ -144,9 +147,9 @@ class LSTMCell:
         checks.positive_integer("LSTMCell", "features", self.features)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        params = gate_params(self, 4, key, x)
+        params = gate_params(self, key, x)
         forget = slice(self.features, 2 * self.features)
-        return params | {"b": params["b"].at[forget].set(self.forget_bias)}
+        return params | {"b": params["b"].at[forget].set(checks.in_dtype(self.forget_bias, checks.dtype_of(x)))}
 
     def initial_carry(self, examples: int, dtype: DType) -> tuple[Array, Array]:
         shape = (examples, self.features)
@@ -166,40 +169,33 @@ class LSTMCell:
         return self.advance(params, *checked_step(self, params, carry, x))
 
 
-def gate_params(cell: Any, gates: int, key: Array, x: Shaped) -> Params:
-    """Return ``{w_x, w_h, b}`` of ``gates`` gates next to each other, each drawn by itself."""
-    place = repr(cell)
-    checks.require(
-        len(x.shape) > 0 and x.shape[-1] > 0,
-        f"{place}: x has shape {x.shape}; expected its features on the last axis, at least one",
-    )
-    checks.floating(place, "x", x)
-    dtype, width = checks.dtype_of(x), cell.features
+def gate_params(cell: Any, key: Array, x: Shaped) -> Params:
+    """Return ``{w_x, w_h, b}`` of the gates next to each other, each drawn by itself."""
+    checks.shaped(repr(cell), key, x)
+    features, dtype, width = checks.features_of(repr(cell), x), checks.dtype_of(x), cell.features
 
     def side_by_side(draw: Initializer, key: Array, rows: int) -> Array:
-        return jnp.concatenate([draw(k, (rows, width), dtype) for k in jax.random.split(key, gates)], -1)
+        return jnp.concatenate([draw(k, (rows, width), dtype) for k in jax.random.split(key, cell.gates)], -1)
 
     x_key, h_key = jax.random.split(key)
     return {
-        "w_x": side_by_side(cell.w_x_init, x_key, x.shape[-1]),
+        "w_x": side_by_side(cell.w_x_init, x_key, features),
         "w_h": side_by_side(cell.w_h_init, h_key, width),
-        "b": jnp.zeros(gates * width, dtype),
+        "b": jnp.zeros(cell.gates * width, dtype),
     }
 
 
 def projected(cell: Any, params: Params, x: Array) -> Array:
     """Compute ``x w_x + b`` for the inputs of one step or of all steps."""
-    check_inputs(cell, x, params["w_x"])
+    check_params(cell, params, x)
     return x @ params["w_x"] + params["b"]
 
 
-def check_inputs(cell: Any, x: Array, w: Array) -> None:
-    checks.require(
-        x.ndim > 0 and x.shape[-1] == w.shape[0],
-        f"{cell!r}: x has shape {x.shape} but w_x has shape {w.shape}; expected {w.shape[0]} features on the last axis "
-        f"of x: reshape x, or init the parameters with inputs of this shape",
-    )
-    checks.same_dtype(repr(cell), "x", x, "w_x", w)
+def check_params(cell: Any, params: Params, x: Array) -> None:
+    """Raise unless the parameters fit the cell and its inputs ``x``."""
+    features, rows = checks.features_of(repr(cell), x), cell.gates * cell.features
+    b_h = {"b_h": (cell.features,)} if getattr(cell, "reset_after", False) else {}
+    checks.parameters(repr(cell), params, x, w_x=(features, rows), w_h=(cell.features, rows), b=(rows,), **b_h)
 
 
 def checked_step(cell: Any, params: Params, carry: Carry, x: Any) -> tuple[Carry, Array]:

@@ -39,6 +39,7 @@ class Sequential:
         return tuple((str(i), layer) for i, layer in enumerate(self.layers))
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.shaped("Sequential", key, x)
         x = jax.ShapeDtypeStruct(x.shape, x.dtype)
         params = []
         for i, layer in enumerate(self.layers):
@@ -94,6 +95,7 @@ class Residual:
             require_layer("Residual", "shortcut", self.shortcut)
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.shaped("Residual", key, x)
         params = {}
         for i, (name, layer) in enumerate(self.children()):
             with naming(f"the {name} of Residual", layer):
@@ -148,4 +150,5 @@ class naming:
 def require_layer(place: str, name: str, layer: Any) -> None:
     if isinstance(layer, type) or not isinstance(layer, Layer):
         mend = f"write {layer.__name__}(...)" if isinstance(layer, type) else "wrap a function in Activation"
+        mend = "write sequential(*layers) for a list of layers" if isinstance(layer, (list, tuple)) else mend
         raise TypeError(f"{place}: {name} is {layer!r}, which has no init and apply; {mend}")

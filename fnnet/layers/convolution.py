@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.configuration import configuration
@@ -16,7 +18,6 @@ from fnnet.convolution.geometry import (
     Sizes,
     as_tuple,
     check_channels,
-    check_operands,
     geometry_of,
     per_axis,
     set_sizes,
@@ -46,8 +47,8 @@ class Conv:
     are computed: ``"patches"``, ``"xla"``, or the faster of both, ``"auto"`` (see ``fnnet.convolution.convolve``).
 
     ``w`` starts He-normal with variance ``2 / (A C / groups)``, ``A`` the kernel's taps (He et al. 2015, eq. 10), ``b``
-    at zero; ``use_bias=False`` leaves ``b`` out. Cost: ``2 N P A C features / groups`` operations forward, twice that
-    backward.
+    at zero; ``use_bias=False`` leaves ``b`` out. ``w_init`` draws the kernel of each group by itself. Cost:
+    ``2 N P A C features / groups`` operations forward, twice that backward.
     """
 
     features: int
@@ -65,13 +66,14 @@ class Conv:
         check_configuration(self)
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.shaped(self.place, key, x)
         shape = kernel_shape(self, x)
+        warn_of_channels(self, x)
         self.geometry(x.shape, shape)
         return kernel_and_bias(self, key, shape, checks.dtype_of(x))
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        w = params["w"]
-        check_operands(self.place, x, w, self.groups)
+        w = checked_kernel(self, params, x)
         y = operators.convolution(x, w, self.geometry(x.shape, w.shape), self.method)
         return y + params["b"] if self.use_bias else y
 
@@ -123,13 +125,14 @@ class ConvTranspose:
         check_configuration(self)
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.shaped(self.place, key, x)
         shape = kernel_shape(self, x)
+        warn_of_channels(self, x)
         self.geometry(x.shape, shape)
         return kernel_and_bias(self, key, shape, checks.dtype_of(x))
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        w = params["w"]
-        check_operands(self.place, x, w, self.groups)
+        w = checked_kernel(self, params, x)
         geometry = self.geometry(x.shape, w.shape)
         y = operators.input_gradient(x, exchanged(w, self.groups), geometry, self.method)
         return y + params["b"] if self.use_bias else y
@@ -181,8 +184,28 @@ def kernel_shape(layer: Conv | ConvTranspose, x: Shaped) -> Shape:
     return (*kernel, x.shape[-1] // layer.groups, layer.features)
 
 
+def warn_of_channels(layer: Conv | ConvTranspose, x: Shaped) -> None:
+    if isinstance(layer.kernel_size, int) and len(x.shape) == 3 and x.shape[1] == x.shape[2] > 1:
+        warnings.warn(
+            f"{layer.place}: x has shape {x.shape}, which is taken as sequences of {x.shape[2]} channels. Give images "
+            f"an axis for their channel, x[..., None]; for sequences write kernel_size=({layer.kernel_size},)",
+            stacklevel=3,
+        )
+
+
+def checked_kernel(layer: Conv | ConvTranspose, params: Params, x: Shaped) -> Array:
+    """Return the kernel of a layer whose parameters fit ``x``."""
+    b = {"b": (layer.features,)} if layer.use_bias else {}
+    checks.parameters(layer.place, params, x, w=kernel_shape(layer, x), **b)
+    return params["w"]
+
+
 def kernel_and_bias(layer: Conv | ConvTranspose, key: Array, shape: Shape, dtype: DType) -> Params:
-    if not layer.use_bias:
-        return {"w": layer.w_init(key, shape, dtype)}
-    w_key, b_key = jax.random.split(key)
-    return {"w": layer.w_init(w_key, shape, dtype), "b": layer.b_init(b_key, (layer.features,), dtype)}
+    """Draw the kernel, each group by itself, because an initializer knows the fans of a group only; and the bias."""
+    w_key, b_key = jax.random.split(key) if layer.use_bias else (key, None)
+    if layer.groups == 1:
+        w = layer.w_init(w_key, shape, dtype)
+    else:
+        of_group, keys = (*shape[:-1], layer.features // layer.groups), jax.random.split(w_key, layer.groups)
+        w = jnp.moveaxis(jax.vmap(lambda k: layer.w_init(k, of_group, dtype))(keys), 0, -2).reshape(shape)
+    return {"w": w, "b": layer.b_init(b_key, (layer.features,), dtype)} if layer.use_bias else {"w": w}

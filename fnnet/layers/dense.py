@@ -31,6 +31,7 @@ class Dense:
         checks.positive_integer("Dense", "features", self.features)
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.shaped(repr(self), key, x)
         shape, dtype = (checks.features_of(repr(self), x), self.features), checks.dtype_of(x)
         if not self.use_bias:
             return {"w": self.w_init(key, shape, dtype)}
@@ -38,6 +39,7 @@ class Dense:
         return {"w": self.w_init(w_key, shape, dtype), "b": self.b_init(b_key, (self.features,), dtype)}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        checks.same_features(repr(self), x, "w", params["w"])
+        b = {"b": (self.features,)} if self.use_bias else {}
+        checks.parameters(repr(self), params, x, w=(checks.features_of(repr(self), x), self.features), **b)
         y = x @ params["w"]
         return y + params["b"] if self.use_bias else y

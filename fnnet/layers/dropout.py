@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.configuration import configuration
-from fnnet.types import Array, Params, Shaped
+from fnnet.types import Array, Params, Scalar, Shaped
 
 
 @configuration
@@ -22,11 +22,11 @@ class Dropout:
     Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", section 10.
     """
 
-    rate: float
+    rate: Scalar
 
     def __post_init__(self) -> None:
         checks.in_range("Dropout", "rate", self.rate, 0, 1, open_high=True)
-        object.__setattr__(self, "rate", float(self.rate))  # np.float64 would promote what it multiplies
+        object.__setattr__(self, "rate", checks.python_number(self.rate))
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}
@@ -34,7 +34,11 @@ class Dropout:
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         if not train:
             return jnp.asarray(x)
-        return jnp.where(self.mask(key, x), x / (1 - self.rate), 0)
+        return self.dropped(self.mask(key, x), x)
+
+    def dropped(self, mask: Array, x: Array) -> Array:
+        """Return ``m ⊙ x / (1 − rate)``."""
+        return jnp.where(mask, x / checks.in_dtype(1 - self.rate, checks.dtype_of(x)), 0)
 
     def mask(self, key: Array | None, x: Any) -> Array:
         """Draw the mask ``m``: True at the entries that are kept, in the shape of ``x``."""

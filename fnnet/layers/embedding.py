@@ -43,16 +43,14 @@ class Embedding:
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype))  # "float32" and jnp.float32 give equal layers
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.shaped(repr(self), key, x)
         self.check_kind(x)
         return {"table": self.table_init(key, (self.entries, self.features), self.dtype)}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        x, table = self.tokens(x), params["table"]
-        checks.require(
-            table.shape == (self.entries, self.features),
-            f"{self!r}: table has shape {table.shape}; expected {(self.entries, self.features)}, as init makes it",
-        )
-        return table.at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+        x = self.tokens(x)
+        checks.parameters(repr(self), params, x, table=(self.entries, self.features))
+        return params["table"].at[x].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
     def tokens(self, x: Any) -> Array:
         """Return ``x`` in a dtype that holds every entry. Raise if a token is known to be out of range."""

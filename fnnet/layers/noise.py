@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.configuration import configuration
-from fnnet.types import Array, Params, Shaped
+from fnnet.types import Array, Params, Scalar, Shaped
 
 
 @configuration
@@ -21,11 +21,11 @@ class GaussianNoise:
     regularization"). There are no parameters. Training needs a key.
     """
 
-    stddev: float
+    stddev: Scalar
 
     def __post_init__(self) -> None:
         checks.in_range("GaussianNoise", "stddev", self.stddev, 0, float("inf"), open_high=True)
-        object.__setattr__(self, "stddev", float(self.stddev))  # np.float64 would promote what it multiplies
+        object.__setattr__(self, "stddev", checks.python_number(self.stddev))
 
     def init(self, key: Array, x: Shaped) -> Params:
         return {}
@@ -34,4 +34,6 @@ class GaussianNoise:
         if not train:
             return jnp.asarray(x)
         checks.floating(repr(self), "x", x)
-        return x + self.stddev * jax.random.normal(checks.key_given(repr(self), key), x.shape, checks.dtype_of(x))
+        dtype = checks.dtype_of(x)
+        stddev = checks.in_dtype(self.stddev, dtype)
+        return x + stddev * jax.random.normal(checks.key_given(repr(self), key), x.shape, dtype)

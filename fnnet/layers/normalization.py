@@ -24,8 +24,8 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.configuration import configuration
 from fnnet.initializers import ones, zeros
-from fnnet.layers.affine import scale_and_shift
-from fnnet.types import Array, Initializer, Params, Shape, Shaped
+from fnnet.layers.affine import check_scale_and_shift, scale_and_shift
+from fnnet.types import Array, Initializer, Params, Scalar, Shape, Shaped
 
 EPSILON = 1e-5
 
@@ -33,15 +33,12 @@ EPSILON = 1e-5
 class Normalization:
     """The methods that all normalizations share; they differ in which numbers they normalize together."""
 
-    epsilon: float
+    epsilon: Scalar
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        checks.in_range(name, "epsilon", self.epsilon, 0, float("inf"), open_high=True)
-        checks.require(
-            self.epsilon > 0, f"{name}: epsilon is {self.epsilon}; expected more than 0, for features that are constant"
-        )
-        object.__setattr__(self, "epsilon", float(self.epsilon))  # np.float64 would promote what it is added to
+        checks.above_zero(name, "epsilon", self.epsilon)  # features may be constant
+        object.__setattr__(self, "epsilon", checks.python_number(self.epsilon))
 
     def init(self, key: Array, x: Shaped) -> Params:
         return scale_and_shift(self, key, x)
@@ -61,7 +58,7 @@ class LayerNorm(Normalization):
     Source: Ba, Kiros and Hinton 2016, "Layer normalization", eq. 3 and 4.
     """
 
-    epsilon: float = EPSILON
+    epsilon: Scalar = EPSILON
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
 
@@ -80,7 +77,7 @@ class GroupNorm(Normalization):
     """
 
     groups: int
-    epsilon: float = EPSILON
+    epsilon: Scalar = EPSILON
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
 
@@ -89,8 +86,9 @@ class GroupNorm(Normalization):
         super().__post_init__()
 
     def init(self, key: Array, x: Shaped) -> Params:
+        params = super().init(key, x)
         self.groups_of(x.shape)
-        return super().init(key, x)
+        return params
 
     def groups_of(self, shape: Shape) -> Groups:
         checks.require(
@@ -115,7 +113,7 @@ class BatchNorm(Normalization):
     Source: Ioffe and Szegedy 2015, "Batch normalization", algorithm 1.
     """
 
-    epsilon: float = EPSILON
+    epsilon: Scalar = EPSILON
     scale_init: Initializer = ones
     shift_init: Initializer = zeros
 
@@ -138,7 +136,7 @@ class Groups(NamedTuple):
 
     def check(self, place: str, hint: str = "") -> None:
         checks.require(
-            self.size > 1,
+            not isinstance(self.size, int) or self.size > 1,  # the number of examples may be symbolic
             f"{place}: x has {self.size} numbers in each group that is normalized; a mean and a variance need at "
             f"least 2{hint}",
         )
@@ -154,6 +152,10 @@ class MeanVariance(NamedTuple):
     @property
     def mean(self) -> Array:
         return self.center + self.rest
+
+    def inverse_deviation(self, epsilon: Scalar) -> Array:
+        """Return ``1 / √(σ² + ε)``."""
+        return jax.lax.rsqrt(self.variance + checks.in_dtype(epsilon, self.variance.dtype))
 
 
 def mean_variance(x: Array, axes: tuple[int, ...]) -> MeanVariance:
@@ -174,14 +176,14 @@ def mean_variance(x: Array, axes: tuple[int, ...]) -> MeanVariance:
     return MeanVariance(center, rest, jnp.mean(jnp.square(centered - rest), axes, keepdims=True))
 
 
-def standardized(x: Array, at: MeanVariance, epsilon: float) -> Array:
+def standardized(x: Array, at: MeanVariance, epsilon: Scalar) -> Array:
     """Compute ``x̂ = (x − μ) / √(σ² + ε)``, in the dtype of mean and variance."""
-    return (x.astype(at.center.dtype) - at.center - at.rest) * jax.lax.rsqrt(at.variance + epsilon)
+    return (x.astype(at.center.dtype) - at.center - at.rest) * at.inverse_deviation(epsilon)
 
 
 def normalized(layer: Normalization, params: Params, x: Any) -> tuple[Array, MeanVariance]:
     """Return ``y``, and the mean and variance that it was normalized with."""
-    checks.same_features(repr(layer), x, "scale", params["scale"])
+    check_scale_and_shift(layer, params, x)
     groups = layer.groups_of(x.shape)
     grouped = jnp.reshape(x, groups.shape)
     at = mean_variance(grouped, groups.axes)

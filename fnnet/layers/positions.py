@@ -57,20 +57,17 @@ class LearnedPositions:
         checks.positive_integer("LearnedPositions", "length", self.length)
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.shaped(repr(self), key, x)
         self.check(x)
         checks.floating(repr(self), "x", x)
         return {"table": self.table_init(key, (self.length, x.shape[2]), checks.dtype_of(x))}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        x, table = jnp.asarray(x), params["table"]
+        x = jnp.asarray(x)
         self.check(x)
-        checks.require(
-            table.shape == (self.length, x.shape[2]),
-            f"{self!r}: x has shape {x.shape} but table has shape {table.shape}; expected {(self.length, x.shape[2])}: "
-            f"init the parameters with inputs of this shape",
-        )
-        checks.same_dtype(repr(self), "x", x, "table", table)
-        return x + table[: x.shape[1]]
+        checks.floating(repr(self), "x", x)
+        checks.parameters(repr(self), params, x, table=(self.length, x.shape[2]))
+        return x + params["table"][: x.shape[1]]
 
     def check(self, x: Shaped) -> None:
         check_sequence(repr(self), x)

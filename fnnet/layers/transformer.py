@@ -9,7 +9,7 @@ from fnnet.layers.combinators import Residual, Sequential, sequential
 from fnnet.layers.dense import Dense
 from fnnet.layers.dropout import Dropout
 from fnnet.layers.normalization import LayerNorm
-from fnnet.types import ActivationFunction, Layer
+from fnnet.types import ActivationFunction, Layer, Scalar
 
 
 def transformer_block(
@@ -19,7 +19,7 @@ def transformer_block(
     hidden: int | None = None,
     causal: bool = False,
     rotary: bool = False,
-    dropout: float = 0.0,
+    dropout: Scalar = 0.0,
     activation: ActivationFunction = gelu,
 ) -> Sequential:
     """Return a pre-norm block of a transformer: ``h = x + attention(norm(x))``, then ``y = h + dense(norm(h))``.
@@ -38,7 +38,7 @@ def transformer_block(
         f"transformer_block: features is {features}, which {heads} heads do not divide; expected a multiple of heads",
     )
     attention = MultiHeadAttention(heads, features // heads, causal, rotary)
-    noise: tuple[Layer, ...] = (Dropout(dropout),) if dropout else ()
+    noise: tuple[Layer, ...] = () if checks.known(dropout) == 0 else (Dropout(dropout),)
     dense = Dense(4 * features if hidden is None else hidden), activation, Dense(features)
     return sequential(
         Residual(sequential(LayerNorm(), attention, *noise)), Residual(sequential(LayerNorm(), *dense, *noise))

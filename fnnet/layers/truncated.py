@@ -158,7 +158,7 @@ class Passes(NamedTuple):
         padded = jnp.pad(a, ((0, 0), self.margins, *((0, 0),) * (a.ndim - 2)))
         length = self.passes * self.k1
         parts = [
-            padded[:, i * self.k1 : i * self.k1 + length].reshape(len(a), self.passes, self.k1, *a.shape[2:])[
+            padded[:, i * self.k1 : i * self.k1 + length].reshape(a.shape[0], self.passes, self.k1, *a.shape[2:])[
                 :, :, :width
             ]
             for i, width in enumerate(self.pieces)
@@ -174,17 +174,17 @@ class Passes(NamedTuple):
         for i, width in enumerate(self.pieces):
             part = whole[:, :, i * self.k1 : i * self.k1 + width]
             part = jnp.pad(part, ((0, 0), (0, 0), (0, self.k1 - width), *others))
-            part = part.reshape(len(part), self.passes * self.k1, *a.shape[2:])
+            part = part.reshape(part.shape[0], self.passes * self.k1, *a.shape[2:])
             total += jnp.pad(part, ((0, 0), (i * self.k1, (len(self.pieces) - 1 - i) * self.k1), *others))
         return total[:, front : front + self.steps]
 
     def folded(self, a: Array) -> Array:
         """Join the windows to the examples, ``(N, W, ...) -> (W N, ...)``."""
-        return jnp.moveaxis(a, 1, 0).reshape(self.passes * len(a), *a.shape[2:])
+        return jnp.moveaxis(a, 1, 0).reshape(self.passes * a.shape[0], *a.shape[2:])
 
     def unfolded(self, a: Array) -> Array:
         """Return the inverse of ``folded``, ``(W N, ...) -> (N, W, ...)``."""
-        return jnp.moveaxis(a.reshape(self.passes, len(a) // self.passes, *a.shape[1:]), 0, 1)
+        return jnp.moveaxis(a.reshape(self.passes, a.shape[0] // self.passes, *a.shape[1:]), 0, 1)
 
     def exist(self, x: Array, mask: Array | None) -> Array | None:
         """Return the mask of the windows, None if all their steps exist."""
@@ -197,7 +197,7 @@ class Passes(NamedTuple):
 
         def of(c: Array, constants: Array) -> Array:
             given = jnp.broadcast_to(c, (self.passes - len(constants), *c.shape))
-            return jnp.concatenate([given, constants]).reshape(self.passes * len(c), *c.shape[1:])
+            return jnp.concatenate([given, constants]).reshape(self.passes * c.shape[0], *c.shape[1:])
 
         return jax.tree.map(of, carry, boundaries)
 
@@ -205,7 +205,7 @@ class Passes(NamedTuple):
         """Return the transpose of ``starts`` with respect to the given carry."""
 
         def of(dc: Array, constants: Array) -> Array:
-            each = dc.reshape(self.passes, len(dc) // self.passes, *dc.shape[1:])
+            each = dc.reshape(self.passes, dc.shape[0] // self.passes, *dc.shape[1:])
             return each[: self.passes - len(constants)].sum(0)
 
         return jax.tree.map(of, dstarts, boundaries)
@@ -213,18 +213,19 @@ class Passes(NamedTuple):
     def outputs(self, y: Array) -> Array:
         """Return the outputs of the last ``k1`` steps of every pass, ``(W N, k2, H) -> (N, T, H)``."""
         own = self.unfolded(y[:, self.k2 - self.k1 :])
-        return own.reshape(len(own), self.passes * self.k1, *y.shape[2:])[:, : self.steps]
+        return own.reshape(own.shape[0], self.passes * self.k1, *y.shape[2:])[:, : self.steps]
 
     def output_gradients(self, dy: Array) -> Array:
         """Return the transpose of ``outputs``."""
         whole = jnp.pad(dy, ((0, 0), (0, self.passes * self.k1 - self.steps), (0, 0)))
-        own = self.folded(whole.reshape(len(dy), self.passes, self.k1, dy.shape[2]))
+        own = self.folded(whole.reshape(dy.shape[0], self.passes, self.k1, dy.shape[2]))
         return jnp.pad(own, ((0, 0), (self.k2 - self.k1, 0), (0, 0)))
 
     def last(self, carry: Carry) -> Carry:
         """Return the carry after the last window."""
-        return jax.tree.map(lambda c: c[len(c) - len(c) // self.passes :], carry)
+        return jax.tree.map(lambda c: c[c.shape[0] - c.shape[0] // self.passes :], carry)
 
     def last_carry_gradient(self, dcarry: Carry) -> Carry:
         """Return the transpose of ``last``."""
-        return jax.tree.map(lambda c: jnp.pad(c, (((self.passes - 1) * len(c), 0), *((0, 0),) * (c.ndim - 1))), dcarry)
+        before = self.passes - 1
+        return jax.tree.map(lambda c: jnp.pad(c, ((before * c.shape[0], 0), *((0, 0),) * (c.ndim - 1))), dcarry)

@@ -6,7 +6,7 @@ parameters. This is the protocol of optax: the optimizers of either library work
 In the formulas ``θ`` are the parameters, ``g`` the gradient, ``α`` the learning rate and ``t`` the number of the
 update, which counts from 1. Every hyper-parameter may be a number, a traced array or a schedule, which is a function of
 the step counting from 0, unless its annotation is ``float``. ``where`` and ``label`` are functions of a parameter's
-name, such as ``"0.w"``.
+name, such as ``"0.w"``. Without ``where`` the weights are chosen, which are the arrays of at least two axes.
 """
 
 from fnnet.norms import global_norm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -10,8 +11,8 @@ import jax.numpy as jnp
 from fnnet.optimizers.base import Optimizer, zero_step
 from fnnet.optimizers.bias_correction import LogPower, next_log_power, total_weight, zero_log_power
 from fnnet.optimizers.hyperparameters import all_in_dtype, check_decay_rate, check_not_negative, values_at
-from fnnet.optimizers.leaves import chosen, map_moments, zero_moments
-from fnnet.paths import is_weight
+from fnnet.optimizers.leaves import Choose, chosen, map_moments, zero_moments
+from fnnet.paths import Where
 from fnnet.types import Array, DType, Hyperparameter, Params, Scalar
 
 
@@ -78,14 +79,14 @@ def adamw(
     epsilon: Hyperparameter = 1e-8,
     *,
     weight_decay: Hyperparameter = 1e-2,
-    where: Callable[[str], bool] = is_weight,
+    where: Where = None,
 ) -> Optimizer:
     """Return the optimizer of Adam with decoupled weight decay.
 
     With Adam's ``m̂`` and ``v̂`` and ``λ = weight_decay``:  ``θ ← θ − α (m̂ / (√v̂ + ε) + λ θ)``.
 
     The decay does not pass through the moments, as the gradient of an L2 penalty does. ``where`` chooses by name the
-    parameters that decay: by default the weights, but not the biases. In PyTorch and optax all parameters decay by
+    parameters that decay: by default those of at least two axes. In PyTorch and optax all parameters decay by
     default. The paper multiplies ``λ`` by the schedule alone; here it is multiplied by the whole rate, as in PyTorch
     and optax.
 
@@ -101,7 +102,9 @@ def adamw(
             direction = direction + c.weight_decay * p
         return -c.rate * direction, m, v
 
-    return adam_like("optimizers.adamw", leaf, learning_rate, beta1, beta2, epsilon, weight_decay, where=where)
+    caller = "optimizers.adamw"
+    choose = partial(chosen, caller, where)
+    return adam_like(caller, leaf, learning_rate, beta1, beta2, epsilon, weight_decay, choose=choose)
 
 
 def adam_like(
@@ -113,20 +116,20 @@ def adam_like(
     epsilon: Hyperparameter,
     weight_decay: Hyperparameter = 0.0,
     *,
-    where: Callable[[str], bool] | None = None,
+    choose: Choose | None = None,
     with_maximum: bool = False,
 ) -> Optimizer:
     """Return the optimizer that applies a formula with Adam's moments to every leaf of the parameters.
 
-    ``leaf(c, g, m, v) -> (update, m, v)`` is the formula, as for ``leafwise``. With ``where``, the parameter and
+    ``leaf(c, g, m, v) -> (update, m, v)`` is the formula, as for ``leafwise``. With ``choose``, the parameter and
     whether it is chosen are two more arguments; with ``with_maximum``, ``v_max`` is one more argument and result.
     """
     check_not_negative(caller, learning_rate=learning_rate, epsilon=epsilon, weight_decay=weight_decay)
     check_decay_rate(caller, beta1=beta1, beta2=beta2)
 
     def init(params: Params) -> AdamState:
-        if where is not None:
-            chosen(caller, where, params)
+        if choose is not None:
+            choose(params)
         m, v, v_max = zero_moments(params), zero_moments(params), zero_moments(params) if with_maximum else ()
         return AdamState(zero_step(), m, v, v_max, zero_log_power(beta1), zero_log_power(beta2))
 
@@ -142,8 +145,8 @@ def adam_like(
             return AdamCoefficients(rate, b1, b2, eps, decay, weight1, weight2, step, power1)
 
         moments = [state.m, state.v, state.v_max] if with_maximum else [state.m, state.v]
-        updates, *after = map_moments(caller, leaf, coefficients, grads, moments, params, where)
+        updates, *after = map_moments(caller, leaf, coefficients, grads, moments, params, choose)
         m, v, v_max = after if with_maximum else (*after, ())
         return updates, AdamState(step, m, v, v_max, power1, power2)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, "algorithm")

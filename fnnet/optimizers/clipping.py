@@ -12,7 +12,7 @@ from fnnet.optimizers.base import Optimizer, StepState, zero_step
 from fnnet.optimizers.groups import for_chosen
 from fnnet.optimizers.hyperparameters import check_not_negative, in_dtype, value_at
 from fnnet.optimizers.leaves import multiplied
-from fnnet.paths import is_weight, map_named, named_leaves
+from fnnet.paths import Where, map_named, named_leaves
 from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 
@@ -29,7 +29,8 @@ def clip_by_value(limit: Hyperparameter) -> Optimizer:
 def clip_by_global_norm(limit: Hyperparameter) -> Optimizer:
     """Return the transform ``g ← g · min(1, c / ‖g‖)``, with the norm of all gradients together and ``c = limit``.
 
-    It keeps the direction. One entry that is NaN or infinite makes all entries NaN: see ``skip_non_finite``.
+    It keeps the direction. One entry that is NaN or infinite makes all entries NaN: see ``skip_non_finite``. So it is
+    for the entries of a layer, or of a neuron, in the two clips below.
 
     Source: Pascanu et al. 2013, algorithm 1.
     """
@@ -59,9 +60,7 @@ def clip_by_layer_norm(limit: Hyperparameter) -> Optimizer:
     return clipping(limit, clip)
 
 
-def adaptive_clip(
-    limit: Hyperparameter = 1e-2, epsilon: Hyperparameter = 1e-3, *, where: Callable[[str], bool] = is_weight
-) -> Optimizer:
+def adaptive_clip(limit: Hyperparameter = 1e-2, epsilon: Hyperparameter = 1e-3, *, where: Where = None) -> Optimizer:
     """Return the transform that bounds gradients by the size of their weights, neuron by neuron.
 
     ``g ← g · min(1, c max(‖θ‖, ε) / ‖g‖)``  with ``c = limit`` and the norms of the weights into each neuron, which are
@@ -79,17 +78,18 @@ def adaptive_clip(
         c, smallest = (in_dtype(value_at(number, step), length.dtype) for number in (limit, epsilon))
         return multiplied(g, clip_factor(c * jnp.maximum(weight_length, smallest), length))
 
-    return for_chosen(caller, where, clip)
+    return for_chosen(caller, where, clip, "clip")
 
 
 def clipping(limit: Hyperparameter, clip: Callable[[Params, Scalar], Params]) -> Optimizer:
     def update(grads: Params, state: StepState, params: Params | None = None) -> tuple[Params, StepState]:
         return clip(grads, value_at(limit, state.step)), StepState(state.step + 1)
 
-    return Optimizer(lambda params: StepState(zero_step()), update)
+    return Optimizer(lambda params: StepState(zero_step()), update, "clip")
 
 
 def clip_factor(limit: Scalar, length: Array) -> Array:
-    """Return ``min(1, limit / length)``: 1 where the length is 0, and NaN where it is NaN."""
+    """Return ``min(1, limit / length)``: 1 where the length is 0, and NaN where it is NaN or infinite."""
     limit = jnp.asarray(in_dtype(limit, length.dtype)).astype(length.dtype)
-    return jnp.where(length <= limit, 1, limit / jnp.where(length == 0, 1, length))
+    factor = jnp.where(length <= limit, 1, limit / jnp.where(length == 0, 1, length))
+    return jnp.where(length < jnp.inf, factor, jnp.nan)

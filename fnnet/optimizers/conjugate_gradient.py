@@ -64,4 +64,4 @@ def conjugate_gradient(objective: Objective, *, decrease: float = 1e-4, curvatur
         t = wolfe_step(along, function(theta), slope, start, decrease=decrease, curvature=curvature)
         return back(t * direction), ConjugateGradientState(state.step + 1, g, direction)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, "algorithm")

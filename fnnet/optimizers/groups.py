@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.optimizers.base import Optimizer, StepState, zero_step
+from fnnet.optimizers.base import Kind, Optimizer, StepState, kind_of, zero_step
 from fnnet.optimizers.hyperparameters import check_not_negative
 from fnnet.optimizers.leaves import brief_names, chosen, flattened, map_leaves, multiplied, params_given
-from fnnet.paths import map_named, named_leaves
+from fnnet.paths import Where, map_named, named_leaves
 from fnnet.types import Array, Params, Scalar
 
 
@@ -42,7 +42,9 @@ def groups(label: Callable[[str], str], optimizers: Mapping[str, Optimizer]) -> 
             not empty, f"optimizers.groups: no parameter is in {empty}; the parameters are {brief_names(labels)}"
         )
 
-    return grouped(label, dict(optimizers), check)
+    kinds = {kind_of("optimizers.groups", optimizer) for optimizer in optimizers.values()}
+    kind: Kind = "algorithm" if "algorithm" in kinds else "transform"
+    return grouped(lambda name, p: label(name), dict(optimizers), check, kind)
 
 
 def restrict(optimizer: Optimizer, where: Callable[[str], bool]) -> Optimizer:
@@ -113,21 +115,27 @@ def depth_decay(params: Params, factor: Scalar) -> Callable[[str], Scalar]:
 
 
 def restricted(caller: str, optimizer: Optimizer, where: Callable[[str], bool]) -> Optimizer:
+    kind_of(caller, optimizer)
     return grouped(
-        lambda name: "chosen" if where(name) else "others",
+        lambda name, p: "chosen" if where(name) else "others",
         {"chosen": optimizer, "others": identity()},
         lambda params: chosen(caller, where, params),
     )
 
 
-def grouped(label: Callable[[str], str], table: dict[str, Optimizer], check: Callable[[Params], Any]) -> Optimizer:
-    """Return an optimizer that updates the parameters of each label by the optimizer in ``table``.
+def grouped(
+    label: Callable[[str, Any], str],
+    table: dict[str, Optimizer],
+    check: Callable[[Params], Any],
+    kind: Kind = "transform",
+) -> Optimizer:
+    """Return an optimizer that updates the parameters of each ``label(name, parameter)`` by the optimizer in ``table``.
 
     ``check(params)`` is called first, and raises an error if the labels do not fit the parameters.
     """
 
     def labels(tree: Params) -> list[str]:
-        return [label(name) for name, _ in named_leaves(tree)]
+        return [label(name, leaf) for name, leaf in named_leaves(tree)]
 
     def split(tree: Params) -> dict[str, Params]:
         """Return a tree for each group, with None, which has no leaves, in place of the parameters of the others."""
@@ -152,11 +160,11 @@ def grouped(label: Callable[[str], str], table: dict[str, Optimizer], check: Cal
         updates = structure.unflatten([columns[group][i] for i, group in enumerate(labels(grads))])
         return updates, {group: s for group, (_, s) in results.items()}
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, kind)
 
 
 def for_chosen(
-    caller: str, where: Callable[[str], bool], transform: Callable[[Array, Array, Array], Array]
+    caller: str, where: Where, transform: Callable[[Array, Array, Array], Array], kind: Kind = "transform"
 ) -> Optimizer:
     """Return an optimizer that applies ``transform(step, u, p) -> u`` to the parameters that ``where`` chooses.
 
@@ -176,4 +184,4 @@ def for_chosen(
         (updates,) = map_leaves(caller, leaf, grads, given=(params, chosen(caller, where, params)))
         return updates, StepState(state.step + 1)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, kind)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 
 from fnnet import checks
+from fnnet.checks import in_dtype as in_dtype
 from fnnet.types import Array, DType, Hyperparameter, Scalar
 
 
@@ -20,15 +22,6 @@ def value_at(hyperparameter: Hyperparameter, step: Array) -> Scalar:
 
 def values_at(step: Array, *hyperparameters: Hyperparameter) -> tuple[Scalar, ...]:
     return tuple(value_at(hyperparameter, step) for hyperparameter in hyperparameters)
-
-
-def in_dtype(value: Scalar, dtype: DType) -> Scalar:
-    """Return a scalar that multiplies arrays of ``dtype`` without promoting them.
-
-    Python numbers do so as they are. ``np.float64`` is a Python float, but jax takes it for a strongly typed array:
-    hence the call of ``float``.
-    """
-    return float(value) if isinstance(value, (int, float)) else jnp.asarray(value).astype(dtype)
 
 
 def all_in_dtype(dtype: DType, *values: Scalar) -> tuple[Scalar, ...]:
@@ -51,7 +44,7 @@ def check_decay_rate(caller: str, **hyperparameters: Hyperparameter) -> None:
 
 def check_scalar(caller: str, name: str, value: Hyperparameter) -> None:
     # An array of rates would be broadcast over the entries of a parameter.
-    if not callable(value) and jnp.shape(value) != ():
+    if not callable(value) and np.shape(value) != ():
         raise ValueError(
-            f"{caller}: {name} has shape {jnp.shape(value)}; expected one number: use jax.vmap to try several at once"
+            f"{caller}: {name} has shape {np.shape(value)}; expected one number: use jax.vmap to try several at once"
         )

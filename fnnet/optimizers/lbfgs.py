@@ -67,7 +67,7 @@ def lbfgs(objective: Objective, memory: int = 10, *, decrease: float = 1e-4, cur
         t = wolfe_step(along, function(theta), g @ direction, start, decrease=decrease, curvature=curvature)
         return back(t * direction), LbfgsState(state.step + 1, theta, g, s, y, rho)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, "algorithm")
 
 
 def remember(state: LbfgsState, theta: Array, g: Array) -> tuple[Array, Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,10 @@ from jax.flatten_util import ravel_pytree
 from fnnet.checks import at_least_float32, dtype_of, is_float, require
 from fnnet.optimizers.base import Optimizer, zero_step
 from fnnet.optimizers.hyperparameters import all_in_dtype, in_dtype, values_at
-from fnnet.paths import map_named, named_leaves
+from fnnet.paths import Where, is_chosen, map_named, named_leaves
 from fnnet.types import Array, DType, Hyperparameter, Params, Scalar
+
+Choose: TypeAlias = Callable[[Params], Params]  # a tree -> booleans of the same structure, as ``chosen`` returns
 
 
 def leafwise(
@@ -23,30 +25,30 @@ def leafwise(
     hyperparameters: tuple[Hyperparameter, ...],
     *,
     starts: tuple[float, ...] = (0.0,),
-    where: Callable[[str], bool] | None = None,
+    choose: Choose | None = None,
 ) -> Optimizer:
     """Return the optimizer that applies one formula to every leaf of the parameters.
 
     ``leaf(h, g, *moments) -> (update, *moments)`` is the formula. ``h`` are the values of the hyper-parameters at the
-    step, ``g`` is the gradient, and there is a moment for each number of ``starts``, where it starts. With ``where``,
+    step, ``g`` is the gradient, and there is a moment for each number of ``starts``, where it starts. With ``choose``,
     the parameter and whether it is chosen are two more arguments. All of them have the dtype of the moments, which is
     at least float32; the update is rounded to the dtype of the gradient. The state is ``state_type(step, *moments)``.
     """
 
     def init(params: Params) -> Any:
-        if where is not None:
-            chosen(caller, where, params)
+        if choose is not None:
+            choose(params)
         return state_type(zero_step(), *(full_moments(params, start) for start in starts))
 
     def update(grads: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
         step, *moments = state
         values = values_at(step, *hyperparameters)
         updates, *moments = map_moments(
-            caller, leaf, lambda dtype: all_in_dtype(dtype, *values), grads, moments, params, where
+            caller, leaf, lambda dtype: all_in_dtype(dtype, *values), grads, moments, params, choose
         )
         return updates, state_type(step + 1, *moments)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, "algorithm")
 
 
 def map_moments(
@@ -56,7 +58,7 @@ def map_moments(
     grads: Params,
     moments: list[Params],
     params: Params | None,
-    where: Callable[[str], bool] | None,
+    choose: Choose | None,
 ) -> Any:
     """Return a tree of updates and a tree for each moment, as ``leafwise`` does; ``h`` is ``coefficients(dtype)``."""
 
@@ -66,10 +68,10 @@ def map_moments(
         update, *after = leaf(coefficients(dtype), g.astype(dtype), *wide)
         return update.astype(g.dtype), *after
 
-    if where is None:
+    if choose is None:
         return map_leaves(caller, rounded, grads, *moments)
     params = params_given(caller, params)
-    return map_leaves(caller, rounded, grads, *moments, given=(params, chosen(caller, where, params)))
+    return map_leaves(caller, rounded, grads, *moments, given=(params, choose(params)))
 
 
 def full_moments(params: Params, value: float) -> Params:
@@ -109,6 +111,14 @@ def map_leaves(
     rows = [function(*row) for row in zip(leaves, *columns, strict=True)]
     # zip(*rows) would give nothing for a tree without leaves.
     return tuple(structure.unflatten([row[i] for row in rows]) for i in range(1 + len(moments)))
+
+
+def wide(tree: Params) -> Params:
+    """Return a tree with leaves of at least float32, in which the optimizer inside another one computes.
+
+    So the moments of another library's optimizer, which it keeps in the dtype of the parameters, are float32 as well.
+    """
+    return jax.tree.map(lambda leaf: leaf.astype(at_least_float32(leaf)), tree)
 
 
 def multiplied(x: Array, factor: Scalar) -> Array:
@@ -165,15 +175,15 @@ def params_given(caller: str, params: Params | None) -> Params:
     return params
 
 
-def chosen(caller: str, where: Callable[[str], bool], tree: Params) -> Params:
-    """Return a tree of Python booleans that says which leaves ``where`` chooses by their names.
+def chosen(caller: str, where: Where, tree: Params) -> Params:
+    """Return a tree of Python booleans that says which leaves ``where`` chooses.
 
     It is an error if ``where`` chooses none of the leaves.
     """
-    mask = map_named(lambda name, leaf: bool(where(name)), tree)
+    mask = map_named(lambda name, leaf: is_chosen(where, name, leaf), tree)
     require(
         any(jax.tree.leaves(mask)) or not jax.tree.leaves(tree),
         f"{caller}: where= chooses none of the parameters {brief_names([name for name, _ in named_leaves(tree)])}; "
-        f"expected it to choose at least one",
+        f"expected it to choose at least one (without where=, those of at least two axes are chosen)",
     )
     return mask

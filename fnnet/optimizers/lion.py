@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from fnnet.optimizers.base import Optimizer
 from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative
-from fnnet.optimizers.leaves import leafwise
-from fnnet.paths import is_weight
+from fnnet.optimizers.leaves import chosen, leafwise
+from fnnet.paths import Where
 from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 
@@ -25,7 +25,7 @@ def lion(
     beta2: Hyperparameter = 0.99,
     *,
     weight_decay: Hyperparameter = 0.0,
-    where: Callable[[str], bool] = is_weight,
+    where: Where = None,
 ) -> Optimizer:
     """Return the optimizer that steps by the sign of a moving average of the gradients.
 
@@ -33,7 +33,7 @@ def lion(
     with ``λ = weight_decay`` and ``m`` starting at 0.
 
     Every entry moves by ``α``, so the rate is 3 to 10 times smaller than Adam's. ``where`` chooses by name the
-    parameters that decay: by default the weights, but not the biases. optax takes the same steps; its decay is 1e-3 by
+    parameters that decay: by default those of at least two axes. optax takes the same steps; its decay is 1e-3 by
     default.
 
     Source: Chen et al. 2023, algorithm 2.
@@ -49,4 +49,6 @@ def lion(
             direction = direction + decay * p
         return -rate * direction, b2 * m + (1 - b2) * g
 
-    return leafwise(caller, LionState, leaf, (learning_rate, beta1, beta2, weight_decay), where=where)
+    return leafwise(
+        caller, LionState, leaf, (learning_rate, beta1, beta2, weight_decay), choose=partial(chosen, caller, where)
+    )

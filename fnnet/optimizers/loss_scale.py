@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.optimizers.base import Optimizer, zero_step
+from fnnet.optimizers.base import Optimizer, kind_of, step_or, zero_step
+from fnnet.optimizers.leaves import wide
 from fnnet.trees import all_finite
 from fnnet.types import Array, Params
 
@@ -39,15 +40,16 @@ def dynamic_loss_scale(optimizer: Optimizer, initial: float = 2.0**15, period: i
     Source: Micikevicius et al. 2018, section 3.2.
     """
     caller = "optimizers.dynamic_loss_scale"
+    kind = kind_of(caller, optimizer)
     checks.positive_integer(caller, "period", period)
     checks.in_range(caller, "initial", initial, SMALLEST, LARGEST)
 
     def init(params: Params) -> LossScaleState:
-        return LossScaleState(optimizer.init(params), jnp.asarray(initial, jnp.float32), zero_step(), zero_step())
+        return LossScaleState(optimizer.init(wide(params)), jnp.asarray(initial, jnp.float32), zero_step(), zero_step())
 
     def update(grads: Params, state: LossScaleState, params: Params | None = None) -> tuple[Params, LossScaleState]:
         def step() -> tuple[Params, LossScaleState]:
-            updates, inner = optimizer.update(grads, state.inner, params)
+            updates, inner = optimizer.update(wide(grads), state.inner, wide(params))
             grows = state.finite + 1 == period
             scale = jnp.where(grows, jnp.minimum(2 * state.scale, LARGEST), state.scale)
             return updates, LossScaleState(inner, scale, jnp.where(grows, 0, state.finite + 1), state.skipped)
@@ -57,9 +59,9 @@ def dynamic_loss_scale(optimizer: Optimizer, initial: float = 2.0**15, period: i
             zeros = jax.tree.map(jnp.zeros_like, grads)
             return zeros, LossScaleState(state.inner, scale, finite, state.skipped + 1)
 
-        return tuple(jax.lax.cond(all_finite(grads), step, skip))
+        return step_or(all_finite(grads), step, skip)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, kind)
 
 
 def loss_scale(opt_state: Any) -> Array | None:

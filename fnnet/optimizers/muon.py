@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.norms import norm
-from fnnet.optimizers.base import Optimizer
+from fnnet.optimizers.base import Optimizer, kind_of
 from fnnet.optimizers.groups import grouped
 from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative
 from fnnet.optimizers.leaves import chosen, leafwise
 from fnnet.optimizers.momentum import MomentumState
-from fnnet.paths import is_weight, named_leaves
+from fnnet.paths import Where, is_chosen, named_leaves
 from fnnet.types import Array, Hyperparameter, Params, Scalar
 
 # Jordan's coefficients of the quintic: steep at 0, and between 0.7 and 1.2 near 1.
@@ -29,7 +29,7 @@ def muon(
     nesterov: bool = True,
     weight_decay: Hyperparameter = 0.0,
     iterations: int = 5,
-    where: Callable[[str], bool] = is_weight,
+    where: Where = None,
 ) -> Optimizer:
     """Return the optimizer of momentum orthogonalized by Newton-Schulz iterations, which is for matrices.
 
@@ -51,6 +51,7 @@ def muon(
     check_not_negative(caller, learning_rate=learning_rate, weight_decay=weight_decay)
     check_decay_rate(caller, momentum=momentum)
     checks.positive_integer(caller, "iterations", iterations)
+    kind_of(caller, others)
 
     def leaf(h: tuple[Scalar, ...], g: Array, v: Array, p: Array, is_chosen: bool) -> tuple[Array, Array]:
         rate, beta, decay = h
@@ -63,13 +64,16 @@ def muon(
         chosen(caller, where, params)
         for name, p in named_leaves(params):
             checks.require(
-                p.ndim >= 2 or not where(name),
+                p.ndim >= 2 or not is_chosen(where, name, p),
                 f"{caller}: {name!r} has shape {p.shape}; expected a matrix: leave it to others= by where=",
             )
 
     numbers = learning_rate, momentum, weight_decay
-    table = {"matrices": leafwise(caller, MomentumState, leaf, numbers, where=lambda name: True), "others": others}
-    return grouped(lambda name: "matrices" if where(name) else "others", table, check)
+    table = {
+        "matrices": leafwise(caller, MomentumState, leaf, numbers, choose=partial(chosen, caller, lambda name: True)),
+        "others": others,
+    }
+    return grouped(lambda name, p: "matrices" if is_chosen(where, name, p) else "others", table, check, "algorithm")
 
 
 def orthogonalized(matrix: Array, iterations: int = 5) -> Array:

@@ -46,7 +46,7 @@ def newton(
             direction = jnp.linalg.solve(hessian + shift * jnp.eye(g.size, dtype=g.dtype), g)
         return back(-rate * direction), StepState(state.step + 1)
 
-    return Optimizer(newton_init, update)
+    return Optimizer(newton_init, update, "algorithm")
 
 
 def gauss_newton(
@@ -83,7 +83,7 @@ def gauss_newton(
         matrix, right = jnp.concatenate([jacobian, damped]), jnp.concatenate([r, jnp.zeros_like(theta)])
         return back(-rate * jnp.linalg.lstsq(matrix, right)[0]), StepState(state.step + 1)
 
-    return Optimizer(newton_init, update)
+    return Optimizer(newton_init, update, "algorithm")
 
 
 def newton_init(params: Params) -> StepState:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 
 from fnnet.checks import at_least_float32
 from fnnet.optimizers.base import Optimizer
 from fnnet.optimizers.groups import for_chosen
 from fnnet.optimizers.hyperparameters import check_not_negative, in_dtype, value_at
-from fnnet.paths import is_weight
+from fnnet.paths import Where
 from fnnet.types import Array, Hyperparameter, Scalar
 
 
@@ -29,7 +27,7 @@ def soft_threshold(x: Array, threshold: Scalar) -> Array:
     return jnp.where(jnp.abs(x) <= tau, jnp.zeros_like(x), x - jnp.sign(x) * tau)
 
 
-def proximal_l1(strength: Hyperparameter, rate: Hyperparameter, where: Callable[[str], bool] = is_weight) -> Optimizer:
+def proximal_l1(strength: Hyperparameter, rate: Hyperparameter, where: Where = None) -> Optimizer:
     """Return the transform of proximal gradient descent with an L1 penalty, ``u ← S_{α λ}(θ + u) − θ`` (ISTA).
 
     It minimizes ``cost + λ Σ |w|`` with ``λ = strength``; the cost that the gradients are computed from must not
@@ -40,7 +38,7 @@ def proximal_l1(strength: Hyperparameter, rate: Hyperparameter, where: Callable[
     ``rate = α`` is the learning rate of the algorithm, whose steps must be ``α`` times a gradient in the long run: that
     of ``sgd`` or ``momentum``, or ``α / (1 − β)`` for the heavy ball and ``nesterov``. An adaptive algorithm scales the
     gradient of every weight differently, so that one threshold for all weights minimizes another cost. ``where``
-    chooses by name the parameters: by default the weights.
+    chooses by name the parameters: by default those of at least two axes.
 
     Source: Beck and Teboulle 2009, eq. 1.4, after Daubechies, Defrise and De Mol 2004.
     """

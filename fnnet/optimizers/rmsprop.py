@@ -69,4 +69,4 @@ def rmsprop(
         updates, v, m, velocity = map_leaves("optimizers.rmsprop", leaf, grads, state.v, m, velocity)
         return updates, RmspropState(state.step + 1, v, m if centered else (), velocity if moving else ())
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, "algorithm")

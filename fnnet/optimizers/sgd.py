@@ -29,4 +29,4 @@ def sgd(learning_rate: Hyperparameter) -> Optimizer:
         rate = value_at(learning_rate, state.step)
         return jax.tree.map(lambda g: multiplied(g, -rate), grads), StepState(state.step + 1)
 
-    return Optimizer(init, update)
+    return Optimizer(init, update, "algorithm")

@@ -13,7 +13,7 @@ from fnnet.optimizers.base import Optimizer, StepState, zero_step
 from fnnet.optimizers.groups import for_chosen
 from fnnet.optimizers.hyperparameters import check_not_negative, in_dtype, value_at
 from fnnet.optimizers.leaves import chosen, flattened, multiplied
-from fnnet.paths import is_weight
+from fnnet.paths import Where
 from fnnet.types import Array, Hyperparameter, Params
 
 
@@ -28,11 +28,11 @@ def scale(factor: Hyperparameter) -> Optimizer:
     return Optimizer(lambda params: StepState(zero_step()), update)
 
 
-def centralize(where: Callable[[str], bool] = is_weight) -> Optimizer:
+def centralize(where: Where = None) -> Optimizer:
     """Return the transform ``g ← g − mean(g)``, with the mean over the weights into each neuron.
 
     The mean is taken over all axes but the last. Put it before an algorithm. ``where`` chooses by name the parameters:
-    by default the weights. Gradients with fewer than two axes stay as they are.
+    by default those of at least two axes. Gradients with fewer stay as they are.
 
     Source: Yong et al. 2020, eq. 1.
     """
@@ -83,12 +83,12 @@ def add_noise(key: Array, variance: Hyperparameter = 0.01, power: Hyperparameter
     return Optimizer(lambda params: NoiseState(zero_step(), jnp.copy(key)), update)
 
 
-def project(projection: Callable[[Array], Array], where: Callable[[str], bool] = is_weight) -> Optimizer:
+def project(projection: Callable[[Array], Array], where: Where = None) -> Optimizer:
     """Return the transform of projected gradient descent, ``u ← P(θ + u) − θ`` with ``P = projection``.
 
     The updated parameters ``P(θ + u)`` lie in the set on which ``P`` projects. Put it last in a chain:
-    ``chain(sgd(0.1), project(projections.non_negative))``. ``where`` chooses by name the parameters: by default the
-    weights. Adding the update to ``θ`` rounds once more, so the constraint holds up to one rounding.
+    ``chain(sgd(0.1), project(projections.non_negative))``. ``where`` chooses by name the parameters: by default those
+    of at least two axes. Adding the update to ``θ`` rounds once more, so the constraint holds up to one rounding.
 
     Source: Goldstein 1964; Levitin and Polyak 1966.
     """

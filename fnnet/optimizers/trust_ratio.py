@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import jax.numpy as jnp
 
@@ -10,9 +10,9 @@ from fnnet.norms import norm
 from fnnet.optimizers.adam import AdamCoefficients, adam_like
 from fnnet.optimizers.base import Optimizer
 from fnnet.optimizers.hyperparameters import check_decay_rate, check_not_negative
-from fnnet.optimizers.leaves import leafwise
+from fnnet.optimizers.leaves import chosen, leafwise
 from fnnet.optimizers.momentum import MomentumState
-from fnnet.paths import is_weight
+from fnnet.paths import Where
 from fnnet.types import Array, Hyperparameter, Scalar
 
 
@@ -22,7 +22,7 @@ def lars(
     *,
     trust: Hyperparameter = 1e-3,
     weight_decay: Hyperparameter = 0.0,
-    where: Callable[[str], bool] = is_weight,
+    where: Where = None,
 ) -> Optimizer:
     """Return the optimizer of momentum with a rate for every tensor.
 
@@ -46,7 +46,13 @@ def lars(
         v = beta * v + rate * g
         return -v, v
 
-    return leafwise(caller, MomentumState, leaf, (learning_rate, momentum, trust, weight_decay), where=where)
+    return leafwise(
+        caller,
+        MomentumState,
+        leaf,
+        (learning_rate, momentum, trust, weight_decay),
+        choose=partial(chosen, caller, where),
+    )
 
 
 def lamb(
@@ -56,7 +62,7 @@ def lamb(
     epsilon: Hyperparameter = 1e-6,
     *,
     weight_decay: Hyperparameter = 0.0,
-    where: Callable[[str], bool] = is_weight,
+    where: Where = None,
 ) -> Optimizer:
     """Return the optimizer of Adam with a rate for every tensor.
 
@@ -78,10 +84,13 @@ def lamb(
             u = trust_ratio(1, norm(p), norm(u)) * u
         return -c.rate * u, m, v
 
-    return adam_like(caller, leaf, learning_rate, beta1, beta2, epsilon, weight_decay, where=where)
+    return adam_like(
+        caller, leaf, learning_rate, beta1, beta2, epsilon, weight_decay, choose=partial(chosen, caller, where)
+    )
 
 
 def trust_ratio(coefficient: Scalar, above: Array, below: Array) -> Array:
-    """Return ``coefficient · above / below``, or 1 where one of the norms is 0. NaN stays NaN."""
+    """Return ``coefficient · above / below``, or 1 where one of the norms is 0, and NaN where one is not finite."""
     unusable = (above == 0) | (below == 0)
-    return jnp.where(unusable, 1, coefficient * above / jnp.where(unusable, 1, below))
+    ratio = jnp.where(unusable, 1, coefficient * above / jnp.where(unusable, 1, below))
+    return jnp.where((above < jnp.inf) & (below < jnp.inf), ratio, jnp.nan)

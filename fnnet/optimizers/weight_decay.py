@@ -1,23 +1,21 @@
-"""Decoupled weight decay as a transform. Biases, scales and shifts do not decay unless ``where`` chooses them."""
+"""Decoupled weight decay as a transform. Arrays of fewer than two axes do not decay unless ``where`` chooses them."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from fnnet.checks import at_least_float32
 from fnnet.optimizers.base import Optimizer
 from fnnet.optimizers.groups import for_chosen
 from fnnet.optimizers.hyperparameters import check_not_negative, in_dtype, value_at
-from fnnet.paths import is_weight
+from fnnet.paths import Where
 from fnnet.types import Array, Hyperparameter
 
 
-def decay_weights(weight_decay: Hyperparameter, where: Callable[[str], bool] = is_weight) -> Optimizer:
+def decay_weights(weight_decay: Hyperparameter, where: Where = None) -> Optimizer:
     """Return the transform of decoupled weight decay, ``u ← u − λ θ`` with ``λ = weight_decay``.
 
     Put it after an algorithm: ``chain(momentum(0.1), decay_weights(1e-4))`` is SGDW. The decay does not depend on the
-    learning rate; ``λ`` may be a schedule. ``where`` chooses by name the parameters that decay: by default the weights,
-    but not the biases.
+    learning rate; ``λ`` may be a schedule. ``where`` chooses by name the parameters that decay: by default those
+    of at least two axes, and so no biases.
 
     Source: Loshchilov and Hutter 2019, algorithm 1.
     """

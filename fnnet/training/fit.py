@@ -288,7 +288,7 @@ def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array 
     if isinstance(params, TrainState):
         checks.require(key is None, "fit: a TrainState has its own key; leave key= out when continuing from one")
         return params
-    checks.is_random_key("fit", key, "the order of the examples and the model's random numbers")
+    checks.random_key("fit", key)
     return TrainState.create(params, optimizer, key)
 
 

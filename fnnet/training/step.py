@@ -13,6 +13,7 @@ from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer, apply_updates
 from fnnet.optimizers.loss_scale import loss_scale
+from fnnet.optimizers.wrappers import weighed
 from fnnet.training.state import TrainState
 from fnnet.types import Array, Batch, Params
 
@@ -52,9 +53,10 @@ def train_step(
         if augment is not None:
             batch = (*augment(state.augmentation_key(), batch[:2]), *batch[2:])
         value, grads = gradients(cost, value_and_grad, state, batch)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        count = counted(cost, batch)
+        updates, opt_state = optimizer.update(grads, weighed(state.opt_state, count), state.params)
         params = apply_updates(state.params, updates)
-        metrics = {"cost": value, COUNTED: counted(cost, batch)}
+        metrics = {"cost": value, COUNTED: count}
         if measure is not None:
             metrics |= measured("train_step", measure(state.params, grads, updates))
         return TrainState(params, opt_state, state.step + 1, state.key), metrics

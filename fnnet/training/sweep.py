@@ -16,7 +16,7 @@ from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.data.stream import check_batch_size
 from fnnet.optimizers import Optimizer
-from fnnet.paths import is_weight, map_named
+from fnnet.paths import is_weight
 from fnnet.training.chunk import train_epoch
 from fnnet.training.data import checked_data
 from fnnet.training.evaluate import evaluate
@@ -137,10 +137,10 @@ def training(
         start, order = jax.random.split(key if seed is None else jax.random.fold_in(key, seed))
         cost, optimizer, *scale = make(**numbers)
 
-        def scaled(name: str, p: Array) -> Array:
-            return p * jnp.asarray(scale[0]).astype(p.dtype) if scale and is_weight(name) else p
+        def scaled(p: Array) -> Array:
+            return p * jnp.asarray(scale[0]).astype(p.dtype) if scale and is_weight(p) else p
 
-        state = TrainState.create(map_named(scaled, cost.model.init(start, data[0])), optimizer, order)
+        state = TrainState.create(jax.tree.map(scaled, cost.model.init(start, data[0])), optimizer, order)
         epoch = train_epoch(cost, optimizer, batch_size=batch_size, **options)
 
         def one(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:

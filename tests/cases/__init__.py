@@ -4,7 +4,16 @@ Every property runs over this table, so a new layer joins all of them with one l
 from a seed; ``dtype`` is chosen by the test.
 """
 
-from tests.cases.layers import ACTIVATIONS, AT_ONCE, ELEMENTWISE, LAYERS, NOT_ELEMENTWISE, OF_TOKENS, LayerCase
+from tests.cases.layers import (
+    ACTIVATIONS,
+    AT_ONCE,
+    ELEMENTWISE,
+    LAYERS,
+    NOT_ELEMENTWISE,
+    OF_TOKENS,
+    ONE_OF_EACH,
+    LayerCase,
+)
 from tests.cases.losses import LOSSES, LossCase
 from tests.cases.numbers import SEED, network_params, random_like, random_params
 from tests.cases.penalties import PENALTIES, PenaltyCase
@@ -19,6 +28,7 @@ __all__ = [
     "LOSSES",
     "NOT_ELEMENTWISE",
     "OF_TOKENS",
+    "ONE_OF_EACH",
     "PENALTIES",
     "SEED",
     "LayerCase",

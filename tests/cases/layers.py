@@ -243,3 +243,4 @@ AT_ONCE = [
 ]  # without loops, which compile slowly
 NOT_ELEMENTWISE = [*AT_ONCE, *RECURRENT, *ATTENTION]  # where axes can be confused
 LAYERS = [*NOT_ELEMENTWISE, *ELEMENTWISE]
+ONE_OF_EACH = list({type(case.build()): case for case in [OF_TOKENS[0], *NOT_ELEMENTWISE[::-1]]}.values())  # types

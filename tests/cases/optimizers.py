@@ -10,7 +10,6 @@ import numpy as np
 
 from fnnet import Optimizer, apply_updates, optimizers
 from fnnet.optimizers import nadam_momentum
-from fnnet.paths import is_weight, named_leaves
 from tests.cases.numbers import SEED
 from tests.reference import layerwise_optimizers
 from tests.reference import optimizers as reference
@@ -62,11 +61,10 @@ class OptimizerCase:
 
     def expected(self, params: Any, gradients: Any, learning_rate: Any) -> Any:
         """Return the parameters after every step of the reference."""
-        names = iter([name for name, _ in named_leaves(params)])
         options = self.options | self.expected_options
 
         def steps(p: jax.Array, g: jax.Array) -> np.ndarray:
-            run = self.reference(np.asarray(p), np.asarray(g), learning_rate, weight=is_weight(next(names)), **options)
+            run = self.reference(np.asarray(p), np.asarray(g), learning_rate, weight=p.ndim >= 2, **options)
             return np.stack(list(run))
 
         return jax.tree.map(steps, params, gradients)

@@ -25,7 +25,6 @@ from fnnet.optimizers import (
     scale,
     sgd,
 )
-from fnnet.paths import is_weight
 from tests.cases.optimizers import decaying, gradients_for, run, tree
 from tests.compare import assert_close, assert_identical
 
@@ -39,7 +38,7 @@ def layer_of(name: str) -> str:
 
 
 def kind_of(name: str) -> str:
-    return "weights" if is_weight(name) else "others"
+    return "weights" if name.endswith(".w") else "others"
 
 
 @pytest.fixture(scope="module")

@@ -120,7 +120,7 @@ NUMBERS: list[tuple[Callable[[], Any], str]] = [
     (lambda: schedules.cosine_restarts(0.1, 10, 0), "factor is 0"),
     (lambda: schedules.warmup(0.1, 0), "schedules.warmup: steps is 0"),
     (lambda: schedules.one_cycle(0.1, 0), "schedules.one_cycle: steps is 0"),
-    (lambda: schedules.one_cycle(0.1, 10, rise=1.0), r"rise is 1.0; expected a fraction of the steps in \(0, 1\)"),
+    (lambda: schedules.one_cycle(0.1, 10, rise=1.0), r"rise is 1.0; expected a number in \(0, 1\)"),
     (lambda: schedules.one_cycle(0.1, 10, start_factor=0), "start_factor is 0"),
     (lambda: schedules.reduce_on_plateau(1.0), r"schedules.reduce_on_plateau: factor is 1.0"),
     (lambda: schedules.reduce_on_plateau(patience=-1), "patience is -1"),
@@ -191,10 +191,24 @@ def test_missing_parameters_are_refused(optimizer: Any) -> None:
 
 def test_the_state_of_another_chain_is_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        chain(sgd(1.0), sgd(1.0)).update(PARAMS, (sgd(1.0).init({}),))
+        chain(sgd(1.0), scale(1.0)).update(PARAMS, (sgd(1.0).init({}),))
 
 
 def test_a_schedule_that_returns_an_array_is_refused() -> None:
     optimizer = sgd(lambda step: jnp.array([0.1, 0.2]))
     with pytest.raises(ValueError, match=r"schedule.*shape \(2,\)"):
         optimizer.update(PARAMS, optimizer.init(PARAMS))
+
+
+@pytest.mark.parametrize("make", sorted(public_optimizers(), key=lambda f: f.__name__), ids=lambda f: f.__name__)
+def test_words_and_exchanged_arguments_are_refused(make: Any) -> None:
+    others = [sgd(0.1)] if make is muon else []
+    message = rf"optimizers.{make.__name__}: learning_rate .*expected .*number"
+    for bad in ("1e-3", None, [0.1]):
+        with pytest.raises((TypeError, ValueError), match=message):
+            make(bad, *others)
+    if make.__name__ in ("newton", "gauss_newton"):
+        return
+    optimizer, params = make(0.1, *others), {"w": jnp.ones((2, 2))}
+    with pytest.raises(TypeError, match=r"expected update\(grads, state, params\), in this order"):
+        optimizer.update(params, params, optimizer.init(params))

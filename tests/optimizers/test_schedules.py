@@ -186,3 +186,41 @@ def test_schedules_combine_by_arithmetic() -> None:
 def test_every_public_schedule_is_tested() -> None:
     here = {name.split(",")[0].split(" ")[0] for name in SCHEDULES} | {"Plateau", "PlateauState", "reduce_on_plateau"}
     assert set(schedules.__all__) == here
+
+
+LONG = 3 * 2**31
+FAR = [0, 7, 2**24 + 1, 2**31 - 1, 2**31, 2**31 + 5, LONG, 2 * LONG + 1]
+
+
+def half(u: float) -> float:
+    return math.sin(math.pi / 2 * u) ** 2
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (schedules.polynomial(1.0, 0.0, LONG), lambda t: 1 - min(t / LONG, 1)),
+        (schedules.cosine(1.0, LONG), lambda t: half(1 - min(t / LONG, 1))),
+        (schedules.step_decay(1.0, 0.5, LONG), lambda t: 0.5 ** (t // LONG)),
+        (schedules.cosine_restarts(1.0, LONG), lambda t: half(1 - t % LONG / LONG)),
+        (
+            schedules.cosine_restarts(1.0, LONG, 2),
+            lambda t: half(1 - (t / LONG if t < LONG else (t - LONG) / LONG / 2)),
+        ),
+        (schedules.piecewise([8, LONG], [1.0, 2.0, 3.0]), lambda t: 1.0 + (t >= 8) + (t >= LONG)),
+        (schedules.warmup(schedules.polynomial(1.0, 0.0, LONG), LONG), lambda t: 1 - abs(min(t / LONG, 2) - 1)),
+        (
+            schedules.one_cycle(1.0, LONG, rise=0.5, start_factor=4.0, end_factor=2.0),
+            lambda t: (
+                0.25 + 0.75 * half(2 * t / LONG) if t < LONG / 2 else 0.125 + 0.875 * half(max(2 - 2 * t / LONG, 0))
+            ),
+        ),
+        (schedules.exponential(1.0, 0.5, LONG), lambda t: 0.5 ** (t / LONG)),
+        (schedules.inverse_time(1.0, 1 / LONG), lambda t: 1 / (1 + t / LONG)),
+    ],
+)
+def test_more_steps_than_int32_counts(schedule: Any, expected: Any) -> None:
+    """Steps in Python are of any size; those of an optimizer are int32."""
+    found = [float(schedule(t)) for t in FAR] + [float(schedule(jnp.int32(t))) for t in FAR if t < 2**31]
+    wanted = [expected(t) for t in [*FAR, *(t for t in FAR if t < 2**31)]]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

@@ -1,5 +1,6 @@
 """Transforms of gradients and updates are compared with NumPy, in every dtype, under jit, vmap and scan."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from fnnet import Optimizer, chain, projections
 from fnnet.optimizers import (
+    accumulate,
+    adam,
     adaptive_clip,
     add_noise,
     centralize,
@@ -17,13 +20,18 @@ from fnnet.optimizers import (
     clip_by_layer_norm,
     clip_by_value,
     decay_weights,
+    freeze,
     global_norm,
+    lamb,
+    lars,
+    muon,
     project,
+    restrict,
     scale,
     sgd,
 )
-from fnnet.paths import is_weight, named_leaves
-from tests.cases.optimizers import decaying, gradients_for, tree
+from fnnet.paths import named_leaves
+from tests.cases.optimizers import ALGORITHMS, decaying, gradients_for, tree
 from tests.compare import assert_close
 
 Tree = dict[str, np.ndarray]
@@ -35,7 +43,7 @@ def every(f: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> Expected:
 
 
 def weights(f: Callable[[np.ndarray, np.ndarray, int], np.ndarray]) -> Expected:
-    return lambda g, p, step: {name: f(g[name], p[name], step) if is_weight(name) else g[name] for name in g}
+    return lambda g, p, step: {name: f(g[name], p[name], step) if p[name].ndim >= 2 else g[name] for name in g}
 
 
 def by_length(limit: float, group: Callable[[str], str]) -> Expected:
@@ -205,8 +213,47 @@ def test_noise_is_that_of_the_key_and_the_step(noise: Any) -> None:
 
 def test_the_order_of_a_chain() -> None:
     params, grads = {"w": jnp.zeros(2)}, {"w": jnp.array([0.5, -20.0])}
-    before, after = chain(clip_by_value(1.0), sgd(3.0)), chain(sgd(3.0), clip_by_value(1.0))
+    before = chain(clip_by_value(1.0), sgd(3.0))
+    with pytest.warns(UserWarning, match=r"optimizers.chain: a clip stands after the algorithm.* put it first"):
+        after = chain(sgd(3.0), clip_by_value(1.0))
     updates, state = before.update(grads, before.init(params), params)
     np.testing.assert_array_equal(updates["w"], [-1.5, 3.0])
     assert [int(s.step) for s in state] == [1, 1]
     np.testing.assert_array_equal(after.update(grads, after.init(params), params)[0]["w"], [-1.0, 1.0])
+
+
+BY_NORMS = {
+    "clip_by_global_norm": clip_by_global_norm(1.0),
+    "clip_by_layer_norm": clip_by_layer_norm(1.0),
+    "adaptive_clip": adaptive_clip(1e-2),
+    "lars": lars(0.1),
+    "lamb": lamb(0.1),
+    "muon": muon(0.1, sgd(0.1)),
+}
+
+
+@pytest.mark.parametrize("name", BY_NORMS)
+@pytest.mark.parametrize("bad", [jnp.inf, -jnp.inf, jnp.nan])
+def test_an_entry_that_is_not_finite_makes_all_of_its_norm_nan(name: str, bad: float) -> None:
+    """No finite gradient turns silently into 0."""
+    params = {"w": jnp.ones((2, 3))}
+    updates, _ = BY_NORMS[name].update({"w": jnp.ones((2, 3)).at[0, 0].set(bad)}, BY_NORMS[name].init(params), params)
+    w = np.asarray(updates["w"])
+    assert np.isnan(w[:, 0] if name == "adaptive_clip" else w).all()  # the weights into one neuron, or all
+
+
+def test_two_algorithms_in_a_chain_are_refused() -> None:
+    for case in ALGORITHMS:
+        with pytest.raises(ValueError, match=r"optimizers.chain: the optimizers at the places \[0, 2\]"):
+            chain(case.make(0.1), scale(1.0), accumulate(chain(sgd(0.1)), 2))
+    chain(restrict(sgd(0.1), lambda name: name == "w"), freeze(), decay_weights(0.1), sgd(0.1))  # no two algorithms
+    for clip in (clip_by_value(1.0), clip_by_global_norm(1.0), clip_by_layer_norm(1.0), chain(adaptive_clip())):
+        with pytest.warns(UserWarning, match="a clip stands after the algorithm"):
+            chain(sgd(0.1), clip)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", "optimizers.chain: a clip")
+            chain(sgd(0.1), clip)
+            chain(clip, sgd(0.1))
+    with pytest.raises(TypeError, match=r"optimizers.chain: .*adam.* has no init and update; expected an optimizer"):
+        chain(adam)

@@ -1,5 +1,6 @@
 """Optimizers around an optimizer: accumulation, skipped updates, averages of the parameters, look-ahead."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -8,16 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Optimizer, apply_updates, chain
+from fnnet import Cost, Dense, Optimizer, TrainState, apply_updates, chain, losses, train_step
 from fnnet.optimizers import (
     accumulate,
     adam,
     average_parameters,
     clip_by_global_norm,
+    dynamic_loss_scale,
+    groups,
     lookahead,
+    scale,
     sgd,
     skip_non_finite,
 )
+from fnnet.optimizers.wrappers import weighed
 from tests.cases.optimizers import decaying, gradients_for, run, tree
 from tests.compare import assert_close, assert_identical
 
@@ -204,3 +209,90 @@ def test_lookahead_equals_a_loop(rate: Any, problem: Any) -> None:
     is_pair = lambda x: isinstance(x, tuple) and isinstance(x[0], np.ndarray)  # noqa: E731
     for actual, i in ((found, 0), (states.slow, 1)):
         assert_close(actual, jax.tree.map(lambda pair: pair[i], pairs, is_leaf=is_pair))  # noqa: B023
+
+
+def descended(optimizer: Optimizer, gradients: list[float], weights: list[float] | None = None) -> tuple[float, Any]:
+    """Return the parameter, which starts at 0, and the state after these gradients, weighed as by ``train_step``."""
+    params = jnp.zeros(())
+    state = optimizer.init(params)
+    for i, g in enumerate(gradients):
+        state = state if weights is None else weighed(state, jnp.float32(weights[i]))
+        updates, state = optimizer.update(jnp.float32(g), state, params)
+        params = params + updates
+    return float(params), state
+
+
+NOT_FINITE = [-1.0, float("nan")]  # a step and one that is skipped
+
+
+@pytest.mark.parametrize(
+    ("inner", "gradients"),
+    [
+        (accumulate(sgd(1.0), 2), [-1.0] * 8),
+        (accumulate(chain(sgd(1.0)), 2), [-1.0] * 8),
+        (chain(accumulate(sgd(1.0), 2), scale(1.0)), [-1.0] * 8),
+        (groups(lambda name: "all", {"all": accumulate(sgd(1.0), 2)}), [-1.0] * 8),
+        (skip_non_finite(sgd(1.0)), NOT_FINITE * 4),
+        (dynamic_loss_scale(sgd(1.0)), NOT_FINITE * 4),
+        (skip_non_finite(accumulate(sgd(1.0), 2)), [-1.0, float("nan"), -1.0] * 4),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else None,
+)
+def test_averages_and_lookahead_count_whole_steps(inner: Optimizer, gradients: list[float]) -> None:
+    """The parameters are 1, 2, 3, 4 after four steps, whatever lies between them."""
+    half = gradients[: len(gradients) // 2]
+    assert float(descended(average_parameters(inner), half)[1].average) == 1.5  # (1 + 2) / 2
+    assert float(descended(average_parameters(inner, 0.5), gradients)[1].average) == 3.0625  # 4/2 + 3/4 + 2/8 + 1/16
+    assert float(descended(average_parameters(inner), gradients)[1].averaged) == 4
+    # φ = 1 after two steps, to 2; then from 1 to 3, and φ = 1 + (3 - 1) / 2 = 2.
+    assert descended(lookahead(inner, 2), gradients)[0] == 2
+
+
+def test_accumulated_gradients_weigh_what_they_are_means_over() -> None:
+    """Batches of 3, 1 and 0 counted examples: the step is that of the mean over the 4 examples."""
+    optimizer = accumulate(sgd(1.0), 3)
+    params, state = descended(optimizer, [2.0, -6.0, 50.0], [3.0, 1.0, 0.0])
+    assert params == -(3 * 2.0 - 6.0) / 4
+    assert float(state.weight) == 0
+    assert descended(accumulate(accumulate(sgd(1.0), 2), 2), [1.0, 1.0, 5.0, 5.0], [3.0, 3.0, 1.0, 1.0])[0] == -2.0
+
+
+def test_train_step_weighs_accumulated_gradients() -> None:
+    """Labels that are ignored count for nothing: two batches of unequal counts take the step of both together."""
+    x, y = jnp.arange(8.0).reshape(4, 2), jnp.array([0, 1, -1, 1])
+    cost = Cost(Dense(2), losses.softmax_cross_entropy, ignore_label=-1)
+    params = Dense(2).init(jax.random.key(0), x)
+
+    def trained(optimizer: Optimizer, batches: list[Any]) -> Any:
+        state = TrainState.create(params, optimizer, jax.random.key(1))
+        for batch in batches:
+            state, _ = train_step(cost, optimizer)(state, batch)
+        return state.params
+
+    halves = [(x[:2], y[:2]), (x[2:], y[2:])]
+    for wrap in (accumulate, lambda inner, every: average_parameters(accumulate(inner, every))):
+        assert_close(trained(wrap(sgd(0.1), 2), halves), trained(sgd(0.1), [(x, y)]), 1e-6)
+
+
+@pytest.fixture
+def standard_promotion() -> Iterator[None]:
+    """Let dtypes be promoted inside one test, as optax needs it."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_an_optimizer_of_another_library_inside() -> None:
+    """optax's Adam with float16 parameters and float32 gradients: its moments are float32, and so are its steps."""
+    optax = pytest.importorskip("optax")
+    params = {"w": jnp.array([1.0, -2.0], "float16")}
+    for wrap in (lambda inner: accumulate(inner, 2), skip_non_finite, dynamic_loss_scale):
+        optimizer, twice = wrap(optax.adam(1e-3)), 2 if wrap(sgd(1.0)).init(params)._fields[1] == "mean" else 1
+        state, wide = optimizer.init(params), jax.tree.map(lambda p: p.astype("float32"), params)
+        alone = optax.adam(1e-3).init(wide)
+        for g in (1e-5, 3e-5):
+            grads = {"w": jnp.array([g, -g])}
+            for _ in range(twice):
+                updates, state = jax.jit(optimizer.update)(grads, state, params)
+            expected, alone = optax.adam(1e-3).update(grads, alone, wide)
+            assert_close(updates, expected, 1e-6)

@@ -98,8 +98,8 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> N
 
 
 CONFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"key": None}, r"fit: key is None; expected jax.random.key\(0\), or another seed, for the order of the examples"),
-    ({"key": 0}, "fit: key is 0; expected jax.random.key"),
+    ({"key": None}, r"fit: key is None; expected a random key, such as jax.random.key\(0\)"),
+    ({"key": 0}, "fit: key is 0; expected a random key"),
     ({"cost": COST.model}, r"fit: cost is Dense\(.*\); expected a fnnet.Cost, such as Cost\(model, losses"),
     ({"optimizer": sgd}, "fit: optimizer is <function sgd at .*>; expected an optimizer, such as"),
     ({"metrics": [accuracy], "validation": DATA}, r"fit: metrics are \[.*\]; expected a mapping, such as"),

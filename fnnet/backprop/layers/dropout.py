@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
-
 from fnnet.backprop.rule import RULES, Rule
 from fnnet.layers import Dropout
 from fnnet.types import Array, Params
@@ -15,12 +13,12 @@ def dropout_forward(
     if not train:
         return x, None
     mask = layer.mask(key, x)
-    return jnp.where(mask, x / (1 - layer.rate), 0), mask
+    return layer.dropped(mask, x), mask
 
 
 def dropout_backward(layer: Dropout, params: Params, mask: Array | None, dy: Array) -> tuple[Params, Array]:
     """y = m ⊙ x / (1 − rate)  ⇒  dx = m ⊙ dy / (1 − rate), with the mask of the forward pass."""
-    return {}, dy if mask is None else jnp.where(mask, dy / (1 - layer.rate), 0)
+    return {}, dy if mask is None else layer.dropped(mask, dy)
 
 
 RULES[Dropout] = Rule(dropout_forward, dropout_backward)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import jax
-
 from fnnet.backprop.layers.affine import scale_and_shift_gradients
 from fnnet.backprop.rule import RULES, Rule
 from fnnet.layers import BatchNorm, GroupNorm, LayerNorm
@@ -33,7 +31,7 @@ def normalization_backward(
     dx_hat = (dy * params["scale"]).reshape(groups.shape).astype(x_hat.dtype)
     mean = dx_hat.mean(groups.axes, keepdims=True)
     along = (dx_hat * x_hat).mean(groups.axes, keepdims=True)
-    dx = jax.lax.rsqrt(at.variance + layer.epsilon) * (dx_hat - mean - x_hat * along)
+    dx = at.inverse_deviation(layer.epsilon) * (dx_hat - mean - x_hat * along)
     dparams = scale_and_shift_gradients(x_hat.reshape(x.shape).astype(x.dtype), dy)
     return dparams, dx.reshape(x.shape).astype(x.dtype)
 

@@ -33,7 +33,7 @@ def rematerialized_forward(
             return after, jax.lax.dynamic_update_slice_in_dim(y, y_here, first, 1)
         return after, jnp.where(any_step(exists), y_here, y)
 
-    zeros = jnp.zeros((len(x), *x.shape[1 : 1 + sequences], inner.cell.features), x.dtype)
+    zeros = jnp.zeros((x.shape[0], *x.shape[1 : 1 + sequences], inner.cell.features), x.dtype)
     state = varying_with((carry, zeros), params, x, mask)
     if rest:
         state = run(state, 0, rest)
