@@ -24,6 +24,7 @@ EXPERIMENTS = {
     "characters": "experiments.characters",
     "sweep": "experiments.sweep",
     "scaling": "experiments.scaling",
+    "fuzz": "experiments.fuzz",
 }
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from typing import NamedTuple
 from rich.progress import track
 from rich.table import Table
 
-from experiments.mutations import CHECKERS, MUTANTS, Point, Subject
+from experiments.mutations import CHECKERS, MUTANTS, Mutant, Point, Subject
 from experiments.results import Results, console
 
 OURS = "fnnet.check_gradients"
+Mutants = tuple[Mutant, ...]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Config:
     """Number of random points at which every healthy rule is checked."""
     mutant_seeds: int = 3
     """Number of random points at which every mutant is checked."""
+    only: str = ""
+    """Check only the mutants whose name contains this, "target", "weights" or "inputs" for example; empty for all."""
     runs: Path = Path("runs")
     """Folder for the results."""
 
@@ -55,32 +58,33 @@ class Scores(NamedTuple):
 
 def run(config: Config) -> int:
     results = Results("mutants", config, config.runs)
+    chosen = tuple(mutant for mutant in MUTANTS if config.only in mutant.name)
     checks = []
-    for check in all_checks(config):
+    for check in all_checks(config, chosen):
         checks.append(check)
         results.record(**check._asdict())
     scores = {checker: scores_of(checker, checks) for checker in CHECKERS}
-    console.print(table_of(checks, scores))
-    console.print(alarms_of(checks))
+    console.print(table_of(chosen, checks, scores))
+    console.print(alarms_of(chosen, checks))
     ours = scores[OURS]
     perfect = ours.killed == 100 and ours.false_alarms == 0
     verdict = f"{OURS}: " + (
         "every mutant killed, no false alarm" if perfect else "A MUTANT SURVIVED OR A HEALTHY RULE WAS FLAGGED"
     )
     console.print(verdict, style="bold green" if perfect else "bold red", highlight=False)
-    results.summary(summary_of(checks, scores) + f"\n\n{verdict}")
+    results.summary(summary_of(chosen, checks, scores) + f"\n\n{verdict}")
     return 0 if perfect else 1
 
 
-def all_checks(config: Config) -> Iterator[Check]:
+def all_checks(config: Config, mutants: Mutants) -> Iterator[Check]:
     """Yield the checks of every healthy subject and of its mutants, at the same points and by every checker."""
-    subjects = list(dict.fromkeys(mutant.subject for mutant in MUTANTS))
+    subjects = list(dict.fromkeys(mutant.subject for mutant in mutants))
     for subject in track(subjects, "checking the checkers", console=console, transient=True):
         for seed in range(max(config.seeds, config.mutant_seeds)):
             point = subject.at(seed)
             if seed < config.seeds:
                 yield from verdicts(subject, "", seed, point)
-            for mutant in MUTANTS if seed < config.mutant_seeds else ():
+            for mutant in mutants if seed < config.mutant_seeds else ():
                 if mutant.subject == subject:
                     with mutant.applied():
                         yield from verdicts(subject, mutant.name, seed, point)
@@ -103,21 +107,21 @@ def scores_of(checker: str, checks: list[Check]) -> Scores:
     )
 
 
-def table_of(checks: list[Check], scores: dict[str, Scores]) -> Table:
+def table_of(mutants: Mutants, checks: list[Check], scores: dict[str, Scores]) -> Table:
     table = Table("mutant", title=f"how often {', '.join(CHECKERS)} kill each mutant", box=None)
     for name in CHECKERS:
         table.add_column(short(name), justify="right")
-    for mutant in MUTANTS:
+    for mutant in mutants:
         table.add_row(mutant.name, *(shown(*count(checks, name, mutant=mutant.name)) for name in CHECKERS))
     table.add_section()
-    for label, cells in summary_rows(scores).items():
+    for label, cells in summary_rows(len(mutants), scores).items():
         table.add_row(f"[bold]{label}[/]", *(f"[bold]{cell}[/]" for cell in cells))
     return table
 
 
-def alarms_of(checks: list[Check]) -> Table:
+def alarms_of(mutants: Mutants, checks: list[Check]) -> Table:
     table = Table("healthy rules with false alarms", *map(short, CHECKERS), box=None)
-    for subject in dict.fromkeys(mutant.subject.name for mutant in MUTANTS):
+    for subject in dict.fromkeys(mutant.subject.name for mutant in mutants):
         counts = [count(checks, name, subject=subject) for name in CHECKERS]
         if any(flagged for flagged, _ in counts):
             table.add_row(subject, *(f"{flagged}/{of}" if flagged else "" for flagged, of in counts))
@@ -144,20 +148,20 @@ def shown(flagged: int, of: int) -> str:
     return f"[{color}]{flagged}/{of}[/]"
 
 
-def summary_rows(scores: dict[str, Scores]) -> dict[str, list[str]]:
+def summary_rows(number: int, scores: dict[str, Scores]) -> dict[str, list[str]]:
     return {
-        f"kill rate over {len(MUTANTS)} mutants": [f"{s.killed:.1f} %" for s in scores.values()],
+        f"kill rate over {number} mutants": [f"{s.killed:.1f} %" for s in scores.values()],
         "false-alarm rate": [f"{s.false_alarms:.1f} %" for s in scores.values()],
         "seconds per check": [f"{s.seconds:.3f}" for s in scores.values()],
     }
 
 
-def summary_of(checks: list[Check], scores: dict[str, Scores]) -> str:
+def summary_of(mutants: Mutants, checks: list[Check], scores: dict[str, Scores]) -> str:
     """Return the rates, and the mutants that some checker missed at least once, as Markdown."""
-    counts = {m.name: [count(checks, name, mutant=m.name) for name in CHECKERS] for m in MUTANTS}
+    counts = {m.name: [count(checks, name, mutant=m.name) for name in CHECKERS] for m in mutants}
     lived = {name: [f"{k}/{n}" for k, n in cells] for name, cells in counts.items() if any(k < n for k, n in cells)}
     return (
-        f"{markdown_table(summary_rows(scores))}\n\n"
+        f"{markdown_table(summary_rows(len(mutants), scores))}\n\n"
         f"Mutants that survived at least one check, and how often each checker killed them:\n\n{markdown_table(lived)}"
     )
 

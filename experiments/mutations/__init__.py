@@ -1,6 +1,6 @@
 """Deliberate faults in hand-written derivatives that gradient checkers must find; ``MUTANTS`` lists them."""
 
-from experiments.mutations import activations, attention, costs, images, layers, losses, recurrence
+from experiments.mutations import activations, attention, batches, costs, images, layers, losses, recurrence
 from experiments.mutations.checkers import CHECKERS
 from experiments.mutations.mutant import Mutant, Point, Subject
 
@@ -12,6 +12,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *activations.MUTANTS,
     *losses.MUTANTS,
     *costs.MUTANTS,
+    *batches.MUTANTS,
 )
 
 __all__ = ["CHECKERS", "MUTANTS", "Mutant", "Point", "Subject"]

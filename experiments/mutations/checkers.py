@@ -1,7 +1,8 @@
 """Three checkers; ``checker(subject, point) -> bool`` returns whether it finds the hand-written gradient wrong.
 
-All of them judge the same gradient at the same point. For a cost this is the gradient with respect to the parameters.
-For a layer it is the gradient with respect to the parameters and to ``x``, pulled back from a random cotangent.
+All of them judge the same gradient at the same point. For a cost this is the gradient with respect to the parameters,
+or to what the subject's ``wrt`` names. For a layer it is the gradient with respect to the parameters and to ``x``,
+pulled back from a random cotangent.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from jax.test_util import check_grads
 import fnnet
 from experiments.mutations.mutant import ENGINES, Point, Subject
 from fnnet import Cost, backprop
+from fnnet.backprop.cost import input_gradient
 from fnnet.types import Array
 
 Checker = Callable[[Subject, Point], bool]
 STEP, THRESHOLD, COORDINATES = 1e-5, 1e-4, 10
+NAMES = ("params", "x", "target", "weights")
 
 
 def by_fnnet(subject: Subject, point: Point) -> bool:
     """Return the verdict of ``fnnet.check_gradients`` with its defaults, in float64."""
-    engine = ENGINES[Cost] if isinstance(subject.model, Cost) else None
-    report = fnnet.check_gradients(subject.model, point.params, point.data, value_and_grad=engine, **point.options)
+    engine = ENGINES[Cost] if isinstance(subject.model, Cost) and not subject.wrt else None
+    report = fnnet.check_gradients(
+        subject.model, point.params, point.data, value_and_grad=engine, wrt=subject.wrt or None, **point.options
+    )
     return not report.ok
 
 
@@ -89,12 +94,19 @@ def by_cs231n(subject: Subject, point: Point) -> bool:
 
 def variables_of(subject: Subject, point: Point) -> Any:
     """Return the variables with respect to which the subject is differentiated."""
+    if subject.wrt:
+        named = dict(zip(NAMES, (point.params, *point.data), strict=False))
+        return tuple(named[name] for name in subject.wrt)
     return point.params if isinstance(subject.model, Cost) else (point.params, point.data)
 
 
 def value(subject: Subject, variables: Any, point: Point) -> Array:
     """Return the subject's output for the given values of its variables."""
     variables = jax.tree.map(jnp.asarray, variables)
+    if subject.wrt:
+        named = dict(zip(NAMES, (point.params, *point.data), strict=False))
+        params, *batch = (named | dict(zip(subject.wrt, variables, strict=True))).values()
+        return subject.model(params, tuple(batch))
     if isinstance(subject.model, Cost):
         return subject.model(variables, point.data, **point.options)
     params, x = variables
@@ -108,6 +120,15 @@ def scalar(subject: Subject, variables: Any, point: Point, cotangent: Array) -> 
 
 def pullback(subject: Subject, variables: Any, point: Point, dy: Array) -> Any:
     """Return the hand-written gradient with respect to the variables, given ``dy`` with respect to the output."""
+    if subject.wrt and isinstance(subject.model, Cost):
+        named = dict(zip(subject.wrt, variables, strict=True))
+        params, batch = named.get("params", point.params), (named.get("x", point.data[0]), *point.data[1:])
+        grads = {"x": input_gradient(subject.model, params, batch)}
+        if "params" in named:
+            grads["params"] = ENGINES[Cost](subject.model)(params, batch)[1]
+        return jax.tree.map(lambda g: dy * g, tuple(grads[name] for name in subject.wrt))
+    if subject.wrt:  # a function with its own derivative
+        return jax.vjp(lambda variables: value(subject, variables, point), variables)[1](jnp.asarray(dy))[0]
     if isinstance(subject.model, Cost):
         _, grads = ENGINES[Cost](subject.model)(variables, point.data, **point.options)
         return jax.tree.map(lambda g: dy * g, grads)

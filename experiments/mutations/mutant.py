@@ -45,24 +45,31 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Subject:
-    """A layer, or a cost if there is a ``target``, and the functions that draw its data."""
+    """A layer, or a cost if there is a ``target``, and the functions that draw its data.
+
+    ``wrt`` names what is differentiated with respect to; it is empty for what ``check_gradients`` does by itself.
+    """
 
     name: str
     model: Any
     x: Draw
     target: Draw | None = None
+    weights: Draw | None = None
     train: bool = False
+    wrt: tuple[str, ...] = ()
 
     def at(self, seed: int) -> Point:
         """Return a random point in float64. Biases are random too, because biases of 0 would hide some faults."""
         rng = np.random.default_rng(seed)
         x = self.x(rng)
-        layer: Layer = self.model.model if isinstance(self.model, Cost) else self.model
+        cost = getattr(self.model, "cost", self.model)
+        layer: Layer = cost.model if isinstance(cost, Cost) else cost
         kind = jnp.int32 if np.issubdtype(x.dtype, np.integer) else jnp.float32
         shapes = jax.eval_shape(layer.init, jax.random.key(0), jax.ShapeDtypeStruct(x.shape, kind))
         params = jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape) / np.sqrt(leaf.shape[0]), shapes)
         key = jax.random.key(seed) if self.train else None
-        return Point(params, x if self.target is None else (x, self.target(rng)), key)
+        others = tuple(draw(rng) for draw in (self.target, self.weights) if draw is not None)
+        return Point(params, (x, *others) if others else x, key)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def value_and_grad(cost: Cost) -> Callable[..., tuple[Array, Params]]:
         x = cost.counted_inputs(x, target, weights)
         prediction, gradients, pullback = to_loss(cost, params, x, target, key=key, train=train)
         value = cost.total(cost.mean_loss(prediction, target, weights), params, loss_scale)
-        grads = pullback(of_mean(cost, gradients, target, weights, loss_scale))
+        grads, _ = pullback(of_mean(cost, gradients, target, weights, loss_scale))
         if cost.penalty is not None:
             of_penalty = penalty_gradient(cost.penalty, params)
             if loss_scale is not None:
@@ -71,20 +71,32 @@ def grad(cost: Cost) -> Callable[..., Params]:
     return lambda params, batch, **options: both(params, batch, **options)[1]
 
 
+def input_gradient(cost: Cost, params: Params, batch: Batch, **options: Any) -> Array:
+    """Return the gradient of the cost with respect to its inputs ``x``, by hand."""
+    x, target, weights = split_weighted("Cost", batch)
+    _, gradients, pullback = to_loss(cost, params, x, target, **options)
+    return pullback(of_mean(cost, gradients, target, weights))[1]
+
+
 def to_loss(
     cost: Cost, params: Params, x: Array, target: Array, **options: Any
-) -> tuple[Array, Array, Callable[[Array], Params]]:
-    """Return the prediction, the gradient of each example's loss, and the function that takes it to the parameters."""
+) -> tuple[Array, Array, Callable[[Array], tuple[Params, Array]]]:
+    """Return the prediction, the gradient of each example's loss, and the function from it to ``(dparams, dx)``."""
     labels = cost.known_labels(target)
     fused = fused_gradient(cost)
     if fused is None:
         prediction, pullback = vjp(cost.model, params, x, **options)
-        return prediction, loss_gradient(cost.loss, prediction, labels), lambda dy: pullback(dy)[0]
+        return prediction, loss_gradient(cost.loss, prediction, labels), pullback
     model: Any = cost.model
     model.check(params)
     z, pullback = vjp(Sequential(model.layers[:-1]), params[:-1], x, **options)
     prediction = model.layers[-1].apply(params[-1], z)
-    return prediction, fused(prediction, labels), lambda dz: (*pullback(dz)[0], params[-1])
+
+    def through_layers(dz: Array) -> tuple[Params, Array]:
+        dparams, dx = pullback(dz)
+        return (*dparams, params[-1]), dx
+
+    return prediction, fused(prediction, labels), through_layers
 
 
 def fused_gradient(cost: Cost) -> Callable[..., Array] | None:

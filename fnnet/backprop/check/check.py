@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,7 @@ def check_gradients(
     params: Params,
     data: Any,
     *,
+    wrt: Sequence[str] | None = None,
     value_and_grad: Callable[..., Any] | None = None,
     key: Array | None = None,
     train: bool = False,
@@ -42,13 +43,20 @@ def check_gradients(
 
     ``subject`` is one of
 
-    - a ``fnnet.Cost``, with ``data=(x, y)``: its hand-written gradient, or that of ``value_and_grad``;
+    - a ``fnnet.Cost``, with ``data=(x, y)`` or ``(x, y, weights)``: its hand-written gradient, or that of
+      ``value_and_grad``;
     - a layer, with ``data=x``: its hand-written rule, for the parameters and for ``x``;
     - any function ``f(params, data)``: the gradient of ``value_and_grad``, or, without it, what ``jax.grad`` gives.
 
     ``value_and_grad`` is called as ``value_and_grad(subject)(params, data)``, like ``jax.value_and_grad`` (and for a
     ``Cost`` also with ``key`` and ``train``). Autodiff runs the ``jax.custom_vjp`` of a function or a layer itself, so
     that a wrong one without another rule is found by the differences alone.
+
+    ``wrt`` names what to differentiate with respect to: "params", "x", "target" and "weights". By default these are the
+    parameters, and ``x`` of a layer. If the data of a function is a tuple or a list, its first three entries have these
+    names, else all of it is "x". There are rules by hand for the parameters, and for ``x`` of a layer and of a cost
+    without ``value_and_grad``. For targets and weights there are none: what ``jax.grad`` gives is checked by the
+    differences alone, as it is for ``x`` of a function.
 
     Everything is compared in float64, whatever the dtypes of the arrays and the default precision. A row is right if
     ``max |m − a| ≤ tolerance · max |a|`` and no central difference contradicts it; these are taken along some entries
@@ -59,8 +67,8 @@ def check_gradients(
 
     The note of a wrong row says which entry is wrong and by how much, and names the likely fault.
     """
-    if isinstance(subject, Cost) and not (isinstance(data, (tuple, list)) and len(data) == 2):
-        raise TypeError("check_gradients: a Cost is checked on a batch; expected data=(x, y)")
+    if isinstance(subject, Cost) and not (isinstance(data, (tuple, list)) and len(data) in (2, 3)):
+        raise TypeError("check_gradients: a Cost is checked on a batch; expected data=(x, y) or (x, y, weights)")
     if not callable(subject) and not isinstance(subject, Layer):
         raise TypeError(
             f"check_gradients: {subject!r} is neither a fnnet.Cost, a layer with init and apply, nor a function"
@@ -73,11 +81,12 @@ def check_gradients(
     with jax.enable_x64(True):
         if low is not None:  # both sides are computed at the rounded point
             params, data = rounded(params, low), rounded(data, low)
-        problem = make_problem(subject, value_and_grad, params, data, key, train, seed)
-        if not problem.has_hand and not differences:
+        problem = make_problem(subject, value_and_grad, wrt, params, data, key, train, seed)
+        alone = [name for name in problem.wrt if name not in problem.by_rule]
+        if alone and not differences:
             raise ValueError(
-                "check_gradients: there is nothing to compare autodiff with; "
-                "pass value_and_grad=, or leave differences on"
+                f"check_gradients: there is nothing to compare autodiff with for {', '.join(alone)}; "
+                f"{'pass value_and_grad=, or ' if 'params' in alone else ''}leave differences on"
             )
         reference = problem.by_autodiff()
         if low is None:
@@ -86,13 +95,20 @@ def check_gradients(
             rows = rows_in_low_precision(problem, reference, low)
         if differences:
             rows = with_differences(problem, rows, own_rng(seed, "differences"))
-    opinions = ["autodiff"] * problem.has_hand + ["central differences"] * differences
     return GradientReport(
         rows,
         (TOLERANCE if tolerance is None else tolerance) if low is None else None,
         str(jnp.dtype(dtype)),
-        f"{'by hand' if problem.has_hand else 'autodiff'} against {' and '.join(opinions)}",
+        compared(problem, alone, differences),
     )
+
+
+def compared(problem: Problem, alone: list[str], differences: bool) -> str:
+    """Return what was compared with what, in words."""
+    if not problem.by_rule:
+        return "autodiff against central differences"
+    by_rule = f"by hand against autodiff{' and central differences' if differences else ''}"
+    return by_rule + (f", {' and '.join(alone)} by autodiff against central differences" if alone else "")
 
 
 def rows_in_float64(problem: Problem, reference: Any, tolerance: float) -> tuple[GradientRow, ...]:
@@ -139,7 +155,7 @@ def rounding_errors(problem: Problem, reference: Any) -> dict[str, float]:
     rng, right, most = np.random.default_rng(0), dict(reference), dict.fromkeys(dict(reference), 0.0)
     for _ in range(NUDGES):
         nudged = jax.tree.map(lambda v: v * (1 + EPS * rng.integers(-2, 3, v.shape)), problem.variables)
-        for name, a in replace(problem, variables=nudged).by_autodiff():
+        for name, a in problem.at(nudged).by_autodiff():
             most[name] = max(most[name], errors(as_float64(a), as_float64(right[name]))[0])
     return {name: TIMES_NUDGED * error for name, error in most.items()}
 
@@ -157,7 +173,7 @@ def with_differences(
     """Return the rows with what central differences say about autodiff's gradient, which right rows share."""
     gradients = problem.by_autodiff()[1:]
     by_path = {row.path: row for row in rows}
-    hand = dict(problem.by_hand()) if problem.has_hand else {}
+    hand = dict(problem.by_hand()) if problem.by_rule else {}
     for index, (name, gradient) in enumerate(gradients):
         row = by_path[name]
         a = np.asarray(gradient)

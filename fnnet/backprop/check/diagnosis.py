@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from fnnet.backprop.check.compare import Tensor, deviation, largest
-from fnnet.backprop.check.problem import Problem
+from fnnet.backprop.check.problem import Problem, name_params
 from fnnet.cost import Cost
 
 CLOSE = 1e-6  # relative: two tensors that agree to this count as equal
@@ -68,9 +68,9 @@ def transpose(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) -> 
 def of_penalty(problem: Problem, name: str, m: Tensor, a: Tensor, wrong: Any) -> str:
     if not isinstance(problem.subject, Cost) or problem.subject.penalty is None:
         return ""
-    penalty, params = problem.subject.penalty, problem.variables
-    gradient = dict(problem.variable_names(jax.grad(penalty)(params))).get(name)
-    everywhere = dict(problem.variable_names(params)).get(name)
+    penalty, params = problem.subject.penalty, problem.params
+    gradient = dict(name_params(jax.grad(penalty)(params))).get(name)
+    everywhere = dict(name_params(params)).get(name)
     if gradient is None or everywhere is None:
         return ""
     gradient, value = np.asarray(gradient), np.asarray(everywhere)

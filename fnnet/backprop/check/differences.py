@@ -74,21 +74,21 @@ def judge(problem: Problem, index: int, u: Any, claimed: float, typical: float) 
 def values_along(problem: Problem, index: int, u: Array, offsets: Array) -> Array:
     """Return ``f(v + t u)`` for every offset ``t``, where ``u`` is a direction of leaf ``index`` of the variables."""
     p = problem
-    engine_free = Static((p.subject, p.train, p.differentiates_data))
-    return evaluate_along(engine_free, index, p.variables, p.data, p.key, p.cotangent, u, offsets)
+    engine_free = Static((p.subject, p.train, p.wrt))
+    return evaluate_along(engine_free, index, p.params, p.data, p.key, p.cotangent, u, offsets)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def evaluate_along(
-    static: Static, index: int, variables: Any, data: Any, key: Any, cotangent: Any, u: Array, offsets: Array
+    static: Static, index: int, params: Any, data: Any, key: Any, cotangent: Any, u: Array, offsets: Array
 ) -> Array:
-    subject, train, _ = static.value
-    problem = Problem(subject, None, variables, data, key, train, cotangent)
-    leaves, structure = jax.tree.flatten(variables)
+    subject, train, wrt = static.value
+    problem = Problem(subject, None, wrt, params, data, key, train, cotangent)
+    leaves, structure = jax.tree.flatten(problem.variables)
 
     def at(t: Array) -> Array:
         moved = [leaf + t * u if i == index else leaf for i, leaf in enumerate(leaves)]
-        return problem.scalar(jax.tree.unflatten(structure, moved))
+        return problem.at(jax.tree.unflatten(structure, moved)).scalar()
 
     return jax.lax.map(at, offsets)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnnet.backprop.cost import value_and_grad
+from fnnet.backprop.cost import input_gradient, value_and_grad
 from fnnet.backprop.rule import RULES, vjp
 from fnnet.checks import is_float
 from fnnet.cost import Cost
@@ -19,19 +20,22 @@ from fnnet.paths import named_leaves
 from fnnet.types import Array, DType, Layer, Params
 
 Named = list[tuple[str, Any]]
+OF_BATCH = ("x", "target", "weights")  # the names of a batch's arrays
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A subject at one point, differentiated with respect to ``variables``: ``params``, or ``(params, x)`` of a layer.
+    """A subject at one point, differentiated with respect to what ``wrt`` names.
 
-    ``cotangent`` is a random gradient with respect to an output that is not a scalar. A cotangent of ones would miss
-    errors that sum to zero, such as those of a softmax.
+    A tuple or list as ``data`` holds the arrays of a batch; anything else is ``x``. ``cotangent`` is a random gradient
+    with respect to an output that is not a scalar. A cotangent of ones would miss errors that sum to zero, such as
+    those of a softmax.
     """
 
     subject: Any
     engine: Callable[..., Any] | None  # as jax.value_and_grad; None: the subject's own rule
-    variables: Any
+    wrt: tuple[str, ...]
+    params: Params
     data: Any
     key: Array | None
     train: bool
@@ -42,49 +46,71 @@ class Problem:
         return not isinstance(self.subject, Cost) and isinstance(self.subject, Layer)
 
     @property
-    def has_hand(self) -> bool:
-        """Whether there is a gradient other than autodiff's own, which runs a ``custom_vjp`` as it is."""
-        if self.is_layer:
-            return type(self.subject) in RULES
-        return self.engine is not None or isinstance(self.subject, Cost)
+    def by_rule(self) -> tuple[str, ...]:
+        """The names in ``wrt`` that have a gradient other than autodiff's own, which runs a ``custom_vjp`` as it is."""
+        if self.engine is not None:
+            known: tuple[str, ...] = ("params",)
+        elif isinstance(self.subject, Cost) or (self.is_layer and type(self.subject) in RULES):
+            known = ("params", "x")
+        else:
+            known = ()
+        return tuple(name for name in self.wrt if name in known)
 
     @property
-    def differentiates_data(self) -> bool:
-        return self.is_layer and is_float(self.data)
+    def variables(self) -> tuple[Any, ...]:
+        """The values of what ``wrt`` names."""
+        return tuple(self.params if name == "params" else array_of(self.data, name) for name in self.wrt)
+
+    def at(self, variables: Any) -> Problem:
+        """Return the same problem at other values of the variables."""
+        values = dict(zip(self.wrt, variables, strict=True))
+        params, data = values.pop("params", self.params), self.data
+        if is_batch(data):
+            named = zip_longest(OF_BATCH[: len(data)], data)
+            data = type(data)(values.get(name, array) for name, array in named)
+        elif values:
+            data = values["x"]
+        return replace(self, params=params, data=data)
 
     def in_dtype(self, dtype: DType) -> Problem:
         """Return the same problem with every floating-point number in ``dtype``."""
         cast = partial(as_dtype, dtype=dtype)
-        return replace(self, variables=cast(self.variables), data=cast(self.data), cotangent=cast(self.cotangent))
+        return replace(self, params=cast(self.params), data=cast(self.data), cotangent=cast(self.cotangent))
 
     def by_hand(self) -> Named:
-        """Return ``(name, tensor)`` of the value and of the gradient under test."""
-        if self.is_layer and self.has_hand:
-            params, x = self.variables if self.differentiates_data else (self.variables, self.data)
-            y, pullback = vjp(self.subject, params, x, **self.random)
-            dparams, dx = pullback(self.cotangent)
-            return self.named("y", y, (dparams, dx) if self.differentiates_data else dparams)
-        if self.has_hand:
+        """Return ``(name, tensor)`` of the value and of the gradient under test, which is autodiff's without a rule."""
+        if not self.by_rule:
+            return self.by_autodiff()
+        gradients: dict[str, Any] = {}
+        if self.is_layer:
+            value, pullback = vjp(self.subject, self.params, self.data, **self.random)
+            gradients["params"], gradients["x"] = pullback(self.cotangent)
+        else:
             engine = self.engine or value_and_grad
-            return self.named("value", *engine(self.subject)(self.variables, self.data, **self.options))
-        return self.by_autodiff()
+            value, gradients["params"] = engine(self.subject)(self.params, self.data, **self.options)
+            if "x" in self.by_rule:
+                gradients["x"] = input_gradient(self.subject, self.params, self.data, **self.options)
+        rest = tuple(name for name in self.wrt if name not in self.by_rule)
+        if rest:
+            gradients |= zip(rest, replace(self, wrt=rest).gradient_by_autodiff()[1], strict=True)
+        return self.named(value, [gradients[name] for name in self.wrt])
 
     def by_autodiff(self) -> Named:
-        if self.is_layer:
-            y, pullback = jax.vjp(self.output, self.variables)
-            return self.named("y", y, pullback(self.cotangent)[0])
-        value, grads = jax.value_and_grad(self.scalar)(self.variables)
-        return self.named("value", value, grads)
+        return self.named(*self.gradient_by_autodiff())
 
-    def output(self, variables: Any) -> Array:
-        """Return the output of the subject at other values of the variables."""
+    def gradient_by_autodiff(self) -> tuple[Any, Any]:
         if self.is_layer:
-            params, x = variables if self.differentiates_data else (variables, self.data)
-            return self.subject.apply(params, x, **self.random)
-        return self.subject(variables, self.data, **self.options)
+            y, pullback = jax.vjp(lambda variables: self.at(variables).output(), self.variables)
+            return y, pullback(self.cotangent)[0]
+        return jax.value_and_grad(lambda variables: self.at(variables).scalar())(self.variables)
 
-    def scalar(self, variables: Any) -> Array:
-        y = self.output(variables)
+    def output(self) -> Array:
+        if self.is_layer:
+            return self.subject.apply(self.params, self.data, **self.random)
+        return self.subject(self.params, self.data, **self.options)
+
+    def scalar(self) -> Array:
+        y = self.output()
         return y if self.cotangent is None else jnp.vdot(self.cotangent, y)
 
     @property
@@ -96,13 +122,25 @@ class Problem:
         """The options that draw the same random numbers in every evaluation. The key is cloned, to be used again."""
         return {"key": None if self.key is None else jax.random.clone(self.key), "train": self.train}
 
-    def named(self, first: str, value: Any, gradient: Any) -> Named:
-        return [(first, value), *self.variable_names(gradient)]
+    def named(self, value: Any, gradients: Any) -> Named:
+        return [("y" if self.is_layer else "value", value), *self.variable_names(gradients)]
 
-    def variable_names(self, tree: Any) -> Named:
-        if not self.differentiates_data:
-            return name_params(tree)
-        return [*name_params(tree[0]), ("x", tree[1])]
+    def variable_names(self, variables: Any) -> Named:
+        """Return ``(name, leaf)`` for every leaf; those of the parameters have their own names."""
+        return [
+            (leaf_name if name == "params" else ".".join(filter(None, (name, leaf_name))), leaf)
+            for name, tree in zip(self.wrt, variables, strict=True)
+            for leaf_name, leaf in (name_params(tree) if name == "params" else named_leaves(tree))
+        ]
+
+
+def array_of(data: Any, name: str) -> Any:
+    """Return ``x``, the target or the weights of the data."""
+    return data[OF_BATCH.index(name)] if is_batch(data) else data
+
+
+def is_batch(data: Any) -> bool:
+    return type(data) in (tuple, list)
 
 
 def name_params(params: Params) -> Named:
@@ -110,14 +148,22 @@ def name_params(params: Params) -> Named:
 
 
 def make_problem(
-    subject: Any, engine: Any, params: Params, data: Any, key: Array | None, train: bool, seed: int
+    subject: Any,
+    engine: Any,
+    wrt: Sequence[str] | None,
+    params: Params,
+    data: Any,
+    key: Array | None,
+    train: bool,
+    seed: int,
 ) -> Problem:
     """Return the problem in float64. Call it within ``jax.enable_x64``."""
     params, data = as_dtype(params, jnp.float64), as_dtype(data, jnp.float64)
-    problem = Problem(subject, engine, params, data, key, train, None)
-    if problem.differentiates_data:
-        problem = replace(problem, variables=(params, data))
-    y = jax.eval_shape(problem.output, problem.variables)
+    problem = Problem(subject, engine, (), params, data, key, train, None)
+    if wrt is None:
+        wrt = ("params", "x") if problem.is_layer and is_float(data) else ("params",)
+    problem = replace(problem, wrt=checked_names(wrt, data))
+    y = jax.eval_shape(problem.output)
     if y.shape == () and not problem.is_layer:
         return problem
     if not problem.is_layer and engine is not None:
@@ -126,6 +172,21 @@ def make_problem(
         )
     cotangent = jnp.asarray(own_rng(seed, "cotangent").standard_normal(y.shape))
     return replace(problem, cotangent=cotangent)
+
+
+def checked_names(wrt: Any, data: Any) -> tuple[str, ...]:
+    """Return the names in the order of the rows; raise for one that there is not, or that has no gradient."""
+    known = ("params", *(OF_BATCH[: len(data)] if is_batch(data) else OF_BATCH[:1]))
+    if isinstance(wrt, str) or not wrt or not set(wrt) <= set(known):
+        raise ValueError(f"check_gradients: wrt is {wrt!r}; expected a tuple of some of {known}, as in wrt={known[:2]}")
+    for name in (name for name in known[1:] if name in wrt):
+        for leaf in jax.tree.leaves(array_of(data, name)):
+            if not is_float(leaf):
+                raise TypeError(
+                    f"check_gradients: {name} has dtype {leaf.dtype}, which has no gradient; "
+                    f"leave it out of wrt, or give floating-point numbers"
+                )
+    return tuple(name for name in known if name in wrt)
 
 
 def own_rng(seed: int, purpose: str) -> np.random.Generator:
