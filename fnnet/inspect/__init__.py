@@ -1,4 +1,4 @@
-"""Pure functions that measure what happens inside a network: outputs, gradients, updates, curvature, the cost landscape."""
+"""Pure functions that measure what happens inside a network: outputs, gradients, updates, curvature, landscapes."""
 
 from fnnet.inspect import curvature
 from fnnet.inspect.activations import layer_outputs

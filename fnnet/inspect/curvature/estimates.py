@@ -14,7 +14,7 @@ from fnnet.types import Array, Params
 
 
 class Estimate(NamedTuple):
-    """A mean over random samples and its standard error: the true value lies within 1.96 errors in 95 % of the cases."""
+    """A mean over random samples and its standard error: in 95 % of the cases the truth is within 1.96 errors of it."""
 
     value: Any
     error: Any
@@ -42,8 +42,8 @@ def trace(
     It takes ``2 rank + samples`` products and is exact if the rank of ``A`` is at most ``rank``. For a spectrum with a
     few large eigenvalues, as that of a trained network, its error is much smaller for as many products.
 
-    The operator and ``where`` are as in ``eigenvalues``: the trace is that of the chosen block. The standard error needs
-    at least 2 samples.
+    The operator and ``where`` are as in ``eigenvalues``: the trace is that of the chosen block. At least 2 samples are
+    needed for the standard error.
 
     Source: Hutchinson 1990; Meyer, Musco, Musco and Woodruff 2021, "Hutch++", algorithm 1.
     """

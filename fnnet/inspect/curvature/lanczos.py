@@ -133,7 +133,7 @@ def eigenvalues(
 
 
 class SpectralDensity(NamedTuple):
-    """The spectrum as point masses: ``nodes (S, m)`` and ``weights (S, m)``, which add up to 1 for each of ``S`` samples.
+    """A spectrum as point masses ``nodes (S, m)`` with ``weights (S, m)`` that add up to 1 in each of ``S`` samples.
 
     ``(weights * f(nodes)).sum(1)`` estimates ``tr f(A) / n`` once per sample, for ``n`` eigenvalues.
     """
@@ -165,7 +165,7 @@ def spectral_density(
 
     For each of ``samples`` random vectors of ±1, scaled to length 1, ``steps`` products give a Gauss quadrature: the
     nodes ``θ_i`` are the eigenvalues of ``T`` and the weights ``τ_i`` the squares of the first entries of its
-    eigenvectors. ``Σ_i τ_i θ_i^j = vᵀ Aʲ v`` is exact for ``j ≤ 2 steps − 1``, and its mean over ``v`` is ``tr Aʲ / n``.
+    eigenvectors. ``Σ_i τ_i θ_i^j = vᵀ Aʲ v`` is exact for ``j < 2 steps``, and its mean over ``v`` is ``tr Aʲ / n``.
     The operator and ``where`` are as in ``eigenvalues``. The samples are taken one after the other, in the memory of
     ``steps`` parameter trees.
 

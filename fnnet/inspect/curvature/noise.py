@@ -92,7 +92,7 @@ def gradient_statistics(
 
 
 class NoiseScale(NamedTuple):
-    """Unbiased estimates of ``|G|²``, the square of the true gradient's norm, and ``S = tr Σ``, the noise of one example.
+    """Unbiased estimates of ``|G|²``, the squared norm of the true gradient, and ``S = tr Σ``, the noise of an example.
 
     To combine estimates, average both numbers, not their ratio: ``jax.tree.map(jnp.mean, estimates).batch_size``.
     """

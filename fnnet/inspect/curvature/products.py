@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.checks import at_least_float32
 from fnnet.cost import Cost, above_zero, split_weighted
-from fnnet.training.step import counted
 from fnnet.types import Array, Batch, Params
 
 Objective = Callable[[Params, Batch], Array]  # a Cost, or any scalar function of parameters and a batch
@@ -36,9 +35,10 @@ def hvp(cost: Objective, params: Params, batch: Batch, v: Params) -> Params:
 def ggn_vp(cost: Cost, params: Params, batch: Batch, v: Params) -> Params:
     """Return ``G v`` with the generalized Gauss-Newton matrix ``G = Jᵀ H_ℓ J``, plus the Hessian of the penalty.
 
-    ``J`` is the Jacobian of the predictions with respect to the parameters and ``H_ℓ`` the Hessian of the mean loss with
-    respect to the predictions. ``G`` is what is left of the Hessian if the model is replaced by its tangent. It is
-    positive semi-definite for a convex loss, and it is the Hessian if the model is linear or all residuals are zero.
+    ``J`` is the Jacobian of the predictions with respect to the parameters and ``H_ℓ`` the Hessian of the mean loss
+    with respect to the predictions. ``G`` is what is left of the Hessian if the model is replaced by its tangent. It is
+    positive semi-definite for a convex loss, and it is the Hessian if the model is linear or the loss has the gradient
+    zero at every example.
 
     Source: Schraudolph 2002, "Fast curvature matrix-vector products for second-order gradient descent", section 3.
     """
@@ -104,10 +104,10 @@ def over_batches(function: Callable[..., Any], batch_size: int = 1024) -> Callab
     """Return ``function(cost, params, data, *args)`` over a whole data set, ``batch_size`` examples at a time.
 
     ``function(cost, params, batch, *args)`` is a mean over the examples of a batch, such as ``hvp``, ``ggn_vp`` or
-    ``fisher_vp``; the result is the mean over all examples, by a scan in the memory of one batch. A batch weighs as much
-    as the cost counts in it: its examples, the labels that are not ignored, or the sum of its weights. So the last,
-    smaller batch does not count too much, and the result is that of one large batch up to rounding, except for layers
-    that mix the examples of a batch. Sums are in at least float32.
+    ``fisher_vp``; the result is the mean over all examples, by a scan in the memory of one batch. A batch weighs as
+    much as the cost counts in it: its examples, the labels that are not ignored, or the sum of its weights. So the
+    last, smaller batch does not count too much, and the result is that of one large batch up to rounding, except for
+    layers that mix the examples of a batch. Sums are in at least float32.
     """
     checks.positive_integer("curvature.over_batches", "batch_size", batch_size)
 
@@ -122,7 +122,7 @@ def over_batches(function: Callable[..., Any], batch_size: int = 1024) -> Callab
         full, left = divmod(len(arrays[0]), batch_size)
 
         def weighted(batch: Any) -> Any:
-            count = counted(cost, batch) if isinstance(cost, Cost) else jnp.float32(len(batch[0]))
+            count = counted(cost, batch)
             results = function(cost, params, batch, *args)
             return jax.tree.map(
                 lambda a: count.astype(at_least_float32(a)) * a.astype(at_least_float32(a)), results
@@ -141,3 +141,12 @@ def over_batches(function: Callable[..., Any], batch_size: int = 1024) -> Callab
         return jax.tree.map(lambda a, kind: (a / above_zero(count).astype(a.dtype)).astype(kind.dtype), sums, kinds)
 
     return over_data
+
+
+def counted(cost: Objective, batch: Any) -> Array:
+    """Return the number of examples of a batch, or of labels that are not ignored, or the sum of the weights."""
+    count = None
+    if isinstance(cost, Cost):
+        target, weights = batch[1], batch[2] if len(batch) == 3 else None
+        count = cost.counted(target, weights, target.shape if weights is None else weights.shape)
+    return jnp.asarray(len(batch[0]) if count is None else count, at_least_float32(*[] if count is None else [count]))

@@ -56,8 +56,8 @@ def stability_limit(optimizer: Optimizer, step: Array | int = LATE) -> Array:
     divisor of each entry and is held fixed; ``stability_limits`` has the limits of all entries.
 
     The limit is computed from the derivatives of ``optimizer.update``, as the head of this module explains. So any
-    optimizer that acts on each entry alone can be asked, also one of optax or a chain with weight decay. ``step`` is the
-    number of updates made, on which schedules and bias corrections depend; by default both are at their end. The limit
+    optimizer that acts on each entry alone can be asked, also one of optax or a chain with weight decay. ``step`` is
+    the number of updates made, for schedules and bias corrections; by default both are at their end. The limit
     is infinite for a rate of 0. It is NaN where an update is not linear in the gradient and the moments, so that there
     is no such limit (``lion``, ``lars``, ``lamb``, ``muon``). The second moments of ``adadelta`` and ``adamax`` enter
     in another way: only ``stability_limits`` is right for them.
@@ -161,9 +161,12 @@ def sharpness(
 ) -> Array:
     """Return the sharpness, the largest eigenvalue of the Hessian of the cost over a data set, by Lanczos' method.
 
-    Gradient descent with the rate ``η`` is stable below ``2 / η``. Compute it in every step, as
-    ``measure=lambda params, grads, updates: {"sharpness": sharpness(cost, params, data, key=key)}`` of ``fit``, or every
-    so many steps with the callback ``Sharpness``. The arguments are those of ``eigenvalues`` and ``over_batches``.
+    Gradient descent with the rate ``η`` is stable below ``2 / η``. Compute it every so many steps with the callback
+    ``Sharpness`` of ``fit``, or in every step::
+
+        measure=lambda params, grads, updates: {"sharpness": sharpness(cost, params, data, key=key)}
+
+    The arguments are those of ``eigenvalues`` and ``over_batches``.
     """
     product = partial(over_batches(hvp, batch_size), cost, params, data)
     return eigenvalues(product, params, key=key, steps=steps, where=where).largest.values[0]
@@ -202,12 +205,13 @@ class Sharpness(Callback):
         cost, optimizer = run.cost, run.optimizer
         known = bool(jnp.isfinite(stability_limit(optimizer)))
 
-        def look(state: TrainState, data: Batch) -> tuple[Array, Array]:
-            product = partial(over_batches(hvp, self.batch_size), cost, state.params, data)
-            limit = stability_limit(optimizer, state.step)
+        def look(params: Params, opt_state: Any, step: Array, data: Batch) -> tuple[Array, Array]:
+            product = partial(over_batches(hvp, self.batch_size), cost, params, data)
+            limit = stability_limit(optimizer, step)
             if known:
-                product = scaled_product(product, stability_limits(optimizer, state.params, state.opt_state))
-            top = eigenvalues(product, state.params, key=self.key, steps=self.steps).largest.values[0]
+                product = scaled_product(product, stability_limits(optimizer, params, opt_state))
+            key = jax.random.fold_in(self.key, step)
+            top = eigenvalues(product, params, key=key, steps=self.steps).largest.values[0]
             return (top * limit if known else top), limit
 
         self.look = jax.jit(look)
@@ -217,6 +221,7 @@ class Sharpness(Callback):
         step, seen = int(state.step), self.memory.numbers["seen"]
         if step // self.every == seen // self.every:
             return
-        numbers = dict(zip(("sharpness", "stability_limit"), map(float, self.look(state, self.data)), strict=True))
-        history = {name: [*values, ({"step": step} | numbers)[name]] for name, values in self.history.items()}
+        found = self.look(state.params, state.opt_state, state.step, self.data)
+        numbers = zip(self.history.items(), (step, *map(float, found)), strict=True)
+        history = {name: [*values, number] for (name, values), number in numbers}
         self.memory = Memory((), {"seen": step, "history": history})

@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 def block_of(caller: str, product: Product, params: Params, where: Where) -> Block:
-    """Return ``v ↦ P A P v`` on vectors, where ``P`` projects on the parameters that ``where`` chooses by their names."""
+    """Return ``v ↦ P A P v`` on vectors, where ``P`` keeps the parameters that ``where`` chooses by their names."""
     mask, _ = flattened(chosen(caller, where, params))
     leaves, structure = flattened(params)
     checks.require(bool(leaves), f"{caller}: params has no leaves; expected the parameters of a network")
