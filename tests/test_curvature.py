@@ -133,12 +133,17 @@ def test_a_small_network_against_the_whole_hessian() -> None:
     values, vectors = np.linalg.eigh(hessian)
     size = len(hessian)
     assert size == 51
-    top, bottom = jax.jit(lambda k: eigenvalues(product, params, key=k, k=4, steps=size))(key())
+
+    def both(k: jax.Array) -> Any:
+        first, second = jax.random.split(k)
+        exact = eigenvalues(product, params, key=first, k=4, steps=size)
+        return exact, eigenvalues(product, params, key=second, k=2)
+
+    (top, bottom), few = jax.jit(both)(key())
     np.testing.assert_allclose(top.values, values[::-1][:4], rtol=1e-10)
     np.testing.assert_allclose(bottom.values, values[:4], rtol=1e-9, atol=1e-12)
     found = np.stack([flat(jax.tree.map(lambda leaf, i=i: leaf[i], top.vectors)) for i in range(4)])
     np.testing.assert_allclose(np.abs(found @ vectors[:, ::-1][:, :4]), np.eye(4), atol=1e-8)
-    few = jax.jit(lambda k: eigenvalues(product, params, key=k, k=2))(key())
     np.testing.assert_allclose(few.largest.values, values[::-1][:2], rtol=1e-6)
     assert (np.abs(few.largest.values - values[::-1][:2]) <= few.largest.residuals + 1e-12).all()
 
@@ -264,14 +269,15 @@ def test_where_chooses_a_block() -> None:
     block, product = hessian[np.ix_(rows, rows)], partial(hvp, cost, params, BATCH)
     last: Any = {"where": lambda name: name.startswith("2.")}
 
-    def both(k: jax.Array) -> Any:
+    def everything(k: jax.Array) -> Any:
+        keys = jax.random.split(k, 3)
         return (
-            eigenvalues(product, params, key=k, k=len(rows), steps=99, **last),
-            trace(product, params, key=k, rank=len(rows), samples=2, **last),
-            diagonal(product, params, key=k, samples=400, **last),
+            eigenvalues(product, params, key=keys[0], k=len(rows), steps=99, **last),
+            trace(product, params, key=keys[1], rank=len(rows), samples=2, **last),
+            diagonal(product, params, key=keys[2], samples=400, **last),
         )
 
-    spectrum, total, entries = jax.jit(both)(key())
+    spectrum, total, entries = jax.jit(everything)(key())
     np.testing.assert_allclose(spectrum.smallest.values, np.linalg.eigvalsh(block), rtol=1e-9, atol=1e-12)
     assert not np.any(spectrum.largest.vectors[0]["w"])
     assert float(total.value) == pytest.approx(np.trace(block), rel=1e-10)
@@ -371,7 +377,7 @@ def test_one_program_under_jit_and_vmap_in_float32() -> None:
     """Everything at once for two networks: one trace, and float32 all through."""
     cost, _ = small_network()
     x, y = jnp.asarray(X, jnp.float32), jnp.asarray(LABELS, jnp.int32)
-    stacked = jax.vmap(lambda k: cost.model.init(key, x))(jax.random.split(key()))
+    stacked = jax.vmap(lambda k: cost.model.init(k, x))(jax.random.split(key()))
 
     def measure(params: Any, k: jax.Array) -> Any:
         product = partial(over_batches(hvp, 10), cost, params, (x, y))

@@ -52,7 +52,7 @@ def test_a_quadratic_converges_just_below_the_limit_and_diverges_just_above(name
     optimizer, expected = FORMULAS[name]
     limit = float(jax.jit(lambda: stability_limit(optimizer))())
     assert limit == pytest.approx(expected, rel=1e-9)
-    start = jnp.asarray(TURN[:, 2] / (np.sqrt(DIVISOR) if name == "adam" else 1))
+    start = 1e-12 * jnp.asarray(TURN[:, 2] / (np.sqrt(DIVISOR) if name == "adam" else 1))
     state = optimizer.init(start)
     if name == "adam":
         state = state._replace(v=jnp.square(DIVISOR).astype(start.dtype))
@@ -66,11 +66,11 @@ def test_a_quadratic_converges_just_below_the_limit_and_diverges_just_above(name
             theta = apply_updates(theta, updates)
             return (theta, state), jnp.linalg.norm(theta)
 
-        return jax.lax.scan(step, (start, state), length=6000)[1]
+        return jax.lax.scan(step, (start, state), length=1500)[1]
 
     below, above = np.asarray(jax.jit(jax.vmap(norms))(limit * jnp.array([0.999, 1.001])))
-    assert below[-1] < 0.2 * below[1000:1010].max()
-    assert above[-1] > 2 * above[1000:1010].max()
+    assert below[-1] < 0.2 * below[100:110].max()
+    assert above[-1] > 5 * above[100:110].max()
 
 
 @pytest.mark.usefixtures("x64")

@@ -56,16 +56,16 @@ def trace(
     sketch_key, sample_key = jax.random.split(key)
     within, basis = jnp.zeros((), block.dtype), jnp.zeros((0, block.size), block.dtype)
     if rank:
-        sketch = jax.lax.map(lambda k: block.product(random_signs(block, k)), jax.random.split(sketch_key, rank))
+        sketch = jax.lax.map(lambda i: block.product(random_signs(block, sketch_key, i)), jnp.arange(rank))
         basis = jnp.linalg.qr(sketch.T)[0].T
         within = jax.lax.map(lambda q: quadratic_form(block, q), basis).sum()
 
-    def sample(key: Array) -> Array:
-        g = random_signs(block, key)
+    def sample(i: Array) -> Array:
+        g = random_signs(block, sample_key, i)
         g = g - jnp.matmul(jnp.matmul(basis, g, precision=EXACT), basis, precision=EXACT)
         return quadratic_form(block, g)
 
-    rest = mean_and_error(jax.lax.map(sample, jax.random.split(sample_key, samples)))
+    rest = mean_and_error(jax.lax.map(sample, jnp.arange(samples)))
     return Estimate(within + rest.value, rest.error)
 
 
@@ -82,16 +82,16 @@ def diagonal(
     """
     block = sampled_block("curvature.diagonal", product, params, samples, where)
 
-    def add(moments: tuple[Array, Array, Array], key: Array) -> tuple[tuple[Array, Array, Array], None]:
+    def add(moments: tuple[Array, Array, Array], i: Array) -> tuple[tuple[Array, Array, Array], None]:
         count, mean, squares = moments
-        g = random_signs(block, key)
+        g = random_signs(block, key, i)
         sample = g * block.product(g)
         shift, count = sample - mean, count + 1
         mean = mean + shift / count
         return (count, mean, squares + shift * (sample - mean)), None
 
     zero = jnp.zeros(block.size, block.dtype)
-    (_, mean, squares), _ = jax.lax.scan(add, (zero[0], zero, zero), jax.random.split(key, samples))
+    (_, mean, squares), _ = jax.lax.scan(add, (zero[0], zero, zero), jnp.arange(samples))
     return Estimate(block.tree(mean), block.tree(jnp.sqrt(squares / (samples - 1) / samples)))
 
 
@@ -101,8 +101,9 @@ def sampled_block(caller: str, product: Product, params: Params, samples: int, w
     return block_of(caller, product, params, where)
 
 
-def random_signs(block: Block, key: Array) -> Array:
-    return jax.random.rademacher(key, (block.size,), block.dtype)
+def random_signs(block: Block, key: Array, i: Array) -> Array:
+    """Return the random vector of ±1 with number ``i``."""
+    return jax.random.rademacher(jax.random.fold_in(key, i), (block.size,), block.dtype)
 
 
 def quadratic_form(block: Block, v: Array) -> Array:

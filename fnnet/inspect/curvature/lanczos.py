@@ -176,10 +176,10 @@ def spectral_density(
     checks.positive_integer(caller, "samples", samples)
     block = block_of(caller, product, params, where)
 
-    def one(key: Array) -> tuple[Array, Array]:
-        start_key, later = jax.random.split(key)
+    def one(i: Array) -> tuple[Array, Array]:
+        start_key, later = jax.random.split(jax.random.fold_in(key, i))
         start = jax.random.rademacher(start_key, (block.size,), block.dtype)
         nodes, within = jnp.linalg.eigh(tridiagonal(block.product, start, steps, later).matrix)
         return nodes, jnp.square(within[0])
 
-    return SpectralDensity(*jax.lax.map(one, jax.random.split(key, samples)))
+    return SpectralDensity(*jax.lax.map(one, jnp.arange(samples)))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.checks import at_least_float32
+from fnnet.checks import at_least_float32, is_float
 from fnnet.cost import Cost, above_zero, split_weighted
 from fnnet.types import Array, Batch, Params
 
@@ -149,4 +149,6 @@ def counted(cost: Objective, batch: Any) -> Array:
     if isinstance(cost, Cost):
         target, weights = batch[1], batch[2] if len(batch) == 3 else None
         count = cost.counted(target, weights, target.shape if weights is None else weights.shape)
-    return jnp.asarray(len(batch[0]) if count is None else count, at_least_float32(*[] if count is None else [count]))
+    if count is None:
+        return jnp.float32(len(batch[0]))
+    return count if is_float(count) else count.astype(jnp.float32)
