@@ -57,9 +57,8 @@ def tridiagonal(product: Callable[[Array], Array], start: Array, steps: int, key
         beta = jnp.linalg.norm(w)
         largest = jnp.maximum(largest, jnp.linalg.norm(image))
         invariant = beta <= tiny * largest
-        w = jax.lax.cond(
-            invariant, lambda: jax.random.normal(jax.random.fold_in(key, i), (size,), start.dtype), lambda: unit(w)
-        )
+        elsewhere = jax.random.normal(jax.random.fold_in(key, i), (size,), start.dtype)
+        w = jnp.where(invariant, elsewhere, unit(w))
         q = unit(without(unit(without(w, basis)), basis))
         return (basis, q, largest), (alpha, jnp.where(invariant, 0, beta))
 
