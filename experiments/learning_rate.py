@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 
 import fnnet
@@ -30,6 +29,7 @@ from experiments.results import Results, console
 from experiments.tables import markdown_table, rich_table
 from experiments.tuning import Numbers
 from fnnet import plots
+from fnnet.inspect import curvature
 from fnnet.types import Array, Params, Scalar
 
 REGIMES = ("too low", "right", "at the edge", "diverging")
@@ -169,25 +169,13 @@ class Digits:
         def objective(params: Params) -> Array:
             return cost(params, (x, y))
 
-        self.edge = 2 / largest_eigenvalue(objective, start)
+        sharpness = jax.jit(lambda params: curvature.sharpness(cost, params, (x, y), key=jax.random.key(0)))
+        self.edge = 2 / float(sharpness(start))
         self.rates = tuning.log_spaced(config.lowest_rate, config.highest_rate, config.rates)
         self.costs = descend(objective, start, config.steps)
 
     def sweep(self, rates: Array) -> tuple[Numbers, Numbers]:
         return np.asarray(rates), np.asarray(self.costs(rates), np.float64)
-
-
-def largest_eigenvalue(objective: Callable[[Params], Array], params: Params, iterations: int = 100) -> float:
-    """Return the eigenvalue of the Hessian with the largest absolute value, by power iteration."""
-    theta, back = ravel_pytree(params)
-
-    def iteration(direction: Array, _: None) -> tuple[Array, Array]:
-        image = jax.jvp(jax.grad(lambda vector: objective(back(vector))), (theta,), (direction,))[1]
-        return image / jnp.linalg.norm(image), direction @ image
-
-    start = jax.random.normal(jax.random.key(0), theta.shape, theta.dtype)
-    program = jax.jit(lambda v: jax.lax.scan(iteration, v / jnp.linalg.norm(v), length=iterations)[1][-1])
-    return float(program(start))
 
 
 def classify(rates: Numbers, costs: Numbers, config: Config) -> Swept:

@@ -198,18 +198,6 @@ class TestLearningRate:
         np.testing.assert_allclose(swept.rising, [0, 0, 0, 0.5, 0, 1, 1])
         assert [swept.representative(regime) for regime in learning_rate.REGIMES] == [0, 1, 4, 6]
 
-    @pytest.mark.usefixtures("x64")
-    def test_largest_eigenvalue(self) -> None:
-        matrix = np.random.default_rng(0).standard_normal((6, 6))
-        matrix = matrix @ matrix.T
-
-        def objective(params: Any) -> jax.Array:
-            theta = jnp.concatenate([params["a"], params["b"]])
-            return 0.5 * theta @ jnp.asarray(matrix) @ theta
-
-        found = learning_rate.largest_eigenvalue(objective, {"a": jnp.ones(2), "b": jnp.ones(4)})
-        np.testing.assert_allclose(found, np.linalg.eigvalsh(matrix)[-1], rtol=1e-6)
-
 
 @pytest.fixture(scope="module")
 def of_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:

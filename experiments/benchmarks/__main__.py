@@ -12,6 +12,7 @@ BENCHMARKS = {
     "agreement": "experiments.benchmarks.agreement",
     "pool": "experiments.benchmarks.pool",
     "recurrent": "experiments.benchmarks.recurrent",
+    "curvature": "experiments.benchmarks.curvature",
     "training": "experiments.benchmarks.training",
     "sweep": "experiments.benchmarks.sweep",
 }

@@ -1,5 +1,6 @@
-"""Pure functions that measure what happens inside a network: outputs, gradients, updates, the cost landscape."""
+"""Pure functions that measure what happens inside a network: outputs, gradients, updates, curvature, landscapes."""
 
+from fnnet.inspect import curvature
 from fnnet.inspect.activations import layer_outputs
 from fnnet.inspect.gradient_flow import GradientFlow, carry_jacobians, gradient_flow
 from fnnet.inspect.landscape import (
@@ -18,6 +19,7 @@ __all__ = [
     "PathDirections",
     "carry_jacobians",
     "cost_plane",
+    "curvature",
     "filter_normalized",
     "gradient_flow",
     "gradient_norms",
