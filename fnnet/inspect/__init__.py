@@ -1,4 +1,4 @@
-"""Pure functions that measure what happens inside a network: outputs, gradients, updates, the cost landscape."""
+"""Pure functions that measure what happens inside a network: outputs, gradients, updates, the cost landscape, the outline of a network."""
 
 from fnnet.inspect.activations import layer_outputs
 from fnnet.inspect.gradient_flow import GradientFlow, carry_jacobians, gradient_flow
@@ -10,18 +10,26 @@ from fnnet.inspect.landscape import (
     plane_point,
     project_on,
 )
+from fnnet.inspect.operations import OPERATIONS, Operations, operations
+from fnnet.inspect.outline import Outline, Row, outline
 from fnnet.inspect.updates import gradient_norms, update_norms, update_ratios
 from fnnet.spectrum import scaled_to_radius, singular_values, spectral_radius
 
 __all__ = [
+    "OPERATIONS",
     "GradientFlow",
+    "Operations",
+    "Outline",
     "PathDirections",
+    "Row",
     "carry_jacobians",
     "cost_plane",
     "filter_normalized",
     "gradient_flow",
     "gradient_norms",
     "layer_outputs",
+    "operations",
+    "outline",
     "path_directions",
     "plane_point",
     "project_on",
