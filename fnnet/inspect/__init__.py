@@ -1,4 +1,7 @@
-"""Pure functions that measure what happens inside a network: outputs, gradients, updates, the cost landscape, the outline of a network."""
+"""Pure functions that measure what happens inside a network: outputs, gradients, updates, the cost landscape.
+
+``outline`` measures nothing: it reads shapes, operations and memory from the layers.
+"""
 
 from fnnet.inspect.activations import layer_outputs
 from fnnet.inspect.gradient_flow import GradientFlow, carry_jacobians, gradient_flow

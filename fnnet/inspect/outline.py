@@ -142,7 +142,7 @@ def outline(
     *,
     depth: int | None = None,
 ) -> Outline:
-    """Return the layers of a model as a tree of rows, with shapes, parameters, operations and memory of a training step.
+    """Return the layers of a model as a tree of rows, with the shapes, operations and memory of a training step.
 
     ``x`` is a batch, or a ``jax.ShapeDtypeStruct`` like one. Without ``params`` their shapes are those of ``init``.
     With an ``optimizer`` the rows have the memory of its state. Only shapes are computed, and nothing is compiled or

@@ -1,7 +1,8 @@
 """Pictures of training and of networks, drawn with matplotlib, which is in the extra ``experiments``.
 
-Every function returns a ``Figure`` to save or to show (``network`` a drawing, which is also an SVG), and leaves the global state of pyplot alone. The colours are
-those of Okabe and Ito, which colour-blind people can distinguish.
+Every function returns a ``Figure`` to save or to show, and leaves the global state of pyplot alone; ``network`` returns
+a ``Drawing``, which is a figure or the text of an SVG file. The colours are those of Okabe and Ito, which colour-blind
+people can distinguish.
 """
 
 from fnnet.plots.comparison import line_panels, radar_charts

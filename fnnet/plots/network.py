@@ -415,24 +415,21 @@ class Layout:
     def residual(self, row: Row, y: float, left: float, right: float, level: int) -> float:
         """Draw the layer, and the shortcut around it as a line on its left; both meet in a sum."""
         layer, shortcut = row.children
-        middle, lane = (left + right) / 2, left + 8
+        middle = (left + right) / 2
         self.shapes.append(Line([(middle, y), (middle, y + 10)]))
         empty = isinstance(shortcut.layer, Activation)
         inner = left + (30 if empty else 136)
-        center = (inner + right) / 2
-        fork, start = y + 10, y + 10
+        center, fork = (inner + right) / 2, y + 10
+        lane, bend = left + 8, fork
         if not empty:
-            lane = left + 60
-            text_end = self.box(shortcut, fork, left, left + 120, columns=False)
+            lane, bend = left + 60, self.box(shortcut, fork, left, left + 120, columns=False)
         self.shapes.append(Line([(middle, fork), (center, fork)]))
-        end = self.row(layer, start, inner, right, level + 1)
+        end = self.row(layer, fork, inner, right, level + 1)
         total = end + STEP + 9
         self.shapes += arrow([(center, end), (center, total - 9)])
-        way = [(lane, fork), (lane, total)] if empty else [(lane, text_end), (lane, total)]
-        begin = [(middle, fork), (lane, fork)] if empty else [(middle, fork), (lane, fork)]
         title = f"{row.path} shortcut: {shortcut.label}".strip()
-        self.shapes.append(Line(begin, title=title))
-        self.shapes += arrow([*way, (center - 9, total)], title)
+        self.shapes.append(Line([(middle, fork), (lane, fork)], title=title))
+        self.shapes += arrow([(lane, bend), (lane, total), (center - 9, total)], title)
         self.shapes += [Dot(center, total, 9, WHITE, INK, "sum"), Text(center, total, "+", TEXT, "middle")]
         self.shapes.append(Line([(center, total + 9), (center, total + 14), (middle, total + 14)]))
         return total + 14
