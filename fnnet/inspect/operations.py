@@ -324,8 +324,8 @@ def gru(cell: GRUCell, rows: int, d: int) -> Operations:
 
 
 def lstm(cell: LSTMCell, rows: int, d: int) -> Operations:
-    """Forward 21 H: b 4, h w_h 4, σ 9, c' 3, h' 1.  Backward 28 H, with tanh(c') computed again."""
-    return gated(rows, d, cell.features, 4, 21, 5 * rows * cell.features, 28, 0, 0)
+    """Forward 21 H: b 4, h w_h 4, σ 9, c' 3, h' 1.  Backward 29 H, with tanh(c') computed again."""
+    return gated(rows, d, cell.features, 4, 21, 5 * rows * cell.features, 29, 0, 0)
 
 
 def gated(
