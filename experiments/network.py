@@ -60,9 +60,9 @@ def run(config: Config) -> int:
             metrics={"accuracy": fnnet.accuracy},
             callbacks=[progress],
         )
-    rows = []
+    rows, gradients = [], jax.jit(fnnet.backprop.grad(cost))
     for name, params in (("start", start), ("trained", fitted.state.params)):
-        grads = fnnet.backprop.grad(cost)(params, (x, y))
+        grads = gradients(params, (x, y))
         save(results, name, plots.network(model, params, x))
         save(results, f"{name}_gradients", plots.network(model, params, x, grads))
         accuracy = float(fnnet.accuracy(model.apply(params, test_x), test_y).mean())

@@ -47,7 +47,8 @@ def xla(function: Callable[..., Any], *arguments: Any) -> tuple[int, int]:
 def shapes(layer: Layer, x: Any) -> tuple[Any, Any, Any]:
     """Return what the rule of a layer has as parameters, output and residuals."""
     params = jax.eval_shape(lambda key: layer.init(key, x), jax.eval_shape(lambda: jax.random.key(0)))
-    y, residuals = jax.eval_shape(lambda p, x: RULES[type(layer)].forward(layer, p, x, key=None, train=False), params, x)
+    rule = RULES[type(layer)]
+    y, residuals = jax.eval_shape(lambda p, x: rule.forward(layer, p, x, key=None, train=False), params, x)
     return params, y, residuals
 
 

@@ -287,19 +287,29 @@ class Walk:
         return jax.eval_shape(lambda key: layer.init(key, x), self.key)
 
     def trace(self, layer: Layer, params: Params, x: Any) -> Leaf:
-        rule, kept = RULES.get(type(layer)), dict[str, Any](own=None, keeps_x=False, keeps_y=False, same=False)
+        rule = RULES.get(type(layer))
+        if rule is not None:
+            try:
+                return self.run(rule.forward, layer, params, x)
+            except TypeError:  # the activation or the cell has no rule; for any other reason the layer raises it, too
+                pass
+        y = jax.eval_shape(lambda p, x, key: layer.apply(p, x, key=key, train=True), params, x, self.key)
+        return Leaf(params, y, None, keeps_x=False, keeps_y=False, same=False)
+
+    def run(self, rule: Any, layer: Layer, params: Params, x: Any) -> Leaf:
+        kept = {}
 
         def forward(params: Params, x: Any, key: Any) -> Any:
-            if rule is None:
-                return layer.apply(params, x, key=key, train=True)
-            y, residuals = rule.forward(layer, params, x, key=key, train=True)
+            y, residuals = rule(layer, params, x, key=key, train=True)
             leaves = {id(leaf): leaf for leaf in jax.tree.leaves(residuals)}
-            keeps = {"keeps_x": leaves.pop(id(x), None), "keeps_y": leaves.pop(id(y), None)}
-            kept.update({name: leaf is not None for name, leaf in keeps.items()}, same=y is x)
-            kept["own"] = sum(bytes_of(leaf) for leaf in leaves.values())
+            kept["keeps_x"] = leaves.pop(id(x), None) is not None
+            kept["keeps_y"] = leaves.pop(id(y), None) is not None
+            kept["own"] = sum(map(bytes_of, leaves.values()))
+            kept["same"] = y is x
             return y
 
-        return Leaf(params, jax.eval_shape(forward, params, x, self.key), **kept)
+        y = jax.eval_shape(forward, params, x, self.key)
+        return Leaf(params, y, **kept)
 
 
 def of_children(layer: Layer, params: Params, path: str) -> Iterable[Row]:
