@@ -240,7 +240,7 @@ def test_state_of_the_optimizer() -> None:
     found = outline(model, x, optimizer=optimizer)
     params = model.init(jax.random.key(0), jnp.ones((3, 2)))
     state = optimizer.init(params)
-    assert found.root.state + found.steps == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert found.root.state + found.other_state == sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     assert [row.state for row in found.root.children] == [2 * 4 * 6] * 12
     assert "state" in str(found)
     assert "state" not in str(outline(model, x))
@@ -275,7 +275,7 @@ def test_table() -> None:
     heads, row, total = (" ".join(lines[i].split()) for i in (0, 3, -1))
     assert heads == "layer input → output parameters forward backward kept grows as"
     assert row == "0 Dense(features=1000) 16×784 → 16×1000 785,000 25.1 M 25.1 M 49 KiB N D H"
-    assert total == "total 3.03 MiB of parameters 795,010 25.4 M 25.8 M 127 KiB"
+    assert total == "total 3.03 MiB of parameters 795,010 25.5 M 25.8 M 127 KiB"
     assert max(map(len, lines)) <= 120
     html = found._repr_html_()
     assert html.count("<tr>") == 2 + len(found.rows())

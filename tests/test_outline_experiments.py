@@ -9,15 +9,18 @@ import pytest
 
 import fnnet
 from experiments import cost_of_layers, network
+from experiments.results import Results
 from fnnet.inspect import operations
 from tests.runs import command_line
 
 
-def test_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_network(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Results, "figure", lambda self, name, figure: self.figures.append(name))  # another test draws
     assert command_line("network", "--epochs", "1", "--runs", str(tmp_path)) == 0
     (folder,) = (tmp_path / "network").iterdir()
     names = {"start", "start_gradients", "trained", "trained_gradients", "deep_images", "deep_text"}
-    assert {path.stem for path in folder.glob("*.svg")} == names == {path.stem for path in folder.glob("*.png")}
+    assert {path.stem for path in folder.glob("*.svg")} == names
+    assert all(f"({name}.png)" in (folder / "summary.md").read_text(encoding="utf-8") for name in names)
     shown = capsys.readouterr().out
     assert "Residual × 9" in shown
     assert "3,486,162 in the outline" in shown
@@ -45,6 +48,7 @@ def test_cost_of_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "| Dense, width n | 2 | 2.000 | 1.00 | 4,096 | 2.15e+09 |" in summary
     assert "| Attention, steps T | 2 | 1.959 | 1.00 | 4,096 |" in summary
     assert (folder / "cost.png").exists()
+    monkeypatch.setattr(Results, "figure", lambda *arguments: None)
     monkeypatch.setattr(cost_of_layers, "operations", lambda *a: operations(*a)._replace(forward=8))  # type: ignore[union-attr]
     assert cost_of_layers.run(cost_of_layers.Config(runs=tmp_path)) == 1
 

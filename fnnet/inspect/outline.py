@@ -77,7 +77,7 @@ class Outline:
 
     root: Row
     depth: int | None = None
-    steps: int = field(default=0, repr=False)
+    other_state: int = field(default=0, repr=False)
     """Bytes of the optimizer's state that belong to no parameter."""
 
     def rows(self) -> list[tuple[int, Row]]:
@@ -101,7 +101,7 @@ class Outline:
         lines.append(["total", *cells(self.root, "", with_state)[1:6], "", *cells(self.root, "", with_state)[7:]])
         lines[-1][1] = f"{memory(self.root.bytes)} of parameters"
         if with_state:
-            lines[-1][-1] = memory((self.root.state or 0) + self.steps)
+            lines[-1][-1] = memory((self.root.state or 0) + self.other_state)
         return heads + ["state"] * with_state, lines
 
     def __str__(self) -> str:
@@ -240,8 +240,8 @@ class Walk:
     def wrapped(self, layer: Any, params: Any, x: Any, path: str, x_needed: bool, held: bool) -> Passed:
         """A layer around one other, whose parameters are its own."""
         if isinstance(layer, LowPrecision):
-            low = None if params is None else jax.tree.map(partial_cast(layer), params)
-            one = self.through(layer.layer, low, partial_cast(layer)(x), path, x_needed=x_needed)
+            low = None if params is None else jax.tree.map(rounded(layer), params)
+            one = self.through(layer.layer, low, rounded(layer)(x), path, x_needed=x_needed)
             found = self.init(layer, x) if params is None else params
             y = Tensor(one.y.shape, layer.wide(x))
             row = total(path, layer, x, y, [one.row], x_needed)
@@ -466,7 +466,7 @@ def is_float(x: Any) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.floating))
 
 
-def partial_cast(layer: LowPrecision) -> Any:
+def rounded(layer: LowPrecision) -> Any:
     return lambda a: Tensor(a.shape, layer.dtype if is_float(a) else a.dtype)
 
 
