@@ -34,6 +34,8 @@ from fnnet.types import Layer
 class Config:
     runs_each: int = 7
     """Runs of the compiled program that are measured, of which the fastest counts."""
+    rest: float = 0.1
+    """Seconds of rest before every run, because a shared machine slows a process down that computes without pause."""
     tolerance: float = 0.05
     """Largest difference between the slope of the counted operations and the power of the law."""
     seed: int = 0
@@ -160,6 +162,7 @@ def least_seconds(layer: Layer, params: Any, x: Any, config: Config) -> float:
     calls = max(1, min(200, round(2e-3 / (time.perf_counter() - begin))))
     times = []
     for _ in range(config.runs_each):
+        time.sleep(config.rest)
         begin = time.perf_counter()
         for _ in range(calls):
             y = program(params, x)

@@ -65,7 +65,7 @@ def run(config: Config) -> int:
         grads = gradients(params, (x, y))
         save(results, name, plots.network(model, params, x))
         save(results, f"{name}_gradients", plots.network(model, params, x, grads))
-        accuracy = float(fnnet.accuracy(model.apply(params, test_x), test_y).mean())
+        accuracy = float(fnnet.accuracy(model.apply(params, test_x), jnp.asarray(test_y)).mean())
         rows.append(numbers(name, model, params, grads, x, accuracy))
         results.record(**dict(zip(COLUMNS, rows[-1], strict=True)))
     table: TableRows = (COLUMNS, rows)

@@ -60,6 +60,6 @@ def test_slope_of_a_power_law() -> None:
 
 def test_least_seconds_measures_a_pass() -> None:
     law = cost_of_layers.Law("Dense", "n", 2, (4, 8), cost_of_layers.laws()[0].of)
-    measured = cost_of_layers.measure(law, cost_of_layers.Config(runs_each=2))
+    measured = cost_of_layers.measure(law, cost_of_layers.Config(runs_each=2, rest=0.0))
     assert measured.operations.tolist() == [2 * 64 * 16, 2 * 64 * 64]
     assert (measured.seconds > 0).all()

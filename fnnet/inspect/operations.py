@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import numpy as np
 
 from fnnet import activations as f
@@ -399,10 +400,9 @@ def nothing(layer: Layer, x: Shape, y: Shape) -> Operations:
     return Operations(0)
 
 
-class shaped(NamedTuple):
-    """A shape, for the methods of layers that ask for the shape of an array."""
-
-    shape: Shape
+def shaped(x: Shape) -> Shaped:
+    """Return something of this shape, for the methods of layers that ask an array for it."""
+    return jax.ShapeDtypeStruct(x, np.float32)
 
 
 OPERATIONS: dict[type, Entry] = {

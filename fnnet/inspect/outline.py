@@ -210,8 +210,9 @@ class Walk:
         return self.leaf(layer, params, x, path, x_needed, held)
 
     def chain(self, layer: Any, params: Any, x: Any, path: str, x_needed: bool, held: bool) -> Passed:
-        rows, found, y = [], [], x
-        keeps_x, same = False, True  # same: what came so far is x itself
+        rows: list[Row] = []
+        found: list[Params] = []
+        y, keeps_x, same = x, False, True  # same: what came so far is x itself
         for name, child in children(layer):
             p = None if params is None else child_params(params, name)
             one = self.through(child, p, y, joined(path, name), x_needed=x_needed, held=held)
@@ -219,23 +220,25 @@ class Walk:
             same &= one.same
             held = one.keeps_y or (one.same and (held or one.keeps_x))
             x_needed |= one.row.parameters > 0
-            rows, found, y = [*rows, one.row], [*found, one.params], one.y
+            rows.append(one.row)
+            found.append(one.params)
+            y = one.y
         row = total(path, layer, x, y, rows)
         return Passed(row, tuple(found), y, keeps_x, held and not same, same)
 
     def side_by_side(self, layer: Any, params: Any, x: Any, path: str, x_needed: bool, held: bool) -> Passed:
         """A residual block or two directions: every child has the input of the layer."""
-        rows, found, ys, keeps_x = [], {}, [], False
+        passed: dict[str, Passed] = {}
+        keeps_x = False
         for name, child in children(layer):
             p = None if params is None else child_params(params, name)
-            one = self.through(child, p, x, joined(path, name), x_needed=x_needed, held=held or keeps_x)
-            keeps_x |= one.keeps_x
-            found[name] = one.params
-            rows, ys = [*rows, one.row], [*ys, one.y]
-        y = ys[0]
+            passed[name] = self.through(child, p, x, joined(path, name), x_needed=x_needed, held=held or keeps_x)
+            keeps_x |= passed[name].keeps_x
+        y, other = (one.y for one in passed.values())
         if isinstance(layer, Bidirectional):
-            y = Tensor((*y.shape[:-1], y.shape[-1] + ys[1].shape[-1]), y.dtype)
-        return Passed(total(path, layer, x, y, rows, x_needed), found, y, keeps_x)
+            y = Tensor((*y.shape[:-1], y.shape[-1] + other.shape[-1]), y.dtype)
+        row = total(path, layer, x, y, [one.row for one in passed.values()], x_needed)
+        return Passed(row, {name: one.params for name, one in passed.items()}, y, keeps_x)
 
     def wrapped(self, layer: Any, params: Any, x: Any, path: str, x_needed: bool, held: bool) -> Passed:
         """A layer around one other, whose parameters are its own."""
@@ -297,7 +300,7 @@ class Walk:
         return Leaf(params, y, None, keeps_x=False, keeps_y=False, same=False)
 
     def run(self, rule: Any, layer: Layer, params: Params, x: Any) -> Leaf:
-        kept = {}
+        kept: dict[str, Any] = {}
 
         def forward(params: Params, x: Any, key: Any) -> Any:
             y, residuals = rule(layer, params, x, key=key, train=True)
@@ -341,7 +344,7 @@ def summed(rows: Sequence[Row]) -> Row:
     if not rows:
         return Row("", None, None, None, 0, 0, 0, 0, 0, 0)
     names = "parameters", "bytes", "forward", "backward", "transcendental", "residuals", "state"
-    sums = {name: plus(*(getattr(row, name) for row in rows)) for name in names}
+    sums: Any = {name: plus(*(getattr(row, name) for row in rows)) for name in names}
     return replace(rows[0], **sums, complete=all(row.complete for row in rows))
 
 

@@ -6,6 +6,7 @@ The layout is computed here, once, as a list of simple shapes. They are written 
 from __future__ import annotations
 
 import html
+import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -234,7 +235,7 @@ def neurons(model: Layer, dense: list[DenseLayer], x: Any, grads: list[DenseLaye
 
 
 def pairs(dense: list[DenseLayer], grads: list[DenseLayer] | None) -> Iterator[tuple[DenseLayer, DenseLayer | None]]:
-    yield from zip(dense, grads or [None] * len(dense), strict=True)
+    return zip(dense, itertools.repeat(None) if grads is None else grads, strict=False)
 
 
 def shown(units: int) -> list[int | None]:
@@ -254,10 +255,10 @@ def positions(units: int, top: float, most: int, gap: float) -> dict[int | None,
 
 def lines_of(
     w: Any, index: int, xs: Any, places: Sequence[dict[int | None, float]], radius: float, gradients: bool
-) -> list[Shape]:
+) -> list[Line]:
     """Return the weights as lines, the largest on top."""
     largest, name = np.abs(w).max(initial=0) or 1.0, "∂L/∂w" if gradients else "w"
-    found = []
+    found: list[Line] = []
     for i, before in places[0].items():
         for j, after in places[1].items():
             if i is None or j is None or not np.isfinite(w[i, j]) or w[i, j] == 0:
@@ -504,7 +505,8 @@ def arrow(points: Sequence[tuple[float, float]], title: str = "") -> list[Shape]
 
 def element(each: Shape) -> str:
     """Return a shape as an element of SVG."""
-    title = f"<title>{html.escape(each.title)}</title>" if getattr(each, "title", "") else ""
+    said = getattr(each, "title", "")
+    title = f"<title>{html.escape(said)}</title>" if said else ""
     match each:
         case Line():
             tag = f'polyline points="{joined(each.points)}" fill="none" stroke="{each.color}"'
@@ -542,7 +544,7 @@ def draw(ax: Any, each: Shape, order: int) -> None:
         case Area():
             ax.add_patch(PolygonPatch(list(each.points), facecolor=each.color, edgecolor="none", zorder=order))
         case Dot():
-            look = {"facecolor": each.fill, "edgecolor": each.edge, "linewidth": points, "zorder": order}
+            look: Any = {"facecolor": each.fill, "edgecolor": each.edge, "linewidth": points, "zorder": order}
             ax.add_patch(CirclePatch((each.x, each.y), each.radius, linestyle="--" if each.dashed else "-", **look))
         case Box():
             style = f"round,pad=0,rounding_size={min(each.radius, each.width / 2)}"
