@@ -1,4 +1,4 @@
-"""What does a layer cost by its size: operations counted, and seconds measured beside them?
+"""What does a layer cost by its size: operations counted, and seconds measured?
 
 Five sizes are varied, each alone: the width of a dense layer, the kernel and the image of a convolution, the steps of a
 recurrence and of attention. The operations are those of the outline, in closed form; their slope on logarithmic axes is

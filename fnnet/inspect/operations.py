@@ -59,6 +59,7 @@ from fnnet.layers import (
 )
 from fnnet.layers.attention import AttentionBlocks
 from fnnet.layers.cells import GRUCell, LSTMCell, RNNCell
+from fnnet.layers.convolution import kernel_shape
 from fnnet.types import ActivationFunction, Layer, Shape, Shaped
 
 
@@ -100,7 +101,7 @@ def operations(layer: Layer, x: Shaped, y: Shaped) -> Operations | None:
 
 
 def dense(layer: Dense, x: Shape, y: Shape) -> Operations:
-    """y = x w + b:  2 D for each entry of the product;  dw = xᵀ dy and dx = dy wᵀ as much each,  db = Σ_n dy."""
+    """Return ``2 D`` for each entry of ``x w``, as many for ``dw`` and for ``dx``, and the additions of ``b`` and ``"""
     product, bias = 2 * math.prod(y) * x[-1], layer.use_bias
     axes = AXES.get(len(x), "N D").removesuffix("D") + "D H"
     return Operations(
@@ -109,14 +110,14 @@ def dense(layer: Dense, x: Shape, y: Shape) -> Operations:
 
 
 def conv(layer: Conv, x: Shape, y: Shape) -> Operations:
-    """2 C / groups for each entry of the output and each tap that reads the image; both gradients as much each."""
-    geometry = layer.geometry(x, kernel(layer, x))
+    """Return ``2 C / groups`` for each entry of ``y`` and tap that reads the image, as many for ``dw`` and ``dx``."""
+    geometry = layer.geometry(x, kernel_shape(layer, shaped(x)))
     return convolution(layer, geometry, x[0] * math.prod(taps_inside(geometry)) * x[-1] * y[-1], y)
 
 
 def conv_transpose(layer: ConvTranspose, x: Shape, y: Shape) -> Operations:
-    """The convolution from the output to the input: what it multiplies, the transposed one multiplies too."""
-    geometry = layer.geometry(x, kernel(layer, x))
+    """Return the operations of the convolution from the output to the input, which multiplies the same numbers."""
+    geometry = layer.geometry(x, kernel_shape(layer, shaped(x)))
     return convolution(layer, geometry, x[0] * math.prod(taps_inside(geometry)) * x[-1] * y[-1], y)
 
 
@@ -126,13 +127,6 @@ def convolution(layer: Conv | ConvTranspose, geometry: Geometry, multiplications
     growth = " ".join(filter(None, ["N", PLACES.get(geometry.rank, "L"), kernel, "C O"]))
     growth += " / groups" if layer.groups > 1 else ""
     return Operations(product + bias * math.prod(y), product + bias * (math.prod(y) - y[-1]), product, growth=growth)
-
-
-def kernel(layer: Conv | ConvTranspose, x: Shape) -> Shape:
-    """Return the shape of the kernel."""
-    sizes = layer.kernel_size
-    spatial = (sizes,) * (len(x) - 2) if isinstance(sizes, int) else tuple(sizes)
-    return (*spatial, x[-1] // layer.groups, layer.features)
 
 
 def taps_inside(geometry: Geometry) -> list[int]:
@@ -195,13 +189,13 @@ def activation(layer: Activation, x: Shape, y: Shape) -> Operations | None:
 
 
 def affine(layer: Affine, x: Shape, y: Shape) -> Operations:
-    """y = x ⊙ scale + shift:  dscale = Σ x ⊙ dy,  dshift = Σ dy,  dx = dy ⊙ scale."""
+    """Return two for each entry of ``y``, three for ``dscale = Σ x ⊙ dy`` and ``dshift = Σ dy``, one for ``dx``."""
     entries = math.prod(x)
     return Operations(2 * entries, 3 * entries - x[-1], entries, growth=AXES.get(len(x), "N D"))
 
 
 def normalization(layer: Any, x: Shape, y: Shape) -> Operations:
-    """Mean, its correction and variance: 6;  standardized: 3;  scale and shift: 2, for each of ``E`` entries."""
+    """Return 11 for each entry: the mean, its correction and the variance take 6, ``x̂`` 3, scale and shift 2."""
     entries = math.prod(x)
     lines = entries // layer.groups_of(x).size
     to_params = 6 * entries + lines - x[-1]
@@ -209,7 +203,7 @@ def normalization(layer: Any, x: Shape, y: Shape) -> Operations:
 
 
 def max_pool(layer: MaxPool, x: Shape, y: Shape) -> Operations:
-    """Five for each entry that is compared with the largest so far, of which three are for NaN."""
+    """Return five for each entry that is compared with the largest so far, of which three are for NaN."""
     shape, forward, windows = list(x), 0, layer.windows(shaped(x))
     for along in reversed(windows):
         shape[along.axis] = along.outputs
@@ -221,7 +215,7 @@ def max_pool(layer: MaxPool, x: Shape, y: Shape) -> Operations:
 
 
 def avg_pool(layer: AvgPool, x: Shape, y: Shape) -> Operations:
-    """The additions of each axis, then one division;  dx is as many sums of the windows that see a position."""
+    """Return the additions along each axis and one division; ``dx`` is a sum over the windows that see a position."""
     shape, forward, windows = list(x), math.prod(y), layer.windows(shaped(x))
     for along in reversed(windows):
         shape[along.axis] = along.outputs
@@ -243,7 +237,7 @@ def global_avg_pool(layer: GlobalAvgPool, x: Shape, y: Shape) -> Operations:
 
 
 def global_max_pool(layer: GlobalMaxPool, x: Shape, y: Shape) -> Operations:
-    """The maximum, the places that hold it, the first of them, and the entry there."""
+    """Return the operations for the maximum, the places that hold it, the first of them, and the entry there."""
     return Operations(6 * math.prod(x) + 5 * math.prod(y), 0, 2 * math.prod(x), growth=AXES.get(len(x), "N L C"))
 
 
@@ -269,7 +263,7 @@ def gaussian_noise(layer: GaussianNoise, x: Shape, y: Shape) -> Operations:
 
 
 def embedding(layer: Embedding, x: Shape, y: Shape) -> Operations:
-    """Comparisons of the tokens with the range of the table, a choice for each entry;  dtable: one addition each."""
+    """Return three for each token, whose range is compared, and one choice and one addition for each entry."""
     return Operations(math.prod(y) + 3 * math.prod(x), math.prod(y), growth=AXES.get(len(y), "N D"))
 
 
@@ -292,7 +286,7 @@ def recurrent(layer: Recurrent, x: Shape, y: Shape) -> Operations | None:
 
 
 def rnn(cell: RNNCell, rows: int, d: int) -> Operations | None:
-    """h' = f(z + h w_h) with z = x w_x + b.  δ needs f' and a sum of two gradients."""
+    """Return the operations of ``f(z + h w_h)``; ``δ`` needs the derivative of f and a sum of two gradients."""
     h = cell.features
     function = activation_operations(cell.activation, (rows, h))
     if function is None:
@@ -311,10 +305,7 @@ KEPT = {
 
 
 def gru(cell: GRUCell, rows: int, d: int) -> Operations:
-    """Return the operations with the reset after or before the product.
-
-    Forward 17 H or 15 H: b 3, r and u 2 + 6, n 3 or 2, r ⊙ q or r ⊙ h included, h' 3.
-    """
+    """Return 17 H forward: b 3, r and u 2 + 6, n 3 with b_h, h' 3; with the reset before the product 16 H."""
     h = cell.features
     forward, backward = (17, 20) if cell.reset_after else (16, 21)
     of_gates = gated(rows, d, h, 3, forward, 3 * rows * h, backward, 0, 0)
@@ -325,7 +316,7 @@ def gru(cell: GRUCell, rows: int, d: int) -> Operations:
 
 
 def lstm(cell: LSTMCell, rows: int, d: int) -> Operations:
-    """Forward 21 H: b 4, h w_h 4, σ 9, c' 3, h' 1.  Backward 29 H, with tanh(c') computed again."""
+    """Return 21 H forward: b 4, h w_h 4, σ 9, c' 3, h' 1. Backward there are 29 H, with tanh(c') computed again."""
     return gated(rows, d, cell.features, 4, 21, 5 * rows * cell.features, 29, 0, 0)
 
 
@@ -348,18 +339,18 @@ CELLS: dict[type, Callable[[Any, int, int], Operations | None]] = {RNNCell: rnn,
 
 
 def bidirectional(layer: Bidirectional, x: Shape, y: Shape) -> Operations:
-    """dx is the sum of those of both directions, which are its children."""
+    """Return the additions of ``dx``, a sum over both directions, which are its children."""
     return Operations(0, 0, math.prod(x))
 
 
 def rematerialized(layer: Rematerialized, x: Shape, y: Shape) -> Operations | None:
-    """Backward runs every segment forward again."""
+    """Return those of the recurrence, and once more forward, which the backward pass runs again."""
     once = recurrent(layer.layer, x, y)
     return once and once._replace(to_params=once.to_params + once.forward)
 
 
 def truncated(layer: Truncated, x: Shape, y: Shape) -> Operations | None:
-    """Backward runs all windows of ``k2`` steps forward again, and back."""
+    """Return those of the recurrence, and backward those of all windows of ``k2`` steps, forward and back."""
     once, windows = recurrent(layer.layer, x, y), layer.windows(shaped(x))
     again = recurrent(layer.layer, (windows.passes * x[0], windows.k2, x[2]), y)
     if once is None or again is None:
@@ -392,7 +383,7 @@ def attention(layer: MultiHeadAttention, x: Shape, y: Shape) -> Operations:
 
 
 def residual(layer: Residual, x: Shape, y: Shape) -> Operations:
-    """One addition for each entry of ``y``, and of ``dx``."""
+    """Return one addition for each entry of ``y``, and of ``dx``."""
     return Operations(math.prod(y), 0, math.prod(x))
 
 

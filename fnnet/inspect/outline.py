@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fnnet import checks
 from fnnet.backprop import RULES
 from fnnet.backprop.custom_vjp import CustomVJP
 from fnnet.inspect.operations import OPERATIONS, operations
@@ -97,8 +98,10 @@ class Outline:
         """Return the heads of the columns, and the texts of the rows with the totals last."""
         with_state = self.root.state is not None
         heads = ["layer", "input → output", "parameters", "forward", "backward", "kept", "grows as"]
-        lines = [cells(row, "  " * level, with_state) for level, row in self.rows()]
-        lines.append(["total", *cells(self.root, "", with_state)[1:6], "", *cells(self.root, "", with_state)[7:]])
+        lines = [row_texts(row, "  " * level, with_state) for level, row in self.rows()]
+        lines.append(
+            ["total", *row_texts(self.root, "", with_state)[1:6], "", *row_texts(self.root, "", with_state)[7:]]
+        )
         lines[-1][1] = f"{memory(self.root.bytes)} of parameters"
         if with_state:
             lines[-1][-1] = memory((self.root.state or 0) + self.other_state)
@@ -215,7 +218,7 @@ class Walk:
         y, keeps_x, same = x, False, True  # same: what came so far is x itself
         for name, child in children(layer):
             p = None if params is None else child_params(params, name)
-            one = self.through(child, p, y, joined(path, name), x_needed=x_needed, held=held)
+            one = self.through(child, p, y, path_of(path, name), x_needed=x_needed, held=held)
             keeps_x |= same and one.keeps_x
             same &= one.same
             held = one.keeps_y or (one.same and (held or one.keeps_x))
@@ -232,7 +235,7 @@ class Walk:
         keeps_x = False
         for name, child in children(layer):
             p = None if params is None else child_params(params, name)
-            passed[name] = self.through(child, p, x, joined(path, name), x_needed=x_needed, held=held or keeps_x)
+            passed[name] = self.through(child, p, x, path_of(path, name), x_needed=x_needed, held=held or keeps_x)
             keeps_x |= passed[name].keeps_x
         y, other = (one.y for one in passed.values())
         if isinstance(layer, Bidirectional):
@@ -249,7 +252,7 @@ class Walk:
             y = Tensor(one.y.shape, layer.wide(x))
             row = total(path, layer, x, y, [one.row], x_needed)
             sizes = sum(size_of(found).values())
-            zeros = jnp.dtype(one.y.dtype).itemsize + jnp.dtype(x.dtype if is_float(x) else jnp.float32).itemsize
+            zeros = jnp.dtype(one.y.dtype).itemsize + jnp.dtype(x.dtype if checks.is_float(x) else jnp.float32).itemsize
             row = replace(row, bytes=sizes, residuals=None if row.residuals is None else row.residuals + zeros)
             return Passed(row, found, y)
         one = self.through(layer.layer, params, x, path, x_needed=x_needed, held=held)
@@ -318,7 +321,7 @@ class Walk:
 def of_children(layer: Layer, params: Params, path: str) -> Iterable[Row]:
     """Yield rows for the layers inside a layer that is not fnnet's: their parameters are known, and nothing else."""
     for name, child in children(layer):
-        p, at = child_params(params, name), joined(path, name)
+        p, at = child_params(params, name), path_of(path, name)
         sizes = size_of(p)
         count = sum(prod(leaf.shape) for leaf in jax.tree.leaves(p))
         inside = tuple(of_children(child, p, at))
@@ -372,7 +375,7 @@ def collapsed(rows: Sequence[Row]) -> list[Row]:
             found.append(merged[0])
         else:
             of_all = summed(merged)
-            path = span(rows[i].path, rows[i + period * times - 1].path)
+            path = path_range(rows[i].path, rows[i + period * times - 1].path)
             each = tuple(replace(row, times=1) for row in merged)
             last = rows[i + period - 1].y
             found.append(replace(of_all, path=path, layer=None, y=last, times=times, growth="", children=each))
@@ -386,10 +389,10 @@ def together(rows: Sequence[Row]) -> Row:
         return rows[0]
     each = zip(*(row.children for row in rows), strict=True)
     inside = tuple(replace(together(alike), path=alike[0].path, times=1) for alike in each)
-    return replace(summed(rows), path=span(rows[0].path, rows[-1].path), times=len(rows), children=inside)
+    return replace(summed(rows), path=path_range(rows[0].path, rows[-1].path), times=len(rows), children=inside)
 
 
-def span(first: str, last: str) -> str:
+def path_range(first: str, last: str) -> str:
     return f"{first}…{last.rpartition('.')[2]}"
 
 
@@ -411,12 +414,12 @@ def with_state(row: Row, state: Any, params: Params) -> tuple[Row, int]:
     return filled(row), unassigned
 
 
-def cells(row: Row, indent: str, with_state: bool) -> list[str]:
+def row_texts(row: Row, indent: str, with_state: bool) -> list[str]:
     """Return the texts of one row of the table."""
     name = f"{row.path.rpartition('.')[2]} " if row.path and indent else ""
     texts = [
         f"{indent}{name}{shortened(row.label, 44)}",
-        UNKNOWN if row.x is None else f"{shape(row.x)} → {shape(row.y)}",
+        UNKNOWN if row.x is None else f"{shape_text(row.x)} → {shape_text(row.y)}",
         amount(row.parameters),
         lower_bound(row, row.forward, amount),
         lower_bound(row, row.backward, amount),
@@ -436,7 +439,7 @@ def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def shape(x: Any) -> str:
+def shape_text(x: Any) -> str:
     return " ".join("×".join(map(str, leaf.shape)) or "scalar" for leaf in jax.tree.leaves(x))
 
 
@@ -456,7 +459,7 @@ def memory(size: int) -> str:
     return f"{size} B"
 
 
-def joined(path: str, name: str) -> str:
+def path_of(path: str, name: str) -> str:
     return ".".join(filter(None, (path, name)))
 
 
@@ -465,12 +468,8 @@ def tensor(a: Any) -> Tensor:
     return Tensor(tuple(a.shape), a.dtype)
 
 
-def is_float(x: Any) -> bool:
-    return bool(jnp.issubdtype(x.dtype, jnp.floating))
-
-
 def rounded(layer: LowPrecision) -> Any:
-    return lambda a: Tensor(a.shape, layer.dtype if is_float(a) else a.dtype)
+    return lambda a: Tensor(a.shape, layer.dtype if checks.is_float(a) else a.dtype)
 
 
 def bytes_of(a: Any) -> int:

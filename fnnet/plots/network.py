@@ -22,7 +22,7 @@ from matplotlib.patches import Polygon as PolygonPatch
 
 from fnnet import checks
 from fnnet.binding import name_of
-from fnnet.inspect.outline import Outline, Row, amount, collapsed, outline, shape
+from fnnet.inspect.outline import Outline, Row, amount, collapsed, outline, shape_text
 from fnnet.layers import (
     Activation,
     Bidirectional,
@@ -100,7 +100,7 @@ class Text(NamedTuple):
     bold: bool = False
 
 
-Shape: TypeAlias = Line | Area | Dot | Box | Text
+Mark: TypeAlias = Line | Area | Dot | Box | Text
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ class Drawing:
     width: float
     height: float
     title: str
-    shapes: tuple[Shape, ...]
+    marks: tuple[Mark, ...]
 
     def svg(self) -> str:
         """Return the picture as the text of an SVG file, with a title for every part that has one."""
         size = f'width="{self.width:.0f}" height="{self.height:.0f}" viewBox="0 0 {self.width:.0f} {self.height:.0f}"'
         head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="sans-serif">'
         ground = f'<rect width="100%" height="100%" fill="{WHITE}"/>'
-        parts = [head, f"<title>{html.escape(self.title)}</title>", ground, *map(element, self.shapes), "</svg>"]
+        parts = [head, f"<title>{html.escape(self.title)}</title>", ground, *map(element, self.marks), "</svg>"]
         return "\n".join(parts) + "\n"
 
     def figure(self) -> Figure:
@@ -126,7 +126,7 @@ class Drawing:
         ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         ax.set(xlim=(0, self.width), ylim=(self.height, 0))
         ax.set_axis_off()
-        for order, each in enumerate(self.shapes):
+        for order, each in enumerate(self.marks):
             draw(ax, each, order)
         return figure
 
@@ -215,23 +215,23 @@ def neurons(model: Layer, dense: list[DenseLayer], x: Any, grads: list[DenseLaye
     height = top + most * gap + 96
     xs = np.linspace(90, WIDTH - 90, len(columns))
     places = [positions(column.shape[1], top, most, gap) for column in columns]
-    shapes: list[Shape] = [
+    marks: list[Mark] = [
         piece
         for i, w in enumerate(weights)
         for piece in lines_of(w, i, xs[i : i + 2], places[i : i + 2], radius, grads is not None)
     ]
     for column, at, center in zip(columns, places, xs, strict=True):
-        shapes += units_of(column, at, float(center), radius)
+        marks += units_of(column, at, float(center), radius)
     bottom = top + most * gap + 12
-    shapes += [Text(float(c), bottom, name, TEXT, "middle") for c, name in zip(xs, names, strict=True)]
+    marks += [Text(float(c), bottom, name, TEXT, "middle") for c, name in zip(xs, names, strict=True)]
     for i, w in enumerate(weights):
         between = float(xs[i] + xs[i + 1]) / 2
         norm = f"‖∂L/∂w‖ {np.linalg.norm(w):.2g}" if grads else f"|w| ≤ {np.abs(w).max(initial=0):.2g}"
-        shapes.append(Text(between, bottom + 22, norm, SMALL_TEXT, "middle", GREY))
-    shapes += arrow_above(grads is not None) + legend(bottom + 54, grads is not None)
+        marks.append(Text(between, bottom + 22, norm, SMALL_TEXT, "middle", GREY))
+    marks += arrow_above(grads is not None) + legend(bottom + 54, grads is not None)
     what = "gradients of the weights" if grads else "weights"
     title = f"Network {'-'.join(str(c.shape[1]) for c in columns)}: neurons by mean activation, {what} by size and sign"
-    return Drawing(WIDTH, height, title, tuple(shapes))
+    return Drawing(WIDTH, height, title, tuple(marks))
 
 
 def pairs(dense: list[DenseLayer], grads: list[DenseLayer] | None) -> Iterator[tuple[DenseLayer, DenseLayer | None]]:
@@ -271,11 +271,11 @@ def lines_of(
     return sorted(found, key=lambda line: line.width)
 
 
-def units_of(values: Any, places: dict[int | None, float], x: float, radius: float) -> list[Shape]:
+def units_of(values: Any, places: dict[int | None, float], x: float, radius: float) -> list[Mark]:
     """Return the neurons of a layer, filled by their mean activation."""
     means = values.mean(0)
     largest = np.abs(means).max(initial=0) or 1.0
-    found: list[Shape] = []
+    found: list[Mark] = []
     for unit, y in places.items():
         if unit is None:
             found.append(Text(x, y, "⋮", 18, "middle", GREY))
@@ -294,15 +294,15 @@ def mixed(color: str, share: float) -> str:
     return "#" + "".join(f"{round(255 + (part - 255) * share):02x}" for part in parts)
 
 
-def arrow_above(back: bool) -> list[Shape]:
+def arrow_above(back: bool) -> list[Mark]:
     start, end = (WIDTH / 2 + 80, WIDTH / 2 - 80) if back else (WIDTH / 2 - 80, WIDTH / 2 + 80)
     text = "the error flows back, ∂L/∂w" if back else "data flows forward"
     return [Text(WIDTH / 2, 18, text, TEXT, "middle"), *arrow([(start, 34), (end, 34)])]
 
 
-def legend(y: float, gradients: bool) -> list[Shape]:
+def legend(y: float, gradients: bool) -> list[Mark]:
     name = "∂L/∂w" if gradients else "w"
-    found: list[Shape] = []
+    found: list[Mark] = []
     for x, color, text in ((40, POSITIVE, f"{name} > 0"), (150, NEGATIVE, f"{name} < 0")):
         found += [Line([(x, y), (x + 28, y)], color, 3.0, 0.9), Text(x + 36, y, text, SMALL_TEXT)]
     found += [
@@ -334,15 +334,15 @@ def boxes(summary: Outline) -> Drawing:
     root = summary.root
     y = 40.0
     heads = ((SHAPES, "output"), (PARAMETERS, "parameters"), (FORWARD, "operations"))
-    layout.shapes += [Text(x, 18, text, SMALL_TEXT, color=GREY) for x, text in heads]
-    layout.shapes.append(Text((LEFT + RIGHT) / 2, y, f"input {shape(root.x)}", SMALL_TEXT, "middle", GREY))
+    layout.marks += [Text(x, 18, text, SMALL_TEXT, color=GREY) for x, text in heads]
+    layout.marks.append(Text((LEFT + RIGHT) / 2, y, f"input {shape_text(root.x)}", SMALL_TEXT, "middle", GREY))
     y = layout.rows([root], y + 12, LEFT, RIGHT, 0)
     total = f"{amount(root.parameters)} parameters"
     if root.forward is not None:
         total += f", {'' if root.complete else 'at least '}{amount(root.forward)} operations forward"
-    layout.shapes.append(Text((LEFT + RIGHT) / 2, y + 22, total, SMALL_TEXT, "middle", GREY))
+    layout.marks.append(Text((LEFT + RIGHT) / 2, y + 22, total, SMALL_TEXT, "middle", GREY))
     title = f"Network of {len(leaves)} layers: {total}"
-    return Drawing(WIDTH, y + 40, title, tuple(layout.shapes))
+    return Drawing(WIDTH, y + 40, title, tuple(layout.marks))
 
 
 def leaves_shown(summary: Outline) -> list[Row]:
@@ -355,7 +355,7 @@ class Layout:
 
     def __init__(self, depth: int | None, parameters: int, forward: int) -> None:
         self.depth, self.parameters, self.forward = depth, parameters, forward
-        self.shapes: list[Shape] = []
+        self.marks: list[Mark] = []
 
     def rows(self, rows: Sequence[Row], y: float, left: float, right: float, level: int) -> float:
         """Draw layers one after the other, and return where the last one ends."""
@@ -378,17 +378,17 @@ class Layout:
     def box(self, row: Row, y: float, left: float, right: float, columns: bool = True) -> float:
         """Draw one layer: the arrow to it, its box and its numbers."""
         middle, top = (left + right) / 2, y + STEP
-        self.shapes += arrow([(middle, y), (middle, top)])
+        self.marks += arrow([(middle, y), (middle, top)])
         loop = 58.0 if isinstance(row.layer, Recurrent) else 0.0
         if row.times > 1:
-            self.shapes += [Box(left + 6 - i, top + 6 - i, right - left - loop - 6, BOX, WHITE, GREY) for i in (0, 3)]
+            self.marks += [Box(left + 6 - i, top + 6 - i, right - left - loop - 6, BOX, WHITE, GREY) for i in (0, 3)]
             right -= 6
         title = f"{row.path} {row.label}".strip()
-        self.shapes.append(Box(left, top, right - left - loop, BOX, PALE, INK, title))
+        self.marks.append(Box(left, top, right - left - loop, BOX, PALE, INK, title))
         wide = int((right - left - loop - 14) / 8)
         text = brief(row)
         text = text if len(text) <= wide else f"{text[: wide - 1]}…"
-        self.shapes.append(Text((left + right - loop) / 2, top + BOX / 2, text, TEXT, "middle"))
+        self.marks.append(Text((left + right - loop) / 2, top + BOX / 2, text, TEXT, "middle"))
         if loop:
             self.loop(right - loop, top, steps_of(row))
         if columns:
@@ -399,40 +399,40 @@ class Layout:
         """Draw an arrow that leaves a box on the right and returns to it."""
         low, high = top + BOX - 7, top + 7
         turn = [(x + 14 + 9 * math.sin(a), (low + high) / 2 + 8 * math.cos(a)) for a in np.linspace(0, math.pi, 13)]
-        self.shapes += arrow([(x, low), *turn, (x, high)])
-        self.shapes.append(Text(x + 29, top + BOX / 2, f"× {steps}", SMALL_TEXT))
+        self.marks += arrow([(x, low), *turn, (x, high)])
+        self.marks.append(Text(x + 29, top + BOX / 2, f"× {steps}", SMALL_TEXT))
 
     def columns(self, row: Row, y: float) -> None:
-        self.shapes.append(Text(SHAPES, y, shape(row.y) if row.y is not None else "–", SMALL_TEXT))
+        self.marks.append(Text(SHAPES, y, shape_text(row.y) if row.y is not None else "–", SMALL_TEXT))
         for x, number, most in (
             (PARAMETERS, row.parameters, self.parameters),
             (FORWARD, row.forward, self.forward),
         ):
             if number:
-                self.shapes.append(Box(x, y - 11, max(BAR * number / most, 2.0), 22, "#cfe3f2", "none", "", 2.0))
+                self.marks.append(Box(x, y - 11, max(BAR * number / most, 2.0), 22, "#cfe3f2", "none", "", 2.0))
             text = "–" if number is None else amount(number)
-            self.shapes.append(Text(x + 4, y, text, SMALL_TEXT))
+            self.marks.append(Text(x + 4, y, text, SMALL_TEXT))
 
     def residual(self, row: Row, y: float, left: float, right: float, level: int) -> float:
         """Draw the layer, and the shortcut around it as a line on its left; both meet in a sum."""
         layer, shortcut = row.children
         middle = (left + right) / 2
-        self.shapes.append(Line([(middle, y), (middle, y + 10)]))
+        self.marks.append(Line([(middle, y), (middle, y + 10)]))
         empty = isinstance(shortcut.layer, Activation)
         inner = left + (30 if empty else 136)
         center, fork = (inner + right) / 2, y + 10
         lane, bend = left + 8, fork
         if not empty:
             lane, bend = left + 60, self.box(shortcut, fork, left, left + 120, columns=False)
-        self.shapes.append(Line([(middle, fork), (center, fork)]))
+        self.marks.append(Line([(middle, fork), (center, fork)]))
         end = self.row(layer, fork, inner, right, level + 1)
         total = end + STEP + 9
-        self.shapes += arrow([(center, end), (center, total - 9)])
+        self.marks += arrow([(center, end), (center, total - 9)])
         title = f"{row.path} shortcut: {shortcut.label}".strip()
-        self.shapes.append(Line([(middle, fork), (lane, fork)], title=title))
-        self.shapes += arrow([(lane, bend), (lane, total), (center - 9, total)], title)
-        self.shapes += [Dot(center, total, 9, WHITE, INK, "sum"), Text(center, total, "+", TEXT, "middle")]
-        self.shapes.append(Line([(center, total + 9), (center, total + 14), (middle, total + 14)]))
+        self.marks.append(Line([(middle, fork), (lane, fork)], title=title))
+        self.marks += arrow([(lane, bend), (lane, total), (center - 9, total)], title)
+        self.marks += [Dot(center, total, 9, WHITE, INK, "sum"), Text(center, total, "+", TEXT, "middle")]
+        self.marks.append(Line([(center, total + 9), (center, total + 14), (middle, total + 14)]))
         return total + 14
 
     def lanes(self, row: Row, y: float, left: float, right: float) -> float:
@@ -440,26 +440,26 @@ class Layout:
         half = (left + right) / 2
         edges = (left, half - 5), (half + 5, right)
         centers = [(a + b) / 2 for a, b in edges]
-        self.shapes += [Line([(half, y), (half, y + 8)]), Line([(centers[0], y + 8), (centers[1], y + 8)])]
+        self.marks += [Line([(half, y), (half, y + 8)]), Line([(centers[0], y + 8), (centers[1], y + 8)])]
         for child, (a, b) in zip(row.children, edges, strict=True):
             end = self.box(child, y + 8, a, b, columns=False)
         self.columns(row, end - BOX / 2)
         for center in centers:
-            self.shapes.append(Line([(center, end), (center, end + 8)]))
-        self.shapes += [Line([(centers[0], end + 8), (centers[1], end + 8)]), Line([(half, end + 8), (half, end + 10)])]
+            self.marks.append(Line([(center, end), (center, end + 8)]))
+        self.marks += [Line([(centers[0], end + 8), (centers[1], end + 8)]), Line([(half, end + 8), (half, end + 10)])]
         return end + 10
 
     def stack(self, row: Row, y: float, left: float, right: float, level: int) -> float:
         """Draw a block that repeats, as the uppermost sheet of a stack."""
-        middle, top, at = (left + right) / 2, y + STEP, len(self.shapes)
+        middle, top, at = (left + right) / 2, y + STEP, len(self.marks)
         end = self.row(replace(row, times=1), top - 4, left + 16, right - 16, level) + 12
         behind = [
             Box(left + offset, top + offset, right - left, end - top, "#fafafc", GREY, f"{row.path} × {row.times}", 8.0)
             for offset in (8.0, 4.0, 0.0)
         ]
-        self.shapes[at:at] = [*arrow([(middle, y), (middle, top)]), *behind]
-        self.shapes.append(Text(right - 8, top + 13, f"× {row.times}", TEXT, "end", bold=True))
-        self.shapes.append(Line([(middle, end - 12), (middle, end)]))
+        self.marks[at:at] = [*arrow([(middle, y), (middle, top)]), *behind]
+        self.marks.append(Text(right - 8, top + 13, f"× {row.times}", TEXT, "end", bold=True))
+        self.marks.append(Line([(middle, end - 12), (middle, end)]))
         return end + 8
 
 
@@ -490,7 +490,7 @@ def steps_of(row: Row) -> str:
     return str(row.x.shape[1]) if row.x is not None else "T"
 
 
-def arrow(points: Sequence[tuple[float, float]], title: str = "") -> list[Shape]:
+def arrow(points: Sequence[tuple[float, float]], title: str = "") -> list[Mark]:
     """Return a line with a head at its end."""
     (x1, y1), (x2, y2) = points[-2:]
     length = math.hypot(x2 - x1, y2 - y1) or 1.0
@@ -503,16 +503,16 @@ def arrow(points: Sequence[tuple[float, float]], title: str = "") -> list[Shape]
 # The two ways of drawing
 
 
-def element(each: Shape) -> str:
+def element(each: Mark) -> str:
     """Return a shape as an element of SVG."""
     said = getattr(each, "title", "")
     title = f"<title>{html.escape(said)}</title>" if said else ""
     match each:
         case Line():
-            tag = f'polyline points="{joined(each.points)}" fill="none" stroke="{each.color}"'
+            tag = f'polyline points="{coordinates(each.points)}" fill="none" stroke="{each.color}"'
             tag += f' stroke-width="{each.width:.2f}" stroke-opacity="{each.opacity:.2f}"'
         case Area():
-            tag = f'polygon points="{joined(each.points)}" fill="{each.color}"'
+            tag = f'polygon points="{coordinates(each.points)}" fill="{each.color}"'
         case Dot():
             tag = f'circle cx="{each.x:.1f}" cy="{each.y:.1f}" r="{each.radius:.1f}" fill="{each.fill}"'
             tag += f' stroke="{each.edge}"' + (' stroke-dasharray="3 2"' if each.dashed else "")
@@ -527,14 +527,14 @@ def element(each: Shape) -> str:
     return f"<{tag}>{title}</{tag.split()[0]}>" if title else f"<{tag}/>"
 
 
-def joined(points: Sequence[tuple[float, float]]) -> str:
+def coordinates(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
 ALIGNMENTS = {"start": "left", "middle": "center", "end": "right"}
 
 
-def draw(ax: Any, each: Shape, order: int) -> None:
+def draw(ax: Any, each: Mark, order: int) -> None:
     """Draw a shape with matplotlib; 100 pixels are an inch of 72 points."""
     points = 0.72
     match each:
