@@ -19,6 +19,7 @@ from fnnet import (
     LSTMCell,
     Recurrent,
     Residual,
+    Truncated,
     plots,
     relu,
     sequential,
@@ -113,6 +114,7 @@ DEEP = sequential(
     Recurrent(LSTMCell(8)),
     Bidirectional(GRUCell(4)),
     *[transformer_block(2, 8)] * 7,
+    Truncated(Recurrent(GRUCell(8)), 5),
     Residual(Dense(6), Dense(6)),
     *[Dense(6)] * 5,
 )
@@ -121,14 +123,15 @@ DEEP = sequential(
 def test_boxes() -> None:
     drawing = network(outline(DEEP, jax.ShapeDtypeStruct((2, 31, 8), jnp.float32)))
     found = texts(drawing)
-    assert found.count("× 31") == 3  # the recurrences
+    assert found.count("× 31") == 4  # the recurrences
+    assert "GRU 8, truncated" in found
     assert "× 7" in found
     assert "Dense 6 × 5" in found
     assert found.count("+") == 3  # two residual sums in a block of the stack, and one after it
     assert found.count("LayerNorm") == 2
     assert "input 2×31×8" in found
     titles = [title(part) for part in parts(drawing, "polyline")]
-    assert titles.count("9 shortcut: Dense(features=6)") == 2  # the line to it and the line from it
+    assert titles.count("10 shortcut: Dense(features=6)") == 2  # the line to it and the line from it
     assert drawing.title in ElementTree.fromstring(drawing.svg())[0].text
 
 

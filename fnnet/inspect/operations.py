@@ -101,7 +101,7 @@ def operations(layer: Layer, x: Shaped, y: Shaped) -> Operations | None:
 
 
 def dense(layer: Dense, x: Shape, y: Shape) -> Operations:
-    """Return ``2 D`` for each entry of ``x w``, as many for ``dw`` and for ``dx``, and the additions of ``b`` and ``"""
+    """Return ``2 D`` for each entry of ``x w``, as many for ``dw`` and for ``dx``, and the additions for ``b``."""
     product, bias = 2 * math.prod(y) * x[-1], layer.use_bias
     axes = AXES.get(len(x), "N D").removesuffix("D") + "D H"
     return Operations(

@@ -99,12 +99,12 @@ class Outline:
         with_state = self.root.state is not None
         heads = ["layer", "input → output", "parameters", "forward", "backward", "kept", "grows as"]
         lines = [row_texts(row, "  " * level, with_state) for level, row in self.rows()]
-        lines.append(
-            ["total", *row_texts(self.root, "", with_state)[1:6], "", *row_texts(self.root, "", with_state)[7:]]
-        )
-        lines[-1][1] = f"{memory(self.root.bytes)} of parameters"
+        totals = row_texts(self.root, "", with_state)
+        totals[:2] = "total", f"{memory(self.root.bytes)} of parameters"
+        totals[6] = ""
         if with_state:
-            lines[-1][-1] = memory((self.root.state or 0) + self.other_state)
+            totals[-1] = memory((self.root.state or 0) + self.other_state)
+        lines.append(totals)
         return heads + ["state"] * with_state, lines
 
     def __str__(self) -> str:

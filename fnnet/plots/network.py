@@ -31,8 +31,10 @@ from fnnet.layers import (
     Flatten,
     MultiHeadAttention,
     Recurrent,
+    Rematerialized,
     Residual,
     Sequential,
+    Truncated,
 )
 from fnnet.layers.nesting import child_params
 from fnnet.types import Layer, Params
@@ -379,7 +381,7 @@ class Layout:
         """Draw one layer: the arrow to it, its box and its numbers."""
         middle, top = (left + right) / 2, y + STEP
         self.marks += arrow([(middle, y), (middle, top)])
-        loop = 58.0 if isinstance(row.layer, Recurrent) else 0.0
+        loop = 58.0 if isinstance(row.layer, Recurrent | Rematerialized | Truncated) else 0.0
         if row.times > 1:
             self.marks += [Box(left + 6 - i, top + 6 - i, right - left - loop - 6, BOX, WHITE, GREY) for i in (0, 3)]
             right -= 6
@@ -481,6 +483,8 @@ def brief(row: Row) -> str:
         spatial = len(row.x.shape) - 2 if row.x is not None else 2
         sizes = (kernel,) * spatial if isinstance(kernel, int) else kernel
         return f"{type(layer).__name__} {features}, {'×'.join(map(str, sizes))}{times}"
+    if isinstance(layer, Rematerialized | Truncated):
+        return f"{brief(replace(row, layer=layer.layer))}, {type(layer).__name__.lower()}"
     if isinstance(layer, MultiHeadAttention):
         return f"MultiHeadAttention, {layer.heads} heads{times}"
     return ONE_FIELD.sub(r"\1 \2", row.label).replace("()", "")
