@@ -26,6 +26,8 @@ EXPERIMENTS = {
     "adding_problem": "experiments.adding_problem",
     "characters": "experiments.characters",
     "sweep": "experiments.sweep",
+    "network": "experiments.network",
+    "cost_of_layers": "experiments.cost_of_layers",
     "scaling": "experiments.scaling",
     "fuzz": "experiments.fuzz",
 }

@@ -1,4 +1,7 @@
-"""Pure functions that measure what happens inside a network: outputs, gradients, updates, curvature, landscapes."""
+"""Pure functions that measure what happens inside a network: outputs, gradients, updates, curvature, landscapes.
+
+``outline`` measures nothing: it reads shapes, operations and memory from the layers.
+"""
 
 from fnnet.inspect import curvature
 from fnnet.inspect.activations import layer_outputs
@@ -11,12 +14,18 @@ from fnnet.inspect.landscape import (
     plane_point,
     project_on,
 )
+from fnnet.inspect.operations import OPERATIONS, Operations, operations
+from fnnet.inspect.outline import Outline, Row, outline
 from fnnet.inspect.updates import gradient_norms, update_norms, update_ratios
 from fnnet.spectrum import scaled_to_radius, singular_values, spectral_radius
 
 __all__ = [
+    "OPERATIONS",
     "GradientFlow",
+    "Operations",
+    "Outline",
     "PathDirections",
+    "Row",
     "carry_jacobians",
     "cost_plane",
     "curvature",
@@ -24,6 +33,8 @@ __all__ = [
     "gradient_flow",
     "gradient_norms",
     "layer_outputs",
+    "operations",
+    "outline",
     "path_directions",
     "plane_point",
     "project_on",
