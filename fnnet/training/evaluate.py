@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.cost import Cost, above_zero, split_batch
 from fnnet.data.chunks import Chunk
-from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
 from fnnet.training.data import check_stream
 from fnnet.training.metrics import Metric, added
@@ -68,8 +67,7 @@ def array_chunks(x: Array, y: Array, batch_size: int) -> Iterator[Chunk]:
 def host_chunks(place: str, placement: Placement, stream: Stream) -> Iterator[Chunk]:
     """Yield the chunks of a stream on the devices; the order of the examples does not matter."""
     chunks = (placement.batch(chunk, stream.batch_size) for chunk in stream.chunks(jax.random.key(0)))
-    with Prefetched(chunks, stream.prefetch) as ready:
-        yield from together(place, placement.processes, ready)
+    yield from together(place, placement.processes, chunks)
 
 
 @dataclass(frozen=True)
