@@ -12,7 +12,7 @@ jax.config.update("jax_debug_key_reuse", True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep compiled programs in pytest's cache: the workers share them, and the next run has them. A third less time."""
+    """Keep compiled programs in pytest's cache: the workers share them, and the next run has them."""
     if hasattr(config, "cache"):
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("programs")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

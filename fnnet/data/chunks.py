@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
-
-import jax
-import numpy as np
-
-from fnnet.cpu.memory import aligned
-from fnnet.data.batch_checks import HostBatch, native
-
-MOST_BATCHES = 64  # in a chunk: enough for the call of a program to be nothing compared to its updates
 
 
 class Chunk(NamedTuple):
@@ -51,37 +43,3 @@ class Chunk(NamedTuple):
         """Yield the batches one after the other."""
         for k in range(self.updates):
             yield self.batch(tuple(part[k] for part in self.scanned))
-
-
-def chunked(batches: Iterable[HostBatch], batch_size: int, size: int) -> Iterator[Chunk]:
-    """Yield ``size`` batches at a time; what is left over at the end, and a smaller batch, one by one.
-
-    Each batch is copied when it comes, as a loader may use its memory again for the next one.
-    """
-    memory, count = None, 0
-    for batch in batches:
-        if len(batch.x) < batch_size:
-            yield from singles(memory, count)
-            count = 0
-            yield Chunk(*(np.array(part, device_dtype(part.dtype))[None] for part in batch))
-            continue
-        if count == 0:
-            memory = Chunk(*(aligned((size, *part.shape), device_dtype(part.dtype)) for part in batch))
-        assert memory is not None
-        memory.x[count], memory.y[count] = batch
-        count += 1
-        if count == size:
-            yield memory
-            count = 0
-    yield from singles(memory, count)
-
-
-def singles(memory: Chunk | None, count: int) -> Iterator[Chunk]:
-    for k in range(count):
-        assert memory is not None
-        yield Chunk(memory.x[k : k + 1], memory.y[k : k + 1])
-
-
-def device_dtype(dtype: Any) -> Any:
-    """Return the dtype that jax will give it, in this machine's byte order: jax takes no other."""
-    return np.dtype(jax.dtypes.canonicalize_dtype(native(dtype)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import math
-import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,17 @@ NumpyArray = np.ndarray[Any, Any]
 
 IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # by type code
 LONGEST_HEAD = 4 + 4 * 255
-NOT_READABLE = (FileNotFoundError, PermissionError, IsADirectoryError)  # a new copy of the file would not help
+
+
+@contextmanager
+def explained(place: str, path: Path) -> Iterator[None]:
+    """Raise a ``ValueError`` that names a file which cannot be read; a file that is not there raises what it raises."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except Exception as error:  # a decoder of a damaged file raises anything
+        raise ValueError(f"{place}: cannot read {path}: {error}") from error
 
 
 def read_idx(path: str | PathLike[str], *, mmap: bool = False) -> NumpyArray:
@@ -34,23 +44,19 @@ def read_idx(path: str | PathLike[str], *, mmap: bool = False) -> NumpyArray:
     path = Path(path)
     compressed = path.suffix == ".gz"
     checks.require(not (mmap and compressed), f"data.read_idx: {path} is compressed; unpack it for mmap=True")
-    try:
+    with explained("data.read_idx", path):
         with gzip.open(path) if compressed else path.open("rb") as file:
             content = file.read(LONGEST_HEAD if mmap else -1)
-    except NOT_READABLE:
-        raise
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"data.read_idx: cannot read {path}: {error}; get the file again") from error
-    size = path.stat().st_size if mmap else len(content)
-    known = len(content) >= 4 and content[:2] == b"\0\0" and content[2] in IDX_DTYPES
-    dtype, axes = (np.dtype(IDX_DTYPES[content[2]]), content[3]) if known else (np.dtype("u1"), 0)
-    start = 4 + 4 * axes
-    shape = tuple(np.frombuffer(content, ">i4", axes, 4).tolist()) if len(content) >= start else ()
-    if not axes or size != start + math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"data.read_idx: {path} is not a complete IDX file; get the file again")
-    if mmap:
-        return np.memmap(path, dtype, "r", start, shape)
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+        known = len(content) >= 4 and content[:2] == b"\0\0" and content[2] in IDX_DTYPES and content[3] > 0
+        checks.require(known, "it does not begin as an IDX file; get the file again")
+        dtype, axes = np.dtype(IDX_DTYPES[content[2]]), content[3]
+        shape, start = tuple(np.frombuffer(content, ">i4", axes, 4).tolist()), 4 + 4 * axes
+        size = path.stat().st_size if mmap else len(content)
+        complete = size == start + math.prod(shape) * dtype.itemsize
+        checks.require(complete, "it is not a complete IDX file; get the file again")
+        if mmap:
+            return np.memmap(path, dtype, "r", start, shape)
+        return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def read_npz(path: str | PathLike[str], x: str = "x", y: str = "y") -> tuple[NumpyArray, NumpyArray]:
@@ -58,72 +64,82 @@ def read_npz(path: str | PathLike[str], x: str = "x", y: str = "y") -> tuple[Num
 
     Arrays of Python objects raise a ``ValueError``, because to read them is to run code from the file.
     """
-    try:
-        with Path(path).open("rb") as opened:  # NumPy would leave a damaged file open
-            file = np.load(opened, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it has a single array; read it with np.load")
-            missing = [name for name in (x, y) if name not in file]
-            if missing:
-                raise ValueError(f"it has no array {missing[0]!r}, only {sorted(file)}; pass x= and y=")
-            pair = file[x], file[y]
-    except NOT_READABLE:
-        raise
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"data.read_npz: cannot read {path}: {error}") from error
-    checks.require(
-        pair[0].ndim > 0 and pair[1].ndim > 0 and len(pair[0]) == len(pair[1]) > 0,
-        f"data.read_npz: {path} has {x!r} of shape {pair[0].shape} and {y!r} of shape {pair[1].shape}; expected the "
-        f"same number of examples, at least one, on the first axis of both",
-    )
-    return pair
+    path = Path(path)
+    with explained("data.read_npz", path), path.open("rb") as opened:  # NumPy would leave a damaged file open
+        file = np.load(opened, allow_pickle=False)
+        checks.require(isinstance(file, np.lib.npyio.NpzFile), "it has a single array; read it with np.load")
+        for name in (x, y):
+            checks.require(name in file, f"it has no array {name!r}, only {sorted(file)}; pass x= and y=")
+        pair = file[x], file[y]
+        checks.require(
+            pair[0].ndim > 0 and pair[1].ndim > 0 and len(pair[0]) == len(pair[1]) > 0,
+            f"it has {x!r} of shape {pair[0].shape} and {y!r} of shape {pair[1].shape}, not the same number of "
+            f"examples, at least one, on the first axis of both",
+        )
+        return pair
 
 
 def read_csv(
-    path: str | PathLike[str], target: str | int = -1, *, delimiter: str = ",", labels: bool = False
+    path: str | PathLike[str],
+    target: str | int = -1,
+    *,
+    delimiter: str = ",",
+    labels: bool = False,
+    header: bool | None = None,
 ) -> tuple[NumpyArray, NumpyArray]:
     """Return ``x (N, D)`` and ``y (N, 1)``, both float32, from a CSV file of numbers.
 
-    With ``labels=True``, ``y`` has shape ``(N,)`` and dtype int32. The first line is a header if none of its entries is
-    a number. ``target`` is the column of ``y``, given by its name in the header or by its number; the other columns are
-    ``x`` in their order. A line with a different number of entries and an entry that is not a finite number raise a
-    ``ValueError`` that names the line.
+    With ``labels=True``, ``y`` has shape ``(N,)`` and dtype int32. ``target`` is the column of ``y``, given by its name
+    in the header or by its number; the other columns are ``x`` in their order.
+
+    ``header`` says whether the first line has the names of the columns. Without it the line is a header if each entry
+    is a word or the number of its own column, from 0 on, such as ``0,1,target``; a first line ``0,1,2``, which may be
+    either, raises an error. A line with a different number of entries and an entry that is not a finite number in
+    float32 raise a ``ValueError`` that names the line.
     """
+    place = f"data.read_csv: {path}"
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=delimiter)
         rows = [(reader.line_num, row) for row in reader if any(entry.strip() for entry in row)]
-    checks.require(bool(rows), f"data.read_csv: {path} is empty")
-    first = rows[0][1]
-    header = [name.strip() for name in rows.pop(0)[1]] if all(number(entry) is None for entry in first) else []
-    checks.require(bool(rows), f"data.read_csv: {path} has a header but no lines of numbers")
-    width = len(first)
+    checks.require(bool(rows), f"{place} is empty")
+    columns = [entry.strip() for entry in rows[0][1]]
+    numbers = [str(j) for j in range(len(columns))]
+    if header is None:
+        checks.require(
+            columns != numbers,
+            f"{place} begins with {','.join(numbers)}: names of columns, or an example? Pass header=True or False",
+        )
+        header = all(name == j or (name and number(name) is None) for name, j in zip(columns, numbers, strict=True))
+    if header:
+        del rows[0]
+        checks.require(bool(rows), f"{place} has a header but no lines of numbers")
     if isinstance(target, str):
-        checks.require(target in header, f"data.read_csv: {path} has no column {target!r}; its header is {header}")
-        target = header.index(target)
-    checks.require(-width <= target < width, f"data.read_csv: target is column {target} but {path} has {width} columns")
+        checks.require(header and target in columns, f"{place} has no column {target!r}; its first line is {columns}")
+        target = columns.index(target)
+    width = len(columns)
+    checks.require(-width <= target < width, f"{place}: target is column {target} but there are {width} columns")
     values = np.empty((len(rows), width))
     for i, (line, row) in enumerate(rows):
-        if len(row) != width:
-            raise ValueError(f"data.read_csv: line {line} of {path} has {len(row)} entries; expected {width}")
-        for j, entry in enumerate(row):
-            value = number(entry)
-            if value is None or not math.isfinite(value):
-                raise ValueError(
-                    f"data.read_csv: line {line} of {path} has {entry!r} in column {header[j] if header else j}; "
-                    f"expected a finite number: fill it in, or turn categories into numbers"
-                )
-            values[i, j] = value
-    x, y = np.delete(values, target, axis=1).astype(np.float32), values[:, target]
+        checks.require(len(row) == width, f"{place}: line {line} has {len(row)} entries; expected {width}")
+        values[i] = [number(entry) for entry in row]  # None becomes NaN
+    with np.errstate(over="ignore", invalid="ignore"):
+        single, whole = values.astype(np.float32), values[:, target].astype(np.int32)
+    for i, j in np.argwhere(~np.isfinite(single))[:1]:
+        raise ValueError(
+            f"{place}: line {rows[i][0]} has {rows[i][1][j]!r} in column {columns[j] if header else j}; expected a "
+            f"finite number in float32: fill it in, turn categories into numbers, or pass header=True if it is a header"
+        )
+    x = np.delete(single, target, axis=1)
     if not labels:
-        return x, y.astype(np.float32)[:, None]
-    whole = y.astype(np.int32)
-    checks.require(bool((whole == y).all()), f"data.read_csv: the labels of {path} are not whole numbers")
+        return x, single[:, target, None]
+    checks.require(bool((whole == values[:, target]).all()), f"{place}: the labels are not whole numbers in int32")
     return x, whole
 
 
 def number(entry: str) -> float | None:
-    """Return the number in an entry, or None if there is no number."""
+    """Return the number in an entry, NaN for ``1_000``, which only Python takes for one, or None if there is none."""
     try:
-        return float(entry)
+        value = float(entry)
     except ValueError:
         return None
+    return math.nan if "_" in entry else value

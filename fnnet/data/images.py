@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from fnnet import checks
+from fnnet.data.files import explained
 
 NumpyArray = np.ndarray[Any, Any]
 
-ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # whatever a file is called: others may start programs
+MOST_PIXELS = 2**26
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,16 @@ class ImageFolder:
     """Image files as an array ``(N, height, width, C)``, uint8; ``images[rows]`` reads and decodes its files.
 
     Pass it to ``from_arrays``, or read all images with ``images[:]``. ``C`` is 3 for ``mode="RGB"`` and 1 for ``"L"``,
-    which is gray. An image of another size is scaled to ``size`` by bilinear interpolation.
+    which is gray. Files are PNG, JPEG, BMP, GIF, TIFF or WebP. An image is turned as its EXIF orientation says, 16 bits
+    become the higher 8 of them, and another size is scaled to ``size`` by bilinear interpolation. Pixels of floating
+    point or of 32 bits, whose range is not known, raise a ``ValueError``, and so does an image of more than
+    ``most_pixels`` pixels, before it takes memory.
     """
 
     files: tuple[Path, ...]
     size: tuple[int, int]
     mode: str = "RGB"
+    most_pixels: int = MOST_PIXELS
 
     def __post_init__(self) -> None:
         checks.require(
@@ -58,30 +65,37 @@ class ImageFolder:
 
     def read(self, file: Path) -> NumpyArray:
         """Return one image ``(height, width, C)``."""
-        from PIL import Image
+        from PIL import Image, ImageOps
 
-        try:
-            with Image.open(file) as image:
-                converted = image.convert(self.mode)
-                if converted.size != self.size[::-1]:
-                    converted = converted.resize(self.size[::-1], Image.Resampling.BILINEAR)
-                return np.asarray(converted).reshape(self.shape[1:])
-        except FileNotFoundError:
-            raise
-        except (OSError, SyntaxError) as error:
-            message = f"data.ImageFolder: cannot read the image {file}: {error}; remove or replace it"
-            raise ValueError(message) from error
+        # From an opened file, as Pillow 13 reads an uncompressed TIFF that is turned wrongly by its name.
+        with explained("data.ImageFolder", file), file.open("rb") as opened, Image.open(opened, formats=FORMATS) as image:
+            width, height = image.size
+            checks.require(
+                width * height <= self.most_pixels,
+                f"it has {width} × {height} pixels, more than most_pixels={self.most_pixels}",
+            )
+            checks.require(
+                image.mode not in ("F", "I"),
+                f"its pixels are of mode {image.mode}, whose range is not known; expected 8 or 16 bits: convert it",
+            )
+            turned = ImageOps.exif_transpose(image)
+            if turned.mode.startswith("I;16"):  # which Pillow would clip to 255
+                turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+            converted = turned.convert(self.mode)
+            if converted.size != self.size[::-1]:
+                converted = converted.resize(self.size[::-1], Image.Resampling.BILINEAR)
+            return np.asarray(converted).reshape(self.shape[1:])
 
 
 def image_folder(
-    path: str | PathLike[str], size: tuple[int, int], mode: str = "RGB"
+    path: str | PathLike[str], size: tuple[int, int], mode: str = "RGB", *, most_pixels: int = MOST_PIXELS
 ) -> tuple[ImageFolder, NumpyArray, tuple[str, ...]]:
     """Return ``(images, labels, classes)`` of a folder that has one folder of image files for each class.
 
     ``classes`` are the sorted names of these folders, and ``labels (N,)``, int32, are the indices of the images in
     ``classes``. The images are in the order of the classes, and within a class in the order of their paths.
     """
-    if find_spec("PIL") is None:  # here, because otherwise the first to fail would be a thread that reads an image
+    if find_spec("PIL") is None:
         raise ImportError('data.image_folder needs Pillow; install it with: pip install "fnnet[images]"')
     root = Path(path)
     checks.require(root.is_dir(), f"data.image_folder: {root} is not a folder")
@@ -91,4 +105,4 @@ def image_folder(
     empty = [name for name, files in zip(classes, found, strict=True) if not files]
     checks.require(not empty, f"data.image_folder: {root} has no image files in {', '.join(empty)}")
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(files) for files in found])
-    return ImageFolder(tuple(itertools.chain(*found)), tuple(size), mode), labels, classes  # type: ignore[arg-type]
+    return ImageFolder(tuple(itertools.chain(*found)), tuple(size), mode, most_pixels), labels, classes  # type: ignore[arg-type]

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import chain, islice
-from typing import Any, Protocol
+from itertools import count, islice
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from fnnet import checks
-from fnnet.cpu.memory import aligned
-from fnnet.data.batch_checks import HostBatch, NumpyArray, check_finite, checked_batches
-from fnnet.data.chunks import MOST_BATCHES, Chunk, chunked, device_dtype
-from fnnet.data.prefetch import close
+from fnnet.data.chunks import Chunk
+from fnnet.data.numbers import as_numbers, check_finite, device_dtype
 from fnnet.data.shuffling import compiled_order
 from fnnet.types import Array, Batch
 
 BATCH_SIZE = 32
+CHUNK_BYTES = 2 * 2**20  # stays in the cache of a processor from the reading to the use
+MOST_BATCHES = 64  # in a chunk: enough for the call of a program to be nothing compared to its updates
 
 
 class Rows(Protocol):
@@ -32,20 +33,27 @@ class Rows(Protocol):
     def __getitem__(self, rows: Any) -> Any: ...
 
 
+class HostBatch(NamedTuple):
+    """Inputs and targets in NumPy, examples on the first axis."""
+
+    x: np.ndarray[Any, Any]
+    y: np.ndarray[Any, Any]
+
+
 @dataclass(frozen=True)
 class Stream:
     """Data for ``fit`` and ``evaluate`` that need not fit into memory. Made by ``from_arrays`` and ``from_batches``.
 
     All batches have ``batch_size`` examples except for the last, which may have fewer and which ``drop_last`` leaves
-    out. ``examples`` is the number of examples per epoch, if it is known. A thread reads chunks of as many batches as
-    fit into ``chunk_bytes`` (at least one), and keeps ``prefetch`` of them ready on the device.
+    out. ``examples`` is the number of examples per epoch, if it is known. A chunk has as many batches as fit into
+    ``chunk_bytes`` (at least one), and is read while the device works on the one before it.
     """
 
     batch_size: int
     examples: int | None = None
     drop_last: bool = False
-    prefetch: int = 2
-    chunk_bytes: int = 16 * 2**20
+    chunk_bytes: int = CHUNK_BYTES
+    on_device = False  # whether the examples lie on the device, and chunks have only their numbers
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "chunk_bytes"):
@@ -64,7 +72,7 @@ class Stream:
         """What a run that is continued must have in common with its checkpoint."""
         return {name: getattr(self, name) for name in ("examples", "batch_size", "drop_last", "chunk_bytes")}
 
-    def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Iterator[Chunk]:
+    def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Generator[Chunk, None, None]:
         """Yield the batches of an epoch from number ``start`` on in chunks of at most ``most`` batches.
 
         The same key gives the same batches, so that a run that is continued in the middle of an epoch goes on as if it
@@ -75,15 +83,13 @@ class Stream:
 
     def first(self, key: Array) -> HostBatch:
         """Return one batch, which tells the shapes and dtypes."""
-        chunks = self.chunks(key, 0, 1)
-        chunk = next(chunks, None)
-        close(chunks)
-        if chunk is None:
-            raise ValueError(
-                f"data.Stream: there is no batch of {self.batch_size} examples in an epoch; "
-                f"give more examples, a smaller batch_size, or drop_last=False"
-            )
-        return HostBatch(chunk.x[0], chunk.y[0])
+        with closing(self.chunks(key, 0, 1)) as chunks:
+            for chunk in chunks:
+                return HostBatch(chunk.x[0], chunk.y[0])
+        raise ValueError(
+            f"data.Stream: there is no batch of {self.batch_size} examples in an epoch; "
+            f"give more examples, a smaller batch_size, or drop_last=False"
+        )
 
     def batches_per_chunk(self, batch_bytes: int, most: int | None) -> int:
         """Return how many batches of this size make a chunk.
@@ -97,18 +103,68 @@ class Stream:
 
 @dataclass(frozen=True)
 class BatchStream(Stream):
-    """A stream of batches that ``make(key, start)`` returns, from number ``start`` of the epoch on."""
+    """A stream of the batches of an iterable, or of one that a function returns for each epoch."""
 
-    make: Callable[[Array, int], Iterable[Any]] = field(kw_only=True)
+    source: Any = field(kw_only=True)
 
-    def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Iterator[Chunk]:
-        batches = checked_batches(self.make(key, start), self.batch_size, start, drop_last=self.drop_last)
-        try:
-            for first in islice(batches, 1):
-                size = self.batches_per_chunk(sum(part.nbytes for part in first), most)
-                yield from chunked(chain([first], batches), self.batch_size, size)
-        finally:
-            close(batches)
+    def batches(self, key: Array, start: int) -> Generator[Any, None, None]:
+        """Yield the batches of an epoch, as they are given, from number ``start`` on."""
+        epoch = self.source
+        if not isinstance(epoch, Iterable):
+            epoch = epoch(key=key) if takes_key(epoch) else epoch()
+        if hasattr(epoch, "__getitem__") and isinstance(epoch, Sized):
+            yield from (epoch[number] for number in range(start, len(epoch)))
+        else:
+            yield from islice(epoch, start, None)
+
+    def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Generator[Chunk, None, None]:
+        first: HostBatch | None = None
+        waiting: list[HostBatch] = []
+        with closing(self.batches(key, start)) as batches:
+            for number in count(start):
+                try:
+                    given = next(batches)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    kind = type(error).__name__
+                    raise RuntimeError(f"data.Stream: batch {number} could not be made: {kind}: {error}") from error
+                if waiting and len(waiting[-1].x) < self.batch_size:
+                    raise ValueError(
+                        f"data.Stream: batch {number - 1} has {len(waiting[-1].x)} examples but batch {number} comes "
+                        f"after it; expected {self.batch_size} in every batch but the last"
+                    )
+                batch = self.checked(number, given, start, first)
+                first = first or batch
+                waiting.append(batch)
+                size = self.batches_per_chunk(batch.x.nbytes + batch.y.nbytes, most)
+                if len(waiting) == size and len(batch.x) == self.batch_size:
+                    yield Chunk(*(np.stack(parts) for parts in zip(*waiting, strict=True)))
+                    waiting = []
+        for batch in waiting:
+            if len(batch.x) == self.batch_size or not self.drop_last:
+                yield Chunk(batch.x[None], batch.y[None])
+
+    def checked(self, number: int, given: Any, start: int, first: HostBatch | None) -> HostBatch:
+        """Return a copy of a batch, as its loader may use the memory again, after comparing it with the first one."""
+        place = f"data.Stream: batch {number}"
+        if not isinstance(given, (tuple, list)) or len(given) != 2:
+            raise TypeError(f"{place} is a {type(given).__name__}; expected a pair (x, y)")
+        batch = HostBatch(*(np.array(as_numbers(place, name, part)) for name, part in zip("xy", given, strict=True)))
+        (x, y), examples = batch, len(batch.x) if batch.x.ndim else 0
+        checks.require(
+            y.ndim > 0 and examples == len(y) and 0 < examples <= self.batch_size,
+            f"{place} has x of shape {x.shape} and y of shape {y.shape}; expected the same number of examples on the "
+            f"first axis of both, from 1 to batch_size={self.batch_size}",
+        )
+        for name, part, like in zip("xy", batch, first or batch, strict=True):
+            if part.shape[1:] != like.shape[1:] or part.dtype != like.dtype:
+                raise ValueError(
+                    f"{place} has {name} of shape {part.shape} and dtype {part.dtype} but batch {start} had "
+                    f"{like.shape} and {like.dtype}; only the number of examples in the last batch may differ"
+                )
+            check_finite(place, name, part)
+        return batch
 
 
 @dataclass(frozen=True)
@@ -127,15 +183,15 @@ class ArrayStream(Stream):
     def description(self) -> dict[str, Any]:
         return super().description | {"shuffle": self.shuffle}
 
-    def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Iterator[Chunk]:
+    def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Generator[Chunk, None, None]:
         assert self.examples is not None
         full, left = divmod(self.examples, self.batch_size)
         order = np.asarray(compiled_order(key, self.examples, self.shuffle))
         whole = order[: full * self.batch_size].reshape(full, self.batch_size)
-        batch_bytes = (
-            sum(math.prod(a.shape[1:]) * device_dtype(a.dtype).itemsize for a in self.arrays) * self.batch_size
-        )
-        size = min(most or full, full) if self.on_device else self.batches_per_chunk(batch_bytes, most)
+        size = min(most or full, full)
+        if not self.on_device:
+            each = (device_dtype("", a.dtype).itemsize * math.prod(a.shape[1:]) for a in self.arrays)
+            size = self.batches_per_chunk(self.batch_size * sum(each), most)
         while start < full:
             updates = size if start + size <= full else 1
             yield self.chunk(start, whole[start : start + updates])
@@ -143,40 +199,31 @@ class ArrayStream(Stream):
         if left and not self.drop_last:
             yield self.chunk(full, order[None, full * self.batch_size :])
 
-    def chunk(self, number: int, rows: NumpyArray) -> Chunk:
+    def chunk(self, number: int, rows: np.ndarray[Any, Any]) -> Chunk:
         """Return the chunk of the examples ``rows (K, B)``, whose first batch has this number."""
         if self.on_device:
             return Chunk(*self.arrays, rows)
         try:
-            chunk = Chunk(*(read(part, rows) for part in self.arrays))
+            parts = [part[rows.reshape(-1)] for part in self.arrays]
         except Exception as error:
             raise RuntimeError(
                 f"data.Stream: batches {number} to {number + len(rows) - 1} could not be read: "
                 f"{type(error).__name__}: {error}"
             ) from error
+        read = [np.asarray(as_numbers("data.Stream", name, part)) for name, part in zip("xy", parts, strict=True)]
+        chunk = Chunk(*(part.reshape(*rows.shape, *part.shape[1:]) for part in read))
         for k in range(len(rows)):
-            check_finite(number + k, HostBatch(chunk.x[k], chunk.y[k]))
+            check_finite(f"data.Stream: batch {number + k}", "x", chunk.x[k])
+            check_finite(f"data.Stream: batch {number + k}", "y", chunk.y[k])
         return chunk
-
-
-def read(part: Rows, rows: NumpyArray) -> NumpyArray:
-    """Return the examples ``rows (K, B)``, ``(K, B, ...)``, in the dtype and the memory that the device takes over."""
-    result = aligned((*rows.shape, *part.shape[1:]), device_dtype(part.dtype))
-    flat = result.reshape(-1, *part.shape[1:])
-    if isinstance(part, np.ndarray) and part.dtype == result.dtype:
-        np.take(part, rows.reshape(-1), axis=0, out=flat, mode="clip")  # "raise" would read into a copy first
-    else:
-        flat[:] = part[rows.reshape(-1)]
-    return result
 
 
 def as_stream(data: Stream | Batch, batch_size: int | None, *, shuffle: bool, drop_last: bool) -> Stream:
     """Return a stream as it is, and arrays on the device as a stream whose chunk is an epoch."""
     if not isinstance(data, Stream):
         size = BATCH_SIZE if batch_size is None else batch_size
-        checks.positive_integer("fit", "batch_size", size)
         check_batch_size("fit", size, len(data[0]))
-        return ArrayStream(size, len(data[0]), drop_last, 0, arrays=data, shuffle=shuffle, on_device=True)
+        return ArrayStream(size, len(data[0]), drop_last, arrays=data, shuffle=shuffle, on_device=True)
     checks.require(
         batch_size in (None, data.batch_size) and shuffle and not drop_last,
         "fit: data is a stream, which has a batch_size, shuffle and drop_last of its own; give them to "
@@ -186,25 +233,28 @@ def as_stream(data: Stream | Batch, batch_size: int | None, *, shuffle: bool, dr
 
 
 def from_arrays(
-    x: Rows, y: Rows, batch_size: int, *, shuffle: bool = True, drop_last: bool = False, **options: Any
+    x: Rows, y: Rows, batch_size: int, *, shuffle: bool = True, drop_last: bool = False, chunk_bytes: int = CHUNK_BYTES
 ) -> Stream:
     """Return a stream of the examples of two arrays that may be larger than the memory of the device or the machine.
 
     ``x`` and ``y`` have the examples on the first axis and are read by ``x[rows]``: NumPy's arrays, ``np.memmap`` and
     ``np.load(path, mmap_mode="r")``, or an object of your own with ``shape``, ``dtype`` and ``__getitem__``. The order
     of an epoch is that of ``fnnet.train_epoch``, ``jax.random.permutation(key, N)``, or that of the arrays without
-    ``shuffle``: a network learns the same from a stream as from arrays on the device, up to rounding. ``options`` are
-    ``prefetch`` and ``chunk_bytes`` of ``Stream``.
+    ``shuffle``: a network learns the same from a stream as from arrays on the device, up to rounding.
     """
-    checks.positive_integer("data.from_arrays", "batch_size", batch_size)
-    examples = len_of(x, "x")
+    place = "data.from_arrays"
+    for name, rows in (("x", x), ("y", y)):
+        given = f"{place}: {name} is of type {type(rows).__name__}"
+        if not all(hasattr(rows, each) for each in ("shape", "dtype", "__getitem__")) or len(rows.shape) == 0:
+            raise TypeError(f"{given}, without examples; expected an array, or something with shape, dtype and [rows]")
+        device_dtype(given, rows.dtype)
     checks.require(
-        examples == len_of(y, "y") and examples > 0,
-        f"data.from_arrays: x has shape {tuple(x.shape)} and y has shape {tuple(y.shape)}; expected the same number of "
+        x.shape[0] == y.shape[0] > 0,
+        f"{place}: x has shape {tuple(x.shape)} and y has shape {tuple(y.shape)}; expected the same number of "
         f"examples, at least one, on the first axis of both",
     )
-    check_batch_size("data.from_arrays", batch_size, examples)
-    return ArrayStream(batch_size, examples, drop_last, **checked(options), arrays=(x, y), shuffle=shuffle)
+    check_batch_size(place, batch_size, x.shape[0])
+    return ArrayStream(batch_size, x.shape[0], drop_last, chunk_bytes, arrays=(x, y), shuffle=shuffle)
 
 
 def from_batches(
@@ -213,7 +263,7 @@ def from_batches(
     *,
     examples: int | None = None,
     drop_last: bool | None = None,
-    **options: Any,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Stream:
     """Return a stream of batches ``(x, y)`` made elsewhere: by a PyTorch ``DataLoader``, a grain dataset, a function.
 
@@ -244,46 +294,23 @@ def from_batches(
             examples = len(part)
     if drop_last is None:
         drop_last = bool(getattr(source, "drop_last", False))
-
-    def make(key: Array, start: int) -> Iterator[Any]:
-        epoch: Any = epoch_of(source, key)
-        if hasattr(epoch, "__getitem__") and isinstance(epoch, Sized):
-            indexed: Any = epoch
-            yield from (indexed[number] for number in range(start, len(epoch)))
-            return
-        batches = iter(epoch)
-        try:
-            yield from islice(batches, start, None)
-        finally:
-            close(batches)
-
-    return BatchStream(int(size), examples, drop_last, **checked(options), make=make)  # type: ignore[arg-type]
+    return BatchStream(size, examples, drop_last, chunk_bytes, source=source)  # type: ignore[arg-type]
 
 
-def checked(options: dict[str, Any]) -> dict[str, Any]:
-    checks.positive_integer("data.Stream", "prefetch", options.get("prefetch", 1))
-    return options
-
-
-def epoch_of(source: Any, key: Array) -> Any:
-    if isinstance(source, Iterable):
-        return source
-    takes_key = "key" in inspect.signature(source).parameters
-    return source(key=key) if takes_key else source()
+def takes_key(function: Any) -> bool:
+    """Return whether a function has a parameter named ``key`` that has no value yet."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:  # of a builtin function
+        return False
+    return "key" in parameters and "key" not in getattr(function, "keywords", {})
 
 
 def check_batch_size(place: str, batch_size: int, examples: int) -> None:
+    """Raise a ``ValueError`` unless the batch size is from 1 to the number of examples."""
+    checks.positive_integer(place, "batch_size", batch_size)
     checks.require(
         batch_size <= examples,
         f"{place}: batch_size is {batch_size} but there are only {examples} examples; "
         f"use a batch size of at most {examples}, which is the whole set at once",
     )
-
-
-def len_of(rows: Rows, name: str = "x") -> int:
-    if not hasattr(rows, "shape") or not hasattr(rows, "dtype") or len(rows.shape) < 1:
-        raise TypeError(
-            f"data.from_arrays: {name} is a {type(rows).__name__} without examples on a first axis; "
-            f"expected an array, or something with shape, dtype and [rows]"
-        )
-    return int(rows.shape[0])

@@ -14,8 +14,7 @@ from jax.experimental import multihost_utils
 from fnnet import checks
 from fnnet.cost import Cost, split_batch
 from fnnet.data.augment import Augmentation
-from fnnet.data.batch_checks import in_native_order
-from fnnet.data.chunks import device_dtype
+from fnnet.data.numbers import as_numbers, check_finite
 from fnnet.data.stream import Stream
 from fnnet.layers import BatchNorm
 from fnnet.layers.nesting import holds
@@ -51,7 +50,7 @@ def check_stream(
         if params is not None:
             with on_host(batch):
                 checked_data(f"{place}: the first batch of the stream", cost, params, batch, augment)
-        kinds = {f"{name} of an example": f"{device_dtype(a.dtype)} {a.shape[1:]}" for name, a in zip("xy", batch)}  # noqa: B905
+        kinds = {f"{name} of an example": f"{a.dtype} {a.shape[1:]}" for name, a in zip("xy", batch)}  # noqa: B905
         if placement.processes > 1:
             checks.require(
                 stream.examples is not None,
@@ -83,7 +82,7 @@ def check_moments(place: str, cost: Cost, stream: Stream) -> None:
 
 def on_host(data: Any) -> AbstractContextManager[Any]:
     """Let arrays of NumPy be checked in the memory of the host: the first device need not have room for all of them."""
-    if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(data)):
+    if any(isinstance(part, jax.Array) for part in (data if isinstance(data, (tuple, list)) else [data])):
         return nullcontext()
     try:
         return jax.default_device(jax.local_devices(backend="cpu")[0])
@@ -100,8 +99,8 @@ def checked_data(
     the targets are what the cost's loss accepts, such as labels within the classes of the model's prediction. If the
     data will go through ``augment``, the shapes and dtypes that come out of it are checked, and no target values.
     """
-    if isinstance(data, (tuple, list)):
-        data = tuple(in_native_order(part) if isinstance(part, np.ndarray) else part for part in data)  # type: ignore[assignment]
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        data = tuple(as_numbers(place, name, part) for name, part in zip("xy", data, strict=True))  # type: ignore[assignment]
     x, y = split_batch(place, data)
     check_finite(place, "x", x)
     check_finite(place, "y", y)
@@ -120,14 +119,3 @@ def checked_data(
             placed.add_note(note)
         raise placed from error
     return x, y
-
-
-def check_finite(place: str, name: str, values: Any) -> None:
-    if not checks.is_float(values) or bool(jnp.isfinite(values).all()):
-        return
-    bad = np.argwhere(~np.isfinite(np.asarray(values)))
-    first = tuple(int(i) for i in bad[0])
-    raise ValueError(
-        f"{place}: {name} has {len(bad)} entries that are NaN or infinite, the first at {first}; "
-        f"remove these examples or fill the entries in"
-    )

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.cost import Cost, above_zero, broadcast_weights, split_batch
 from fnnet.data.chunks import Chunk
-from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
 from fnnet.layers import BatchNorm
 from fnnet.layers.nesting import holds
@@ -147,11 +146,10 @@ class Measures:
         )
         chunks = (placement.batch(chunk, stream.batch_size) for chunk in stream.chunks(jax.random.key(0)))
         total: Any = None
-        with Prefetched(chunks, stream.prefetch) as ready:
-            for chunk in together(place, placement.processes, ready):
-                each = compiled_statistics(self, params, chunk)
-                total = each if total is None else compiled_merge(self, total, each)
-                jax.block_until_ready(total)  # a fast reader would fill the memory
+        for chunk in together(place, placement.processes, chunks):
+            each = compiled_statistics(self, params, chunk)
+            total = each if total is None else compiled_merge(self, total, each)
+            jax.block_until_ready(total)  # a fast reader would fill the memory
         return self.result(params, total)
 
     def result(self, params: Params, total: Any) -> dict[str, Array]:

@@ -16,7 +16,6 @@ import numpy as np
 from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
-from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import ArrayStream, Stream, as_stream
 from fnnet.description import checksum, description
 from fnnet.optimizers import Optimizer
@@ -192,13 +191,19 @@ def run_epoch(
         placement.batch(chunk, stream.batch_size)
         for chunk in stream.chunks(epoch_key(snapshot), snapshot.updates, most)
     )
-    compiled_before, compiled, began = run_chunk.seconds, run_chunk.seconds, time.perf_counter()
-    with Prefetched(chunks, stream.prefetch) if stream.prefetch else closing(chunks) as ready:
-        for chunk in together("fit", placement.processes, ready):
+    ready = together("fit", placement.processes, chunks)
+    with closing(chunks):
+        compiled_before, compiled, began = run_chunk.seconds, run_chunk.seconds, time.perf_counter()
+        chunk, reading = next(ready, None), time.perf_counter() - began
+        while chunk is not None:
             before = snapshot.updates
             if keep and (run.before.epoch, run.before.updates) != (snapshot.epoch, snapshot.updates):
                 run.before = snapshot._replace(state=copied(snapshot.state))
-            state, numbers = jax.block_until_ready(run_chunk(snapshot.state, chunk))
+            made = run_chunk(snapshot.state, chunk)
+            start = time.perf_counter()
+            chunk = next(ready, None)  # is read while the device is at work
+            reading += time.perf_counter() - start
+            state, numbers = jax.block_until_ready(made)
             seconds = time.perf_counter() - began - (run_chunk.seconds - compiled)
             snapshot = snapshot.after(state, numbers, seconds)
             check_steps(stream, snapshot.updates, ended=False)
@@ -210,8 +215,8 @@ def run_epoch(
         else:
             check_steps(stream, snapshot.updates, ended=True)
     record = snapshot.record()
-    if isinstance(ready, Prefetched):
-        record |= {"data_seconds": ready.waited, "reading_seconds": ready.worked}
+    if not stream.on_device:
+        record["reading_seconds"] = reading
     return snapshot, record | {"compile_seconds": run_chunk.seconds - compiled_before}
 
 
@@ -238,7 +243,7 @@ def resumed(
     """Return the snapshot in the last checkpoint, if there is one, after giving the callbacks their memories."""
     memories = memories_of(callbacks)
     data = run.stream.description | {"updates": saver.checkpoint.updates}
-    if run.placement.processes > 1 and run.stream.prefetch:  # each process has its part: the run may go on in one
+    if run.placement.processes > 1 and not run.stream.on_device:  # each process has its part: the run may go on in one
         parts = gathered({"examples": run.stream.examples, "batch_size": run.stream.batch_size})
         data |= {name: sum(part[name] for part in parts) for name in parts[0]}
     elif isinstance(run.stream, ArrayStream):

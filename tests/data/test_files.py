@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from fnnet.data import from_arrays, image_folder, read_csv, read_idx, read_npz
+from fnnet.data import read_csv, read_idx, read_npz
 
 CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}
 
@@ -49,7 +48,7 @@ def test_no_idx(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(gzip.compress(content))
     (tmp_path / "b.gz").write_bytes(gzip.compress(idx(np.ones(100, "u1")))[:-9])
     for name, mmap in (("a", False), ("a.gz", False), ("a", True), ("b.gz", False)):
-        with pytest.raises(ValueError, match=rf"data.read_idx: .*{name}.*get the file again"):
+        with pytest.raises(ValueError, match=rf"data.read_idx: cannot read .*{name}: "):
             read_idx(tmp_path / name, mmap=mmap)
     with pytest.raises(ValueError, match="is compressed; unpack it for mmap=True"):
         read_idx(tmp_path / "a.gz", mmap=True)
@@ -70,13 +69,13 @@ def test_npz(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no archive")
     for name, options, message in (
         ("a.npz", {}, r"it has no array 'y', only \['labels', 'short', 'x'\]; pass x= and y="),
-        ("a.npz", {"y": "short"}, r"'x' of shape \(3, 2\) and 'short' of shape \(2,\)"),
+        ("a.npz", {"y": "short"}, r"it has 'x' of shape \(3, 2\) and 'short' of shape \(2,\)"),
         ("objects.npz", {}, "Object arrays cannot be loaded"),
         ("single.npy", {}, "it has a single array"),
-        ("cut.npz", {}, "cannot read"),
-        ("text.npz", {}, "cannot read"),
+        ("cut.npz", {}, "File is not a zip file"),
+        ("text.npz", {}, ""),
     ):
-        with pytest.raises(ValueError, match=f"data.read_npz: .*{name}.*{message}|data.read_npz: cannot read .*{name}"):
+        with pytest.raises(ValueError, match=f"data.read_npz: cannot read .*{name}: {message}"):
             read_npz(tmp_path / name, **options)
 
 
@@ -92,55 +91,46 @@ def test_csv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "options", "examples", "target"),
+    [
+        ("0,1,2\n3,4,5\n6,7,8\n", {"header": True}, 2, [5, 8]),
+        ("0,1,2\n3,4,5\n6,7,8\n", {"header": False}, 3, [2, 5, 8]),
+        ("0,1,target\n3,4,5\n6,7,8\n", {"target": "target"}, 2, [5, 8]),
+        ("0,1,target\n3,4,5\n6,7,8\n", {"target": "0"}, 2, [3, 6]),
+        ("2020,2021\n3,4\n", {"header": True, "target": "2020"}, 1, [3]),
+        ("a,2\n3,4\n", {"header": True}, 1, [4]),
+        ("0,2\n3,4\n", {}, 2, [2, 4]),
+    ],
+)
+def test_headers_of_csv(text: str, options: Any, examples: int, target: list[float], tmp_path: Path) -> None:
+    """The names of columns may be numbers, as pandas writes them."""
+    (tmp_path / "a.csv").write_text(text)
+    x, y = read_csv(tmp_path / "a.csv", **options)
+    assert (len(x), y[:, 0].tolist()) == (examples, target)
+
+
+@pytest.mark.parametrize(
     ("text", "options", "message"),
     [
         ("", {}, "is empty"),
         ("a,b\n", {}, "has a header but no lines of numbers"),
-        ("a,b\n1,2\n3\n", {}, "line 3 of .* has 1 entries; expected 2"),
-        ("a,b\n1,2\n3,x\n", {}, "line 3 of .* has 'x' in column b; expected a finite number"),
-        ("1,,3\n1,2,3\n", {}, "line 1 of .* has '' in column 1; expected a finite number"),
-        ("1,2\n3,nan\n", {}, "line 2 of .* has 'nan' in column 1"),
-        ("a,b\n1,2\n", {"target": "c"}, r"has no column 'c'; its header is \['a', 'b'\]"),
-        ("1,2\n", {"target": 2}, "target is column 2 but .* has 2 columns"),
-        ("1,2.5\n", {"labels": True}, "labels of .* are not whole numbers"),
+        ("a,b\n1,2\n3\n", {}, "line 3 has 1 entries; expected 2"),
+        ("a,b\n1,2\n3,x\n", {}, "line 3 has 'x' in column b; expected a finite number"),
+        ("1,,3\n1,2,3\n", {}, "line 1 has '' in column 1; expected a finite number"),
+        ("1,2\n3,nan\n", {}, "line 2 has 'nan' in column 1"),
+        ("1,2\n\n3,1e39\n", {}, "line 3 has '1e39' in column 1; expected a finite number in float32"),
+        ("1,2\n12_34,5\n", {}, "line 2 has '12_34' in column 0"),
+        ("12_34,5_6\n1,2\n", {}, "line 1 has '12_34' in column 0"),
+        ("0,1,2\n3,4,5\n", {}, r"begins with 0,1,2: names of columns, or an example\? Pass header=True or False"),
+        ("1,b\n3,4\n", {}, "line 1 has 'b' in column 1; .* pass header=True if it is a header"),
+        ("a,b\n3,4\n", {"header": False}, "line 1 has 'a' in column 0"),
+        ("0,1\n0,3e9\n", {"labels": True, "header": True}, "labels are not whole numbers in int32"),
+        ("a,b\n1,2\n", {"target": "c"}, r"has no column 'c'; its first line is \['a', 'b'\]"),
+        ("1,2\n", {"target": 2}, "target is column 2 but there are 2 columns"),
+        ("1,2.5\n", {"labels": True}, "the labels are not whole numbers"),
     ],
 )
 def test_no_csv(text: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ValueError, match=f"data.read_csv: .*{message}"):
         read_csv(tmp_path / "a.csv", **options)
-
-
-def test_images(tmp_path: Path) -> None:
-    """Read as they are needed, in the order of their classes; of another size, scaled."""
-    for i, name in enumerate(("cat/b.png", "cat/a.png", "ant/c.png", "ant/read.txt")):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        if name.endswith("png"):
-            Image.fromarray(np.full((4, 6, 3), 50 * i, np.uint8)).save(tmp_path / name)
-        else:
-            (tmp_path / name).write_text("no image")
-    images, labels, classes = image_folder(tmp_path, (2, 3))
-    assert (classes, labels.tolist(), images.shape, len(images)) == (("ant", "cat"), [0, 1, 1], (3, 2, 3, 3), 3)
-    assert images[np.array([2, 0])][:, 0, 0, 0].tolist() == [0, 100]
-    assert images[1].shape == (2, 3, 3)
-    assert (images[1] == 50).all()
-    stream = from_arrays(images, labels, 2, shuffle=False)
-    assert [chunk.x.shape for chunk in stream.chunks(None, 0, 1)] == [(1, 2, 2, 3, 3), (1, 1, 2, 3, 3)]
-    assert image_folder(tmp_path, (2, 3), "L")[0][:].shape == (3, 2, 3, 1)
-    (tmp_path / "ant" / "c.png").write_bytes(b"\x89PNG damaged")
-    with pytest.raises(ValueError, match=r"cannot read the image .*c\.png.*remove or replace it"):
-        images[0]
-
-
-def test_no_image_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as without:
-        without.setattr("fnnet.data.images.find_spec", lambda name: None)
-        with pytest.raises(ImportError, match=r"data.image_folder needs Pillow; .*fnnet\[images\]"):
-            image_folder(tmp_path, (2, 2))
-    with pytest.raises(ValueError, match="is not a folder"):
-        image_folder(tmp_path / "none", (2, 2))
-    with pytest.raises(ValueError, match="has no folders; expected one for each class"):
-        image_folder(tmp_path, (2, 2))
-    (tmp_path / "ant").mkdir()
-    with pytest.raises(ValueError, match="has no image files in ant"):
-        image_folder(tmp_path, (2, 2))

@@ -1,7 +1,7 @@
-"""What a stream asks of its batches, and that its thread ends."""
+"""What a stream makes of its source, and what it asks of it."""
 
-import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 
 from fnnet.data import Stream, from_arrays, from_batches
-from fnnet.data.batch_checks import HostBatch
-from fnnet.data.chunks import chunked
-from fnnet.data.prefetch import Prefetched
+from fnnet.data.stream import HostBatch
 
 X, Y = np.arange(30, dtype=np.float32).reshape(10, 3), np.arange(10, dtype=np.int32)
 
@@ -31,10 +29,6 @@ def labels(stream: Stream, seed: int = 0, start: int = 0) -> list[list[int]]:
 def batches(stream: Stream, seed: int = 0, start: int = 0) -> list[HostBatch]:
     """The batches of an epoch one by one."""
     return [HostBatch(chunk.x[0], chunk.y[0]) for chunk in stream.chunks(key(seed), start, 1)]
-
-
-def threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name == "fnnet prefetch"]
 
 
 def test_arrays_in_the_order_of_train_epoch() -> None:
@@ -61,7 +55,9 @@ def test_chunks_are_the_batches_together(most: int, start: int, drop: bool, dtyp
     stream = from_arrays(X.astype(dtype), Y, 4, drop_last=drop)
     expected = batches(stream, 0, start)
     size = stream.batches_per_chunk(4 * 16, most)
-    for chunks in (list(stream.chunks(key(), start, most)), list(chunked(expected, 4, size))):
+    given = [tuple(each) for each in expected]
+    for same in (stream, from_batches([None] * start + given, 4, examples=10, drop_last=drop)):
+        chunks = list(same.chunks(key(), start, most))
         assert {chunk.x.shape[:2] for chunk in chunks} <= {(size, 4), (1, 4), (1, 2)}
         rows = [(x, y) for chunk in chunks for x, y in zip(chunk.x, chunk.y, strict=True)]
         for (x, y), batch in zip(rows, expected, strict=True):
@@ -70,32 +66,76 @@ def test_chunks_are_the_batches_together(most: int, start: int, drop: bool, dtyp
             assert x.dtype == np.dtype(dtype if dtype != np.float64 else np.float32)
 
 
-def test_a_loader_may_use_its_memory_again() -> None:
+@pytest.mark.parametrize("per_chunk", [1, 2, 3, 64])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_a_loader_may_use_its_memory_again(kind: str, per_chunk: int, drop_last: bool) -> None:
     """Batches are copied when they come, also the smaller last one, after which the loader is asked for another."""
 
     def reusing() -> Iterator[Any]:
         x, y = np.zeros((4, 3), np.float32), np.zeros(4, np.int32)
-        for i, count in enumerate((4, 4, 2)):
+        given = x, y
+        if kind == "torch":
+            torch = pytest.importorskip("torch")
+            given = torch.from_numpy(x), torch.from_numpy(y)
+        for i, size in enumerate((4, 4, 4, 4, 4, 2)):
             x[:], y[:] = i, i
-            yield x[:count], y[:count]
+            yield given[0][:size], given[1][:size]
         x[:], y[:] = 9, 9
 
-    for chunk_bytes in (1, 2**20):
-        chunks = from_batches(reusing, 4, chunk_bytes=chunk_bytes).chunks(key())
-        assert [y[0].tolist() for chunk in chunks for y in chunk.y] == [0, 1, 2]
+    stream = from_batches(reusing, 4, drop_last=drop_last, chunk_bytes=per_chunk * 64)
+    chunks = [jax.device_put(chunk) for chunk in stream.chunks(key())]
+    found = [set(np.r_[x.ravel(), y.ravel()].tolist()) for chunk in chunks for x, y in zip(chunk.x, chunk.y)]  # noqa: B905
+    assert found == [{i} for i in range(5 if drop_last else 6)]
 
 
-def test_a_key_goes_where_a_parameter_is_named_key() -> None:
-    from functools import partial
+def numbered(n: int, skip_first: bool = False, **options: Any) -> Any:
+    assert not options
+    return [batch() for _ in range(n - skip_first)]
 
-    def numbered(count: int, skip_first: bool = False) -> Any:
-        return [batch() for _ in range(count - skip_first)]
 
-    assert len(batches(from_batches(partial(numbered, count=3), 4))) == 3
-    assert len(batches(from_batches(lambda **options: [batch(), batch()] if not options else [], 4))) == 2
+def shuffled(n: int, *, key: Any, **options: Any) -> Any:
+    return [batch() for _ in range(n + int(jax.random.randint(key, (), 1, 2)))]
+
+
+class Loaders:
+    def without(self, skip_first: bool = False) -> Any:
+        return numbered(2, skip_first)
+
+    def __call__(self, key: Any) -> Any:
+        return shuffled(1, key=key)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda: numbered(2),
+        lambda skip_first=False: numbered(2, skip_first),
+        lambda *arguments: numbered(2 + len(arguments)),
+        lambda **options: numbered(2, **options),
+        partial(numbered, 2),
+        partial(numbered, n=2),
+        partial(zip, [X[:4], X[:4]], [Y[:4], Y[:4]]),
+        Loaders().without,
+        lambda key: shuffled(1, key=key),
+        lambda first=False, *, key: shuffled(1, key=key),
+        partial(shuffled, 1),
+        partial(shuffled, n=1),
+        partial(shuffled, n=1, key=jax.random.key(7)),
+        Loaders(),
+    ],
+)
+def test_a_key_goes_where_a_parameter_is_named_key(source: Any) -> None:
+    """And nowhere else; a ``partial`` that has a key keeps it."""
+    assert len(batches(from_batches(source, 4))) == 2
+
+
+def test_the_key_is_that_of_the_epoch() -> None:
     seen: list[Any] = []
-    batches(from_batches(lambda *, key: seen.append(key) or [batch()], 4), 3)
-    assert seen[0] == key(3)
+    source = partial(lambda key, other: seen.append(key) or [batch()], other=1)
+    batches(from_batches(source, 4), 3)
+    batches(from_batches(partial(source, key=jax.random.key(7)), 4), 3)
+    assert seen == [key(3), key(7)]
 
 
 def test_batches_of_grain() -> None:
@@ -126,7 +166,7 @@ def test_arrays_that_cannot_be_read() -> None:
 def test_a_number_that_is_none_is_named_in_a_chunk() -> None:
     bad = X.copy()
     bad[6, 1] = np.inf
-    with pytest.raises(ValueError, match=r"batch 1 has x with NaN or infinite entries, the first at \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"batch 1: x has 1 entries that are NaN or infinite, the first at \(2, 1\)"):
         list(from_arrays(bad, Y, 4, shuffle=False).chunks(key(), 0, 2))
     list(from_arrays(X + np.float32(3e38), Y, 4).chunks(key(), 0, 2))  # large, and finite
 
@@ -171,16 +211,17 @@ def failing() -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([batch(), batch(0)], "batch 1 is empty"),
+        ([batch(), batch(0)], r"batch 1 has x of shape \(0, 3\) and y of shape \(0,\); .* from 1 to batch_size=4"),
         ([batch(), batch(3), batch()], "batch 1 has 3 examples but batch 2 comes after it; expected 4 in every"),
-        ([batch(), batch(5)], "batch 1 has 5 examples; expected batch_size=4"),
-        ([batch(), batch(dtype=np.float64)], "batch 1 has x of shape .* and dtype float64 but batch 0 had .*float32"),
+        ([batch(), batch(5)], r"batch 1 has x of shape \(5, 3\) .* from 1 to batch_size=4"),
+        ([batch(), batch(dtype=np.float16)], "batch 1 has x of shape .* and dtype float16 but batch 0 had .*float32"),
         ([batch(), (np.ones((4, 2), np.float32), Y[:4])], r"batch 1 has x of shape \(4, 2\)"),
         ([batch(), (X[:4], Y[:3])], r"batch 1 has x of shape \(4, 3\) and y of shape \(3,\)"),
-        ([batch(), ([[1.0], [2.0, 3.0]], Y[:2])], "batch 1 is not a pair of arrays"),
-        ([(X[:4] * np.nan, Y[:4])], r"batch 0 has x with NaN or infinite entries, the first at \(0, 0\)"),
+        ([batch(), ([[1.0], [2.0, 3.0]], Y[:2])], "batch 1: x is of type list, which NumPy cannot make an array of"),
+        ([(X[:4] * np.nan, Y[:4])], r"batch 0: x has 12 entries that are NaN or infinite, the first at \(0, 0\)"),
         ([batch(), X[:4]], "batch 1 is a ndarray; expected a pair"),
-        ([(np.array(["a"]), Y[:1])], "batch 0 has x of dtype <U1; expected numbers"),
+        ([(X[:4].astype(float) * 1e39, Y[:4])], "batch 0: x has 11 entries that are NaN or infinite"),
+        ([(X[:4], np.full(4, 2**40))], "batch 0: y has integers that do not fit into int32"),
         (failing, "batch 2 could not be made: OSError: the disk is gone"),
     ],
 )
@@ -190,7 +231,7 @@ def test_bad_batches_are_named(given: Any, message: str) -> None:
 
 
 def test_the_number_of_a_bad_batch_counts_from_the_start_of_the_epoch() -> None:
-    with pytest.raises(ValueError, match="batch 2 is empty"):
+    with pytest.raises(ValueError, match=r"batch 2 has x of shape \(0, 3\)"):
         batches(from_batches([batch(), batch(), batch(0)], 4), 0, 1)
 
 
@@ -202,8 +243,8 @@ def test_the_number_of_a_bad_batch_counts_from_the_start_of_the_epoch() -> None:
         (lambda: from_batches(3, 4), TypeError, "source is a int; expected an iterable"),
         (lambda: from_arrays(X, Y[:9], 4), ValueError, r"x has shape \(10, 3\) and y has shape \(9,\)"),
         (lambda: from_arrays(X, Y, 11), ValueError, "batch_size is 11 but there are only 10 examples"),
-        (lambda: from_arrays([1, 2], Y, 1), TypeError, "x is a list without examples on a first axis"),
-        (lambda: from_arrays(X, Y, 4, prefetch=0), ValueError, "prefetch is 0"),
+        (lambda: from_arrays([1, 2], Y, 1), TypeError, "x is of type list, without examples; expected an array"),
+        (lambda: from_arrays(X, Y, 4, chunk_bytes=0), ValueError, "chunk_bytes is 0"),
         (lambda: from_batches([], 4).first(key()), ValueError, "there is no batch of 4 examples"),
         (lambda: from_batches([batch(3)], 4, drop_last=True).first(key()), ValueError, "there is no batch of 4"),
     ],
@@ -211,80 +252,3 @@ def test_the_number_of_a_bad_batch_counts_from_the_start_of_the_epoch() -> None:
 def test_what_is_no_stream(make: Any, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         make()
-
-
-def test_prefetching_is_bounded_ahead_and_in_order() -> None:
-    """Two in the queue, and one that waits for a place in it."""
-    made, third = [], threading.Event()
-
-    def numbers() -> Iterator[int]:
-        for i in range(10):
-            made.append(i)
-            if i == 2:
-                third.set()
-            yield i
-
-    with Prefetched(numbers(), 2) as items:
-        assert third.wait(60)
-        assert made == [0, 1, 2]
-        assert list(items) == list(range(10))
-    assert threads() == []
-
-
-def test_waiting_and_working_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("fnnet.data.prefetch.time.perf_counter", lambda: now[0])
-
-    def slow() -> Iterator[int]:
-        for i in range(3):
-            now[0] += 1.0
-            yield i
-
-    with Prefetched(slow(), 2) as items:
-        assert list(items) == [0, 1, 2]
-    assert items.worked == 3
-    assert 0 <= items.waited <= 3
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError, None])
-def test_the_thread_ends_however_the_loop_is_left(interruption: Any) -> None:
-    closed = []
-
-    class Endless:
-        def __iter__(self) -> "Endless":
-            return self
-
-        def __next__(self) -> int:
-            return 1
-
-        def close(self) -> None:
-            closed.append(True)
-
-    try:
-        with Prefetched(Endless(), 2) as items:
-            next(items)
-            if interruption is not None:
-                raise interruption
-    except (KeyboardInterrupt, ValueError):
-        pass
-    assert threads() == []
-    assert closed == [True]
-    assert list(items) == []
-
-
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, StopAsyncIteration])
-def test_an_error_in_the_thread_comes_at_its_turn_and_ends_it(error: type[BaseException]) -> None:
-    def numbers() -> Iterator[int]:
-        yield 1
-        raise error("here")
-
-    with Prefetched(numbers(), 2) as items:
-        assert next(items) == 1
-        with pytest.raises(error, match="here"):
-            next(items)
-        assert threads() == []
-
-
-def test_settings_of_jax_that_belong_to_a_thread() -> None:
-    with jax.enable_x64(True), Prefetched((jax.numpy.asarray(np.ones(1)) for _ in range(1)), 1) as items:
-        assert next(items).dtype == np.float64
