@@ -68,7 +68,11 @@ class ImageFolder:
         from PIL import Image, ImageOps
 
         # From an opened file, as Pillow 13 reads an uncompressed TIFF that is turned wrongly by its name.
-        with explained("data.ImageFolder", file), file.open("rb") as opened, Image.open(opened, formats=FORMATS) as image:
+        with (
+            explained("data.ImageFolder", file),
+            file.open("rb") as opened,
+            Image.open(opened, formats=FORMATS) as image,
+        ):
             width, height = image.size
             checks.require(
                 width * height <= self.most_pixels,

@@ -140,7 +140,9 @@ def test_a_header_that_promises_gigabytes_is_refused_by_name(ending: str, tmp_pa
     """Pillow's own limit is 179 million pixels; ours is an argument, and holds before memory is taken."""
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / f"a.{ending}").write_bytes(HUGE[ending])
-    with pytest.raises(ValueError, match=rf"data.ImageFolder: cannot read .*a.{ending}: Image size \(3600000000 pixels"):
+    with pytest.raises(
+        ValueError, match=rf"data.ImageFolder: cannot read .*a.{ending}: Image size \(3600000000 pixels"
+    ):
         read(tmp_path, "RGB")
 
 
