@@ -227,7 +227,8 @@ def maxout_forward(z: Array, *, pieces: int = 2, axis: int = -1) -> tuple[Array,
 def maxout_backward(side: Array, da: Array, *, pieces: int = 2, axis: int = -1) -> Array:
     """a_i = z_j for the j that is chosen in its group  ⇒  dz_j = da_i there, 0 elsewhere."""
     groups = chosen(side, jnp.moveaxis(da, axis, -1)[..., None], 0)
-    return jnp.moveaxis(groups.reshape(*groups.shape[:-2], -1), -1, axis)
+    joined = groups.reshape(*groups.shape[:-2], groups.shape[-2] * groups.shape[-1])
+    return jnp.moveaxis(joined, -1, axis)
 
 
 def softmax_forward(z: Array, *, axis: int = -1) -> tuple[Array, Array]:
