@@ -79,7 +79,7 @@ FLOORS = [
     ["activations", "initializers", "penalties", "projections", "data"],
     ["losses", "convolution", "cpu.patches", "cpu.axes"],
     ["layers"],
-    ["cost", "exchange", "cpu.narrow"],
+    ["mistakes", "cost", "metrics", "exchange", "cpu.narrow"],
     ["backprop", "cpu.in_place"],
     ["optimizers"],
     ["training"],

@@ -60,6 +60,7 @@ def test_not_finite_targets_are_refused() -> None:
         fit(cost, sgd(0.1), params, (X, y), key=key(), batch_size=5)
 
 
+@pytest.mark.filterwarnings("ignore:Cost")  # the model of both ends without a sigmoid
 @pytest.mark.parametrize("loss", [losses.binary_cross_entropy, losses.sigmoid_cross_entropy])
 def test_yes_no_targets_outside_zero_to_one_are_refused(loss: Any) -> None:
     """Labels 1 and 2, say: a compiled epoch cannot see them, so they are looked at where the data enters."""
