@@ -94,12 +94,12 @@ def parameters(place: str, params: Any, x: Any, **expected: Shape) -> None:
     """
     mend = "reshape x, or init the parameters with inputs of this shape"
     if not isinstance(params, Mapping) or params.keys() != expected.keys():
-        found = sorted(params) if isinstance(params, Mapping) else f"a {type(params).__name__}"
-        raise ValueError(f"{place}: params is {found}; expected a dict of {sorted(expected)}, as init makes it")
+        came = sorted(params) if isinstance(params, Mapping) else f"a {type(params).__name__}"
+        raise ValueError(f"{place}: params is {came}; expected a dict of {sorted(expected)}, as init makes it")
     for name, shape in expected.items():
         found = np.shape(params[name])
         if found != shape:
-            order = "; its axes stand in another order" if sorted(found) == sorted(shape) and len(shape) > 1 else ""
+            order = "; its axes stand in another order" if sorted(found) == sorted(shape) else ""
             raise ValueError(
                 f"{place}: x has shape {x.shape} but {name} has shape {found}; expected {name} {shape}{order}: {mend}"
             )
@@ -107,6 +107,11 @@ def parameters(place: str, params: Any, x: Any, **expected: Shape) -> None:
             same_dtype(place, "x", x, name, params[name])
         else:
             same_dtype(place, next(iter(expected)), params[next(iter(expected))], name, params[name])
+
+
+def is_symbolic(size: Any) -> bool:
+    """Return whether the length of an axis stands for any number, as that of a batch may in ``jax.export``."""
+    return not isinstance(size, int)
 
 
 def require(condition: bool, message: str) -> None:
