@@ -66,8 +66,7 @@ def in_dtype(value: Any, dtype: DType) -> Any:
 
 def python_number(value: Any) -> Any:
     """Return a number whose value is known as a Python float, which is hashable, and a traced one as it is."""
-    number = known(value)
-    return value if number is None else float(number)
+    return value if known(value) is None else float(value)
 
 
 def random_key(place: str, key: Any) -> None:
@@ -77,7 +76,7 @@ def random_key(place: str, key: Any) -> None:
         raise TypeError(f"{place}: key is {key!r}; expected a random key, such as jax.random.key(0)")
 
 
-def shaped(place: str, key: Any, x: Any) -> None:
+def init_arguments(place: str, key: Any, x: Any) -> None:
     """Raise a ``TypeError`` unless the arguments of ``init`` are a key and something with a shape and a dtype."""
     random_key(place, key)
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):

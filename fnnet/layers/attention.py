@@ -107,7 +107,7 @@ class MultiHeadAttention:
         )
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(repr(self), key, x)
+        checks.init_arguments(repr(self), key, x)
         check_sequence(repr(self), x)
         checks.floating(repr(self), "x", x)
         (weights, biases), keys, dtype = self.shapes(x), jax.random.split(key, 7), checks.dtype_of(x)

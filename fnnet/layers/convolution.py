@@ -66,7 +66,7 @@ class Conv:
         check_configuration(self)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(self.place, key, x)
+        checks.init_arguments(self.place, key, x)
         shape = kernel_shape(self, x)
         warn_of_channels(self, x)
         self.geometry(x.shape, shape)
@@ -125,7 +125,7 @@ class ConvTranspose:
         check_configuration(self)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(self.place, key, x)
+        checks.init_arguments(self.place, key, x)
         shape = kernel_shape(self, x)
         warn_of_channels(self, x)
         self.geometry(x.shape, shape)
