@@ -2,7 +2,8 @@
 
 Every function is right over the whole floating-point range, the infinities included wherever a limit exists. The
 hand-written derivatives are in ``fnnet.backprop.activations``. At a kink, where the derivative is a matter of choice,
-the docstring states the choice, and ``jax.grad`` makes the same one.
+the docstring states the choice, and ``jax.grad`` makes the same one. At NaN the value and the derivative are NaN (the
+derivative of ``identity`` is 1 everywhere).
 
 In the formulas ``z`` is the input and ``a = f(z)`` the output. Options are fixed with ``fnnet.bind``, as in
 ``bind(leaky_relu, slope=0.2)``.
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.types import Array
+from fnnet.types import Array, Scalar
 
 __all__ = [
     "celu",
@@ -69,23 +70,23 @@ def relu(z: Array) -> Array:
 
     Source: Nair and Hinton 2010, "Rectified linear units improve restricted Boltzmann machines".
     """
-    return jnp.where(z <= 0, 0, z)  # jnp.maximum would have the derivative ½ at 0; NaN stays NaN
+    return jnp.where(z <= 0, 0, z) * one_or_nan(z)  # jnp.maximum would have the derivative ½ at 0
 
 
-def leaky_relu(z: Array, *, slope: float = 0.01) -> Array:
+def leaky_relu(z: Array, *, slope: Scalar = 0.01) -> Array:
     """Return ``z`` where ``z > 0``, else ``slope · z``; the derivative at the kink is ``slope``.
 
     Source: Maas, Hannun and Ng 2013, "Rectifier nonlinearities improve neural network acoustic models".
     """
-    return jnp.where(z <= 0, slope * z, z)
+    return jnp.where(z <= 0, checks.in_dtype(slope, z.dtype) * z, z) * one_or_nan(z)
 
 
-def elu(z: Array, *, alpha: float = 1.0) -> Array:
+def elu(z: Array, *, alpha: Scalar = 1.0) -> Array:
     """Return the exponential linear unit, ``z`` where ``z > 0``, else ``α (exp(z) − 1)``; ``elu'(0) = α``.
 
     Source: Clevert, Unterthiner and Hochreiter 2016, eq. 15.
     """
-    return jnp.where(z <= 0, alpha * jnp.expm1(jnp.where(z <= 0, z, 0)), z)
+    return jnp.where(z > 0, z, checks.in_dtype(alpha, z.dtype) * jnp.expm1(jnp.where(z > 0, 0, z)))
 
 
 def selu(z: Array) -> Array:
@@ -96,12 +97,13 @@ def selu(z: Array) -> Array:
     return SELU_SCALE * elu(z, alpha=SELU_ALPHA)
 
 
-def celu(z: Array, *, alpha: float = 1.0) -> Array:
+def celu(z: Array, *, alpha: Scalar = 1.0) -> Array:
     """Return ``z`` where ``z > 0``, else ``α (exp(z / α) − 1)``, an ELU with a continuous derivative.
 
     ``alpha`` is above 0. Source: Barron 2017.
     """
-    return jnp.where(z <= 0, alpha * jnp.expm1(jnp.where(z <= 0, z, 0) / alpha), z)
+    alpha = checks.in_dtype(alpha, z.dtype)
+    return jnp.where(z > 0, z, alpha * jnp.expm1(jnp.where(z > 0, 0, z) / alpha))
 
 
 def softplus(z: Array) -> Array:
@@ -154,12 +156,12 @@ def hard_sigmoid(z: Array) -> Array:
 
     Source: Courbariaux, Bengio and David 2015, with the slope 1/6 of Howard et al. 2019.
     """
-    return jnp.where(z <= -3, 0, jnp.where(z >= 3, 1, (z + 3) / 6))
+    return jnp.where(z <= -3, 0, jnp.where(z >= 3, 1, (z + 3) / 6)) * one_or_nan(z)
 
 
 def hard_tanh(z: Array) -> Array:
     """Return ``z`` where ``−1 < z < 1``, else −1 or 1; the derivative at both kinks is 0 (Collobert 2004)."""
-    return jnp.where(z <= -1, -1, jnp.where(z >= 1, 1, z))
+    return jnp.where(z <= -1, -1, jnp.where(z >= 1, 1, z)) * one_or_nan(z)
 
 
 def hard_silu(z: Array) -> Array:
@@ -180,7 +182,7 @@ def glu(z: Array, *, axis: int = -1) -> Array:
 def glu_halves(z: Array, axis: int) -> tuple[Array, Array]:
     """Return ``u`` and ``v`` of ``glu``."""
     checks.require(
-        z.ndim > 0 and z.shape[axis] % 2 == 0,
+        length("activations.glu", z, axis) % 2 == 0,
         f"activations.glu: axis {axis} of shape {z.shape} cannot be halved; expected an even length",
     )
     u, v = jnp.split(z, 2, axis)
@@ -194,7 +196,7 @@ def maxout(z: Array, *, pieces: int = 2, axis: int = -1) -> Array:
     the derivative 1. Source: Goodfellow et al. 2013, eq. 1 and 2.
     """
     groups = maxout_groups(z, pieces, axis)
-    largest = jnp.where(first_largest(groups), groups, 0).sum(-1)
+    largest = jnp.where(first_largest(groups), groups * one_or_nan(groups), 0).sum(-1)
     return jnp.moveaxis(largest, -1, axis)
 
 
@@ -202,7 +204,7 @@ def maxout_groups(z: Array, pieces: int, axis: int) -> Array:
     """Return ``z`` with ``axis`` moved to the end and split into ``(length / pieces, pieces)``."""
     checks.positive_integer("activations.maxout", "pieces", pieces)
     checks.require(
-        z.ndim > 0 and z.shape[axis] % pieces == 0,
+        length("activations.maxout", z, axis) % pieces == 0,
         f"activations.maxout: axis {axis} of shape {z.shape} does not split into groups of {pieces}; "
         f"expected a multiple of {pieces}",
     )
@@ -211,8 +213,8 @@ def maxout_groups(z: Array, pieces: int, axis: int) -> Array:
 
 
 def first_largest(groups: Array) -> Array:
-    """Return booleans that are True at the first largest entry of the last axis."""
-    return groups.argmax(-1, keepdims=True) == jnp.arange(groups.shape[-1])
+    """Return booleans that are True at the first largest entry of the last axis, and at every NaN."""
+    return (groups.argmax(-1, keepdims=True) == jnp.arange(groups.shape[-1])) | jnp.isnan(groups)
 
 
 def softmax(z: Array, *, axis: int = -1) -> Array:
@@ -220,19 +222,30 @@ def softmax(z: Array, *, axis: int = -1) -> Array:
 
     The maximum is subtracted first: this changes nothing on paper and keeps ``exp`` from overflowing.
     """
+    length("activations.softmax", z, axis)
     e = jnp.exp(below_maximum(z, axis))
     return e / e.sum(axis, keepdims=True)
 
 
 def log_softmax(z: Array, *, axis: int = -1) -> Array:
     """Return ``log softmax(z)_i = z_i − log Σ_j exp(z_j)`` along ``axis``; ``∂a_i/∂z_j = [i = j] − softmax(z)_j``."""
+    length("activations.log_softmax", z, axis)
     shifted = below_maximum(z, axis)
     return shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True))
 
 
 def below_maximum(z: Array, axis: int) -> Array:
     """Return ``z − max z`` along ``axis``; the derivative takes the maximum as a constant, which cancels."""
-    return jnp.where(z == jnp.inf, 0, z - jax.lax.stop_gradient(z.max(axis, keepdims=True)))
+    largest = z.max(axis, keepdims=True, initial=-jnp.inf)  # an empty axis has a maximum too
+    return jnp.where(z == jnp.inf, 0, z - jax.lax.stop_gradient(largest))
+
+
+def length(place: str, z: Array, axis: int) -> int:
+    """Return the length of ``z`` along ``axis``, or raise if it has no such axis."""
+    checks.require(
+        -z.ndim <= axis < z.ndim, f"{place}: z has shape {z.shape}, which has no axis {axis}; choose one that it has"
+    )
+    return z.shape[axis]
 
 
 def finite(z: Array) -> Array:
@@ -242,6 +255,14 @@ def finite(z: Array) -> Array:
     with it stay finite.
     """
     return jnp.where(jnp.isinf(z), jnp.sign(z) * math.sqrt(jnp.finfo(z.dtype).max), z)
+
+
+def one_or_nan(z: Array) -> Array:
+    """Return 1, and NaN where ``z`` is NaN, as a factor that makes a value and its derivative NaN.
+
+    A comparison would send NaN to one side of a kink.
+    """
+    return jnp.where(jnp.isnan(z), jnp.nan, 1).astype(z.dtype)
 
 
 def magnitude(z: Array) -> Array:

@@ -44,6 +44,16 @@ def is_concrete(x: Any) -> bool:
     return not isinstance(x, jax.core.Tracer)
 
 
+def array(place: str, name: str, value: Any) -> Array:
+    """Return ``value`` as an array of JAX, or raise a ``TypeError`` that names it."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{place}: {name} is of the type {type(value).__name__}, which is no array; expected one array of numbers"
+        ) from error
+
+
 def known(value: Any) -> Any:
     """Return a number, or an array of numbers, in NumPy where its values are known, and None where it is traced.
 

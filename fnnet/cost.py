@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec
 from fnnet import checks
 from fnnet.binding import name_of
 from fnnet.configuration import configuration
+from fnnet.mistakes import warn_of_mistakes
 from fnnet.shards import automatic
 from fnnet.types import Array, Batch, Layer, Loss, Params, Penalty, Scalar, Shape
 
@@ -26,10 +27,15 @@ class Cost:
     or None. Where a loss returns several numbers per example (sequences, images), ``N`` counts all of them. A cost
     compares by value and is hashable, so it can be a static argument of ``jax.jit``.
 
-    A batch may hold weights, ``(x, y, weights)``: the mean is then ``Σ_n w_n ℓ_n / Σ_n w_n``. Weights are at least 0
-    and have shape ``(N,)`` or the shape of the losses. An example of weight 0 is left out, in the value and in the
-    gradient, even where its loss is infinite or NaN. (A layer that mixes examples, as ``BatchNorm`` does, still sees
-    it.)
+    A batch may hold weights, ``(x, y, weights)``: the mean is then ``Σ_n w_n ℓ_n / Σ_n w_n``. Weights have shape
+    ``(N,)`` or the shape of the losses. They are at least 0, and at least one is above 0; others raise an error where
+    their values are known. Inside ``jit`` they are not known: there a negative weight makes the result NaN, and the
+    mean of nothing is 0. With the weights ``w[y]``, where ``w (C,)`` are weights of the classes, the mean is PyTorch's
+    and ONNX's, which divides by the sum of these weights.
+
+    An example of weight 0 is left out, in the value and in the gradient, even where its input, target or loss is
+    infinite or NaN; the derivative with respect to its weight is 0. The model sees the first example that counts in its
+    place. (A layer that mixes examples, as ``BatchNorm`` does, sees that one once more.)
 
     Where the target is ``ignore_label``, the loss has weight 0, whatever function it is. The function sees the label 0
     in its place.
@@ -54,6 +60,7 @@ class Cost:
         label = self.ignore_label
         if label is not None and (isinstance(label, bool) or not isinstance(label, (int, np.integer))):
             raise TypeError(f"Cost: ignore_label is {label!r}; expected an integer, the label to leave out")
+        warn_of_mistakes(self.model, self.loss)
 
     def __call__(
         self,
@@ -66,7 +73,7 @@ class Cost:
     ) -> Array:
         def value(params: Params, batch: Batch, key: Array | None, loss_scale: Scalar | None) -> Array:
             x, target, weights = split_weighted("Cost", batch)
-            prediction = self.model.apply(params, x, key=key, train=train)
+            prediction = self.model.apply(params, self.counted_inputs(x, target, weights), key=key, train=train)
             return self.total(self.mean_loss(prediction, target, weights), params, loss_scale)
 
         return automatic(value, PartitionSpec(), params, batch, key, loss_scale)
@@ -75,19 +82,50 @@ class Cost:
         """Return the mean of the loss over the examples, without the penalty."""
         each = self.loss_weights(target, weights, prediction.shape)
         if each is not None:
-            # The derivative of a loss that does not count is selected away here: it may be NaN, and 0 · NaN is NaN.
-            prediction = jnp.where(each == 0, jax.lax.stop_gradient(prediction), prediction)
-        losses = self.loss(prediction, self.known_labels(target))
-        checks.require(
-            losses.shape[:1] == prediction.shape[:1] and losses.ndim > 0,
-            f"Cost: {name_of(self.loss)} gave shape {losses.shape} for a prediction of shape {prediction.shape}; "
-            f"expected one number per example: give the prediction an output axis, for example (N, 1)",
-        )
+            prediction = constant_where(each == 0, prediction)
+        labels = self.known_labels(target)
+        if weights is not None and checks.is_float(target) and weights.ndim <= target.ndim:
+            labels = constant_where(broadcast_weights("weights", weights, target.shape) == 0, target)
+        losses = checks.array("Cost", f"the result of {name_of(self.loss)}", self.loss(prediction, labels))
+        self.check_losses(losses, prediction, target)
         each = self.loss_weights(target, weights, losses.shape)
         if each is None:
             return jnp.mean(losses)
         weighted = jnp.where(each == 0, 0, losses * each.astype(losses.dtype))
         return weighted.sum() / above_zero(each.sum()).astype(losses.dtype)
+
+    def check_losses(self, losses: Array, prediction: Array, target: Array) -> None:
+        """Raise unless there is one number per example, or several, and none for a pair of examples."""
+        place = f"Cost: {name_of(self.loss)} gave shape {losses.shape} for a prediction of shape {prediction.shape}"
+        mend = "give the prediction an output axis, for example (N, 1)"
+        if prediction.ndim > 1 and losses.ndim == 0:
+            mend = "leave out its mean or sum over the examples, because the cost takes their mean"
+        checks.require(
+            losses.shape[:1] == prediction.shape[:1] and losses.ndim > 0,
+            f"{place}; expected one number per example: {mend}",
+        )
+        examples = len(losses)
+        checks.require(
+            losses.shape[1:2] != (examples,) or examples == 1 or examples in (*prediction.shape[1:], *target.shape[1:]),
+            f"{place} and a target of shape {target.shape}, a number for every pair of examples, because the two were "
+            f"broadcast; expected one number per example: reshape one of them",
+        )
+        checks.require(losses.size > 0, f"{place}; expected at least one number for each example")
+
+    def counted_inputs(self, x: Array, target: Array, weights: Array | None) -> Array:
+        """Return the inputs, with the first example that counts in the place of those that do not.
+
+        The model's derivative at an input that is NaN or infinite is NaN, and so is 0 times that.
+        """
+        shapes = [a.shape for a in (weights, None if self.ignore_label is None else target) if a is not None]
+        if not shapes:
+            return x
+        each: Any = self.loss_weights(target, weights, max(shapes, key=len))
+        counts = (each != 0).reshape(len(x), -1).any(-1)
+        first = counts & (jnp.arange(len(x)) == counts.argmax())
+        counts, first = (a.reshape(-1, *[1] * (x.ndim - 1)) for a in (counts, first))
+        # The sum has a single term. It is x[i] in a form that is also known for arrays spread over devices.
+        return jnp.where(counts, x, jnp.where(first, x, jnp.zeros_like(x)).sum(0, keepdims=True, dtype=x.dtype))
 
     def total(self, mean_loss: Array, params: Params, loss_scale: Scalar | None = None) -> Array:
         """Return the mean loss plus the penalty, times the loss scale if there is one."""
@@ -133,6 +171,11 @@ class Cost:
             return jnp.where(self.ignored(target), 0, target)
 
 
+def constant_where(condition: Array, a: Array) -> Array:
+    """Return ``a`` with the derivative 0 where ``condition`` holds: what follows may be NaN there, as is 0 · NaN."""
+    return jnp.where(condition, jax.lax.stop_gradient(a), a)
+
+
 def broadcast_weights(name: str, weights: Array, shape: Shape) -> Array:
     """Return weights of this shape, given those of its first axes."""
     checks.require(
@@ -159,16 +202,23 @@ def split_weighted(place: str, batch: Any) -> tuple[Array, Array, Array | None]:
     if not isinstance(batch, (tuple, list)) or len(batch) != 3:
         return *split_batch(place, batch), None
     x, target = split_batch(place, (batch[0], batch[1]))
-    weights = jnp.asarray(batch[2])
+    weights = checks.array(place, "weights", batch[2])
     checks.floating(place, "weights", weights)
-    return x, target, weights
+    values = checks.known(weights)
+    checks.require(
+        values is None or bool((values >= 0).all() and (values > 0).any() and (values < np.inf).all()),
+        f"{place}: weights has negative, infinite or NaN entries, or all of them are 0; expected finite numbers of at "
+        f"least 0, and at least one above 0",
+    )
+    # A weight of 0 is a constant: the formula has a derivative with respect to it, but that example is not there.
+    return x, target, jnp.where(weights > 0, weights, jnp.where(weights == 0, 0, jnp.nan))
 
 
 def split_batch(place: str, batch: Any) -> tuple[Array, Array]:
     """Return the inputs and targets of a batch, checked to have the same number of examples, at least one."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise TypeError(f"{place}: batch is {type(batch).__name__}; expected a pair (x, y) of inputs and targets")
-    x, target = jnp.asarray(batch[0]), jnp.asarray(batch[1])
+    x, target = checks.array(place, "x", batch[0]), checks.array(place, "y", batch[1])
     checks.require(
         x.ndim > 0 and target.ndim > 0 and len(x) == len(target) and len(x) > 0,
         f"{place}: x has shape {x.shape} and y has shape {target.shape}; expected the same number of examples, "

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.losses.targets import one_hot
+from fnnet.cost import broadcast_weights
+from fnnet.losses.targets import arrays, one_hot
 from fnnet.types import Array
 
 
@@ -25,9 +26,11 @@ def added(a: Any, b: Any) -> Any:
 class Metric(NamedTuple):
     """A metric that is not a mean over examples. Its result does not depend on how the data are split into batches.
 
-    ``statistics(prediction, target, weights)`` returns a pytree of arrays for a batch, where ``weights (N,)`` are 1 for
-    examples and 0 for the padding of a short batch. ``merge(a, b)`` returns the statistics of two batches together; by
-    default it adds them. The statistics of no examples must be zeros. ``result(statistics)`` returns the metric.
+    ``statistics(prediction, target, weights)`` returns a pytree of arrays for a batch, where ``weights`` are 1 for what
+    the cost counts and 0 for the rest. They have the shape ``(N,)``, with 0 for the padding of a short batch, or that
+    of the labels if the cost ignores a label; the target has the label 0 in the place of the ignored one.
+    ``merge(a, b)`` returns the statistics of two batches together; by default it adds them. The statistics of no
+    examples must be zeros. ``result(statistics)`` returns the metric.
     """
 
     statistics: Callable[[Array, Array, Array], Any]
@@ -38,18 +41,22 @@ class Metric(NamedTuple):
 def accuracy(prediction: Array, target: Array) -> Array:
     """Return 1 for each example whose label has the largest entry of the prediction, else 0; the first wins a tie.
 
+    A prediction with a NaN is wrong, whatever the label.
+
     Shapes: the prediction is ``(N, C)`` with at least 2 classes, of probabilities or logits; the target is integer
     labels ``(N,)`` or distributions ``(N, C)``; the result is ``(N,)``.
     """
     prediction, labels = with_labels("accuracy", prediction, target)
-    return (prediction.argmax(-1).astype(jnp.int32) == labels).astype(prediction.dtype)
+    right = prediction.argmax(-1).astype(jnp.int32) == labels
+    return (right & without_nan(prediction)).astype(prediction.dtype)
 
 
 def top_k_accuracy(prediction: Array, target: Array, *, k: int = 5) -> Array:
     """Return 1 for each example whose label is among the ``k`` largest entries of the prediction, else 0.
 
-    The first of equal entries counts as larger. The shapes are those of ``accuracy``, and ``k`` must be less than the
-    number of classes. Choose it with ``bind(top_k_accuracy, k=3)``.
+    The first of equal entries counts as larger. A prediction with a NaN is wrong, whatever the label. The shapes are
+    those of ``accuracy``, and ``k`` must be less than the number of classes. Choose it with
+    ``bind(top_k_accuracy, k=3)``.
     """
     prediction, labels = with_labels("top_k_accuracy", prediction, target)
     checks.positive_integer("top_k_accuracy", "k", k)
@@ -59,25 +66,24 @@ def top_k_accuracy(prediction: Array, target: Array, *, k: int = 5) -> Array:
         f"would be right; choose a smaller k",
     )
     largest = jax.lax.top_k(prediction, k)[1]
-    return (largest == labels[..., None]).any(-1).astype(prediction.dtype)
+    return ((largest == labels[..., None]).any(-1) & without_nan(prediction)).astype(prediction.dtype)
 
 
 def confusion_statistics(prediction: Array, target: Array, weights: Array) -> Array:
     """Return the confusion matrix ``(C, C)`` of a batch."""
     prediction, labels = with_labels("confusion_matrix", prediction, target)
-    checks.require(
-        prediction.ndim == 2,
-        f"confusion_matrix: prediction has shape {prediction.shape}; expected (N, C), with labels (N,)",
-    )
     classes = prediction.shape[-1]
-    real = (weights > 0)[:, None]
-    rows = (one_hot(labels, classes) & real).astype(jnp.int32)
+    counts = (broadcast_weights("weights", weights, labels.shape) > 0) & without_nan(prediction)
+    rows = (one_hot(labels, classes) & counts[..., None]).astype(jnp.int32)
     columns = (one_hot(prediction.argmax(-1), classes)).astype(jnp.int32)
-    return rows.T @ columns
+    return rows.reshape(-1, classes).T @ columns.reshape(-1, classes)
 
 
 confusion_matrix = Metric(confusion_statistics, lambda counts: counts)
-"""The matrix ``(C, C)``, int32, of the number of examples of class ``i`` that are predicted to be of class ``j``."""
+"""The matrix ``(C, C)``, int32, of the number of examples of class ``i`` that are predicted to be of class ``j``.
+
+The shapes are those of ``accuracy``. A prediction with a NaN is of no class and counts nowhere.
+"""
 
 
 class Moments(NamedTuple):
@@ -91,7 +97,8 @@ class Moments(NamedTuple):
 
 def moments(prediction: Array, target: Array, weights: Array) -> Moments:
     """Return the ``Moments`` of a batch with ``prediction`` and ``target`` of shape ``(N, ..., K)``."""
-    place, prediction, target = "r_squared", jnp.asarray(prediction), jnp.asarray(target)
+    place = "r_squared"
+    prediction, target = arrays(place, prediction, target)
     checks.floating(place, "prediction", prediction)
     checks.floating(place, "target", target)
     checks.same_shape(place, prediction, target)
@@ -99,7 +106,8 @@ def moments(prediction: Array, target: Array, weights: Array) -> Moments:
     target = target.astype(prediction.dtype)
     dtype = checks.at_least_float32(prediction)
     y, error = target.astype(dtype), (prediction - target).astype(dtype)
-    w = jnp.broadcast_to(weights.astype(dtype).reshape(-1, *[1] * (y.ndim - 1)), y.shape)
+    w = broadcast_weights("weights", weights.astype(dtype), y.shape)
+    y, error = jnp.where(w == 0, 0, y), jnp.where(w == 0, 0, error)  # it may be NaN where it does not count
     axes = tuple(range(y.ndim - 1))
     weight = w.sum(axes)
     mean = (w * y).sum(axes) / jnp.where(weight > 0, weight, 1)
@@ -123,7 +131,7 @@ def merged(a: Moments, b: Moments) -> Moments:
 
 def determination(m: Moments) -> Array:
     """Return ``R²``. For a target that never changes it is 1 if all predictions are exact, and −∞ otherwise."""
-    perfect = jnp.where(m.residual > 0, -jnp.inf, 1.0).astype(m.scatter.dtype)
+    perfect = jnp.where(m.residual > 0, -jnp.inf, 1 - m.residual)  # NaN stays NaN
     return jnp.where(m.scatter > 0, 1 - m.residual / jnp.where(m.scatter > 0, m.scatter, 1), perfect).mean()
 
 
@@ -134,9 +142,14 @@ Prediction and target have the shape ``(N, K)``. A perfect prediction has 1, and
 """
 
 
+def without_nan(prediction: Array) -> Array:
+    """Return whether no entry of a prediction is NaN, of the shape ``(...)`` for one of ``(..., C)``."""
+    return ~jnp.isnan(prediction).any(-1)
+
+
 def with_labels(place: str, prediction: Array, target: Array) -> tuple[Array, Array]:
     """Return the prediction and the labels, int32; the label of a distribution is its largest entry."""
-    prediction, target = jnp.asarray(prediction), jnp.asarray(target)
+    prediction, target = arrays(place, prediction, target)
     checks.require(
         prediction.ndim > 0 and prediction.shape[-1] > 1,
         f"{place}: prediction has shape {prediction.shape}, a single class on its last axis; expected at least 2 "

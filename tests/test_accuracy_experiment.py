@@ -185,7 +185,8 @@ class TestCoverage:
 
     def test_labels_distributions_one_class_and_no_example(self) -> None:
         shapes = {
-            (batch.inputs.shape[0] == 0, batch.inputs.shape[1], batch.target.ndim) for batch in battery.CLASS_LOGITS
+            (batch.inputs.shape[0] == 0, batch.inputs.shape[1], batch.target.ndim)
+            for batch in battery.CLASS_PROBABILITIES
         }
         assert shapes >= {(False, 3, 1), (False, 3, 2), (False, 1, 1), (False, 1, 2), (True, 3, 2)}
 

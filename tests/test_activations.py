@@ -75,7 +75,45 @@ def test_extremes(function: Function, z: list[float], expected: list[float], dty
 
 @pytest.mark.parametrize("function", sorted({row[0] for row in EXTREMES}, key=str), ids=lambda g: g.__name__)
 def test_nan_stays_nan(function: Function) -> None:
-    assert np.isnan(function(jnp.full(6, NAN))).all()
+    """The value, and the derivative by hand and by autodiff; that of the identity is 1 everywhere."""
+
+    @jax.jit
+    def run(z: jax.Array) -> tuple[jax.Array, ...]:
+        a, by_hand = vjp(Activation(function), {}, z)
+        return a, by_hand(jnp.ones_like(a))[1], jax.vjp(function, z)[1](jnp.ones_like(a))[0]
+
+    value, *slopes = run(jnp.full(6, NAN))
+    assert np.isnan(value).all()
+    for slope in slopes:
+        assert (slope == 1).all() if function is f.identity else np.isnan(slope).all()
+
+
+@pytest.mark.parametrize("function", sorted({row[0] for row in EXTREMES}, key=str), ids=lambda g: g.__name__)
+def test_nothing_gives_nothing(function: Function) -> None:
+    """No examples, and along an axis no entries."""
+
+    def run(z: jax.Array) -> tuple[jax.Array, ...]:
+        a, by_hand = vjp(Activation(function), {}, z)
+        return a, by_hand(a)[1], jax.vjp(function, z)[1](a)[0]
+
+    for shape in ((0, 6), (2, 0)):
+        value, *slopes = jax.eval_shape(run, jnp.zeros(shape))
+        assert value.size == 0
+        assert [slope.shape for slope in slopes] == [shape, shape]
+
+
+@pytest.mark.parametrize(("function", "option"), [(f.leaky_relu, "slope"), (f.elu, "alpha"), (f.celu, "alpha")])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_options_may_be_traced(function: Function, option: str, dtype: str) -> None:
+    z = jnp.array([-2.0, -0.5, 1.0], dtype)
+
+    def run(number: Any) -> list[jax.Array]:
+        a, by_hand = vjp(Activation(bind(function, **{option: number})), {}, z)
+        return [a, by_hand(jnp.ones_like(a))[1]]
+
+    for traced, known in zip(jax.jit(run)(jnp.float32(0.5)), run(0.5), strict=True):
+        assert traced.dtype == known.dtype == z.dtype
+        np.testing.assert_allclose(np.asarray(traced, "float32"), np.asarray(known, "float32"), rtol=1e-2)
 
 
 # The derivatives at kinks, as the docstrings state them, and at infinity.
@@ -153,10 +191,14 @@ Z = jnp.ones((2, 3))
 REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: f.glu(Z), r"activations.glu: axis -1 of shape \(2, 3\) cannot be halved; expected an even length"),
     (lambda: f.glu(Z[:1], axis=0), r"activations.glu: axis 0 of shape \(1, 3\) cannot be halved"),
-    (lambda: f.glu(jnp.float32(1)), r"activations.glu: axis -1 of shape \(\) cannot be halved"),
+    (lambda: f.glu(jnp.float32(1)), r"activations.glu: z has shape \(\), which has no axis -1"),
     (lambda: f.maxout(Z), r"activations.maxout: axis -1 of shape \(2, 3\) does not split into groups of 2"),
     (lambda: f.maxout(Z, pieces=3, axis=0), r"axis 0 of shape \(2, 3\) does not split into groups of 3"),
-    (lambda: f.maxout(jnp.float32(1)), r"axis -1 of shape \(\) does not split"),
+    (lambda: f.maxout(jnp.float32(1)), r"activations.maxout: z has shape \(\), which has no axis -1"),
+    (lambda: f.glu(Z, axis=2), r"activations.glu: z has shape \(2, 3\), which has no axis 2"),
+    (lambda: softmax(jnp.float32(1)), r"activations.softmax: z has shape \(\), which has no axis -1"),
+    (lambda: log_softmax(jnp.float32(1)), r"activations.log_softmax: z has shape \(\), which has no axis -1"),
+    (lambda: softmax(Z, axis=-3), r"activations.softmax: z has shape \(2, 3\), which has no axis -3"),
     (lambda: f.maxout(Z, pieces=0), "activations.maxout: pieces is 0; expected an integer of at least 1"),
     (lambda: f.maxout(Z, pieces=1.5), "pieces is 1.5"),
 ]

@@ -1,5 +1,6 @@
 """The cost: the mean loss plus the penalty."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -21,11 +22,13 @@ from fnnet import (
     losses,
     penalties,
     sequential,
+    sigmoid,
     softmax,
     tanh,
 )
 from fnnet.backprop.losses import loss_gradient
-from tests.cases import SEED, random_params
+from fnnet.binding import unbind
+from tests.cases import LOSSES, SEED, LossCase, random_params
 from tests.compare import CountingTraces, assert_close
 
 PARAMS = {"w": jnp.array([[2.0]]), "b": jnp.array([1.0])}
@@ -196,6 +199,72 @@ class TestWeightOfZero:
         result = engine(cost)(PARAMS, (x, y, jnp.array([1.0, 1.0, 0.0])))
         assert_close(result, engine(cost)(PARAMS, (x[:2], y[:2])), 1e-6)
 
+    @pytest.mark.parametrize("case", [*{unbind(case.loss)[0]: case for case in LOSSES}.values()], ids=str)
+    @pytest.mark.usefixtures("x64")
+    def test_the_example_is_not_there(self, case: LossCase) -> None:
+        """With NaN or infinity in its input and its target, by both engines."""
+        prediction, target = case.arrays("float64")
+        model, x = sequential(Dense(prediction.shape[-1]), case.head), random(*prediction.shape[:-1], 2)
+        cost, params = Cost(model, case.loss), random_params(model, x)
+        weights = jnp.where(jnp.arange(len(x)) == 0, 0.0, 2.0)
+
+        @jax.jit
+        def run(x: jax.Array, y: jax.Array) -> Any:
+            engines = (jax.value_and_grad, backprop.value_and_grad)
+            others = jax.value_and_grad(cost)(params, (x[1:], y[1:]))
+            return others, [engine(cost)(params, (x, y, weights)) for engine in engines]
+
+        for bad in (jnp.nan, jnp.inf):
+            y = target.at[0].set(bad) if jnp.issubdtype(target.dtype, jnp.floating) else target
+            expected, found = run(x.at[0].set(bad), y)
+            for each in found:
+                assert_close(each, expected)
+
+    @ENGINES
+    def test_an_input_that_is_not_counted_because_of_its_labels(self, engine: Any) -> None:
+        """All labels of the first sequence are ignored; of the second, one."""
+        labels = jnp.array([[IGNORED, IGNORED], [2, IGNORED]])
+        x, cost = random(2, 2, 4), Cost(Dense(3), losses.softmax_cross_entropy, ignore_label=IGNORED)
+        params = random_params(cost.model, x)
+        expected = engine(cost)(params, (x[1:], labels[1:]))
+        assert_close(jax.jit(engine(cost))(params, (x.at[0, 1].set(jnp.nan), labels)), expected, 1e-6)
+
+    def test_a_target_that_is_not_counted_has_no_gradient(self) -> None:
+        def of(y: jax.Array) -> jax.Array:
+            return Cost(sequential(), losses.kl_divergence)((), (jnp.full((2, 2), 0.5), y, jnp.array([0.0, 1.0])))
+
+        np.testing.assert_allclose(jax.grad(of)(jnp.array([[jnp.nan, 0.0], [0.5, 0.5]])), [[0, 0], [1, 1]], rtol=1e-6)
+
+    @ENGINES
+    @pytest.mark.parametrize("weight", [-1.0, np.nan])
+    def test_a_negative_weight_makes_a_compiled_cost_nan(self, weight: float, engine: Any) -> None:
+        value, grads = jax.jit(engine(COST))(PARAMS, (X, Y, jnp.array([2.0, weight])))
+        assert np.isnan(value)
+        assert np.isnan(grads["w"]).all()
+
+    def test_gradient_of_the_weights(self) -> None:
+        """(ℓ_n − cost) / Σ w, and 0 for an example that is not there."""
+        losses_of, weights = np.array([1.0, 9.0]), np.array([2.0, 3.0])
+        grad = jax.grad(lambda w: COST(PARAMS, (X, Y, w)))
+        expected = (losses_of - weights @ losses_of / 5) / 5
+        np.testing.assert_allclose(grad(jnp.asarray(weights, "float32")), expected, rtol=1e-6)
+        np.testing.assert_array_equal(grad(jnp.array([2.0, 0.0])), [0, 0])
+
+    def test_class_weights_as_in_pytorch(self) -> None:
+        """The weights of the labels as those of the examples: the mean divides by their sum."""
+        z, y, w = random(4, 3), jnp.array([0, 2, 2, 1]), jnp.array([1.0, 2.0, 4.0])
+        each = np.asarray(losses.softmax_cross_entropy(z, y), float)
+        expected = (np.asarray(w)[y] * each).sum() / (1 + 4 + 4 + 2)
+        cost = Cost(sequential(), losses.softmax_cross_entropy)
+        assert float(cost((), (z, y, w[y]))) == pytest.approx(expected, rel=1e-6)
+
+    def test_nothing_that_counts_costs_nothing(self) -> None:
+        """Where the weights are not known, and whatever the inputs are."""
+        for engine in (jax.value_and_grad, backprop.value_and_grad):
+            value, grads = jax.jit(engine(COST))(PARAMS, (X * jnp.nan, Y, jnp.zeros(2)))
+            assert float(value) == 0
+            np.testing.assert_array_equal(grads["w"], [[0]])
+
     @ENGINES
     def test_a_nan_that_counts_is_seen(self, engine: Any) -> None:
         value, grads = engine(COST)(PARAMS, (X, Y.at[0].set(jnp.nan), jnp.ones(2)))
@@ -244,7 +313,45 @@ def scalar_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.square(prediction - target).mean()
 
 
+def pairs_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    return jnp.square(prediction - target[:, 0])
+
+
+def weighted(*weights: float) -> Any:
+    return COST(PARAMS, (X, Y, jnp.array(weights)))
+
+
 REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (
+        lambda: COST(PARAMS, (X, {"a": Y})),
+        TypeError,
+        "Cost: y is of the type dict, which is no array; expected one arr",
+    ),
+    (lambda: COST(PARAMS, ({"a": X}, Y)), TypeError, "Cost: x is of the type dict, which is no array"),
+    (lambda: COST(PARAMS, (X, Y, "ab")), TypeError, "Cost: weights is of the type str, which is no array"),
+    (
+        lambda: weighted(-1.0, 2.0),
+        ValueError,
+        "Cost: weights has negative, infinite or NaN entries, or all of them are 0",
+    ),
+    (lambda: weighted(0.0, 0.0), ValueError, "Cost: weights has .* at least one above 0"),
+    (lambda: weighted(np.nan, 1.0), ValueError, "Cost: weights has "),
+    (lambda: weighted(np.inf, 1.0), ValueError, "Cost: weights has "),
+    (
+        lambda: Cost(Dense(1), pairs_loss)(PARAMS, BATCH),
+        ValueError,
+        r"pairs_loss gave shape \(2, 2\) .* a target of shape \(2, 1\), a number for every pair of examples",
+    ),
+    (
+        lambda: Cost(Dense(1), losses.squared_error)(PARAMS, (jnp.ones((2, 0, 1)), jnp.ones((2, 0, 1)))),
+        ValueError,
+        r"squared_error gave shape \(2, 0\) .* at least one number for each example",
+    ),
+    (
+        lambda: Cost(sequential(), losses.squared_error)((), (X[:, 0], Y[:, 0])),
+        ValueError,
+        r"squared_error gave shape \(\) .*: give the prediction an output axis, for example \(N, 1\)",
+    ),
     (lambda: COST(PARAMS, X), TypeError, r"Cost: batch is ArrayImpl; expected a pair \(x, y\)"),
     (lambda: COST(PARAMS, (X, Y, X, Y)), TypeError, "Cost: batch is tuple; expected a pair"),
     (lambda: COST(PARAMS, (X, Y[:1])), ValueError, r"x has shape \(2, 1\) and y has shape \(1, 1\); expected the same"),
@@ -266,7 +373,11 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         r"Cost: target has shape \(2, 3\), which does not fit \(2, 1\); expected \(2,\) or the shape of the losses",
     ),
-    (lambda: Cost(Dense(1), scalar_loss)(PARAMS, BATCH), ValueError, r"scalar_loss gave shape \(\) .* one number per"),
+    (
+        lambda: Cost(Dense(1), scalar_loss)(PARAMS, BATCH),
+        ValueError,
+        r"scalar_loss gave shape \(\) .* one number per .*leave out its mean",
+    ),
 ]
 
 
@@ -274,3 +385,38 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
 def test_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+MISTAKES: list[tuple[Any, Any, str]] = [
+    (sequential(Dense(3), softmax), losses.softmax_cross_entropy, "takes logits, but the model ends with softmax"),
+    (sequential(Dense(3), softmax), bind(losses.focal, gamma=1.0), "takes logits, but the model ends with softmax"),
+    (sequential(Dense(3), sigmoid), losses.sigmoid_cross_entropy, "takes logits, but the model ends with sigmoid"),
+    (sequential(tanh, sequential(Dense(3), sigmoid)), losses.softmax_cross_entropy, "model ends with sigmoid"),
+    (LowPrecision(sequential(Dense(3), softmax)), losses.softmax_cross_entropy, "the model ends with softmax"),
+    (
+        sequential(Dense(3)),
+        losses.cross_entropy,
+        "takes probabilities, but the model ends with Dense: take losses.soft",
+    ),
+    (Dense(3), losses.binary_cross_entropy, "takes probabilities, but the model ends with Dense: take losses.sigmoid"),
+]
+
+
+@pytest.mark.parametrize(("model", "loss", "message"), MISTAKES)
+def test_warned_of(model: Any, loss: Any, message: str) -> None:
+    """Once where the cost is made; the message says how to silence it, and that works."""
+    with pytest.warns(UserWarning, match=rf"Cost: .* {message}.*filterwarnings") as caught:
+        Cost(model, loss)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Cost: ")
+        Cost(model, loss)
+
+
+def test_not_warned_of() -> None:
+    """The pairs that belong together, and a function of one's own."""
+    Cost(sequential(Dense(3), softmax), losses.cross_entropy)
+    Cost(sequential(Dense(3), sigmoid), losses.binary_cross_entropy)
+    Cost(sequential(softmax, Dense(3)), losses.softmax_cross_entropy)
+    Cost(sequential(Dense(3), softmax), losses.squared_error)
+    Cost(sequential(Dense(3), softmax), lambda p, y: losses.softmax_cross_entropy(p, y))

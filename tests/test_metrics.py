@@ -53,6 +53,37 @@ def test_r_squared_of_targets_that_never_change() -> None:
         assert float(evaluate(REAL, {}, (prediction, y), {"r": metrics.r_squared}, batch_size=3)["r"]) == expected
 
 
+@pytest.mark.parametrize("y", [[[3.0], [3.0]], [[3.0], [4.0]]])
+def test_r_squared_of_nan_predictions(y: Any) -> None:
+    result = evaluate(REAL, {}, (jnp.array([[jnp.nan], [3.0]]), jnp.array(y)), {"r": metrics.r_squared})
+    assert np.isnan(result["r"])
+
+
+@pytest.mark.parametrize("prediction", [[np.nan, np.nan, np.nan], [np.nan, 1.0, 0.0], [0.0, 1.0, np.nan]])
+def test_a_prediction_with_nan_is_of_no_class(prediction: list[float]) -> None:
+    p, y = jnp.array([prediction] * 3), jnp.arange(3)
+    for metric in (metrics.accuracy, bind(metrics.top_k_accuracy, k=2)):
+        np.testing.assert_array_equal(metric(p, y), [0, 0, 0])
+        assert not np.asarray(metric(p, jnp.eye(3))).any()
+    np.testing.assert_array_equal(metrics.confusion_matrix.statistics(p, y, jnp.ones(3)), np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("metric", [metrics.confusion_matrix, metrics.r_squared])
+def test_what_does_not_count_may_be_nan(metric: Any) -> None:
+    """The padding of a short batch."""
+    y = LABELS if metric is metrics.confusion_matrix else X + 1
+    found = metric.statistics(X.at[7:].set(jnp.nan), y, (jnp.arange(10) < 7).astype("float32"))
+    for one, two in zip(
+        jax.tree.leaves(found), jax.tree.leaves(metric.statistics(X[:7], y[:7], jnp.ones(7))), strict=True
+    ):
+        np.testing.assert_allclose(one, two, rtol=1e-6)
+
+
+@pytest.mark.parametrize("metric", [metrics.accuracy, bind(metrics.top_k_accuracy, k=2)])
+def test_no_examples_give_no_numbers(metric: Any) -> None:
+    assert metric(jnp.ones((0, 3)), jnp.zeros(0, int)).shape == (0,)
+
+
 @pytest.mark.parametrize("metric", [metrics.confusion_matrix, metrics.r_squared])
 def test_no_examples_change_nothing(metric: Any) -> None:
     """Zeros are the statistics of no examples, and weights of 0 leave examples out."""

@@ -120,19 +120,23 @@ PROBABILITIES = [
 ]
 
 
-def with_classes(predictions: Sequence[Vector], one: Sequence[Vector]) -> list[Batch]:
-    """Return each prediction with every label and with distributions; one class, and no example, are batches too."""
+def with_classes(predictions: Sequence[Vector]) -> list[Batch]:
+    """Return each prediction with every label and with distributions; no example is a batch too."""
     labelled = list(product(predictions, range(3)))
     return [
         Batch(rows(x for x, _ in labelled), np.array([label for _, label in labelled], np.int32)),
         *pairs(*product(predictions, DISTRIBUTIONS)),
-        Batch(rows(one), np.zeros(len(one), np.int32)),
-        *pairs(*((x, (1.0,)) for x in one)),
     ]
 
 
-CLASS_LOGITS = with_classes(LOGITS, ONE_LOGIT)
-CLASS_PROBABILITIES = with_classes(PROBABILITIES, [(1.0,), (0.5,), (1e-30,)])
+def with_one_class(predictions: Sequence[Vector]) -> list[Batch]:
+    """Return predictions of a single class with its label and with its distribution."""
+    one = rows(predictions)
+    return [Batch(one, np.zeros(len(one), np.int32)), *pairs(*((x, (1.0,)) for x in predictions))]
+
+
+CLASS_LOGITS = with_classes(LOGITS)  # a single logit is refused, because its softmax is always 1
+CLASS_PROBABILITIES = [*with_classes(PROBABILITIES), *with_one_class([(1.0,), (0.5,), (1e-30,)])]
 NEAR_DISTRIBUTIONS = pairs(
     *product(PROBABILITIES, DISTRIBUTIONS),
     *((y, y) for y in DISTRIBUTIONS),

@@ -1,8 +1,8 @@
 """Hand-written derivatives of the activation functions.
 
-A rule keeps the least that its derivative needs: sigmoid, tanh and softmax keep their output ``a``, ReLU keeps one bit
-per entry. ``da`` is the gradient with respect to the output ``a = f(z)``, ``dz`` the one with respect to the input
-``z``.
+A rule keeps the least that its derivative needs: sigmoid, tanh and softmax keep their output ``a``, ReLU keeps one byte
+per entry, the side of its kink. ``da`` is the gradient with respect to the output ``a = f(z)``, ``dz`` the one with
+respect to the input ``z``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from jax.lax import erfc
 from fnnet import activations as f
 from fnnet.backprop.rule import Table, bare_function
 from fnnet.binding import unbind
-from fnnet.types import ActivationFunction, Array
+from fnnet.checks import in_dtype
+from fnnet.types import ActivationFunction, Array, Scalar
 
 
 class ActivationRule(NamedTuple):
@@ -29,6 +30,16 @@ class ActivationRule(NamedTuple):
 def activation_rule(function: ActivationFunction) -> tuple[ActivationRule, dict[str, Any]]:
     """Return the rule of an activation function and the options bound to it."""
     return ACTIVATION_RULES.look_up(function), unbind(function)[1]
+
+
+def side(z: Array, on: Array) -> Array:
+    """Return 1 where ``on`` and 0 elsewhere, as int8, and −1 where ``z`` is NaN and on no side of a kink."""
+    return jnp.where(jnp.isnan(z), -1, on.astype(jnp.int8))
+
+
+def chosen(side: Array, on: Array, off: Array | float) -> Array:
+    """Return ``on`` or ``off`` by the side of the kink; the derivative at NaN is NaN."""
+    return jnp.where(side == 1, on, jnp.where(side == 0, off, jnp.nan))
 
 
 def identity_forward(z: Array) -> tuple[Array, tuple[()]]:
@@ -61,30 +72,30 @@ def tanh_backward(a: Array, da: Array) -> Array:
 
 
 def relu_forward(z: Array) -> tuple[Array, Array]:
-    return f.relu(z), z <= 0
+    return f.relu(z), side(z, z > 0)
 
 
-def relu_backward(off: Array, da: Array) -> Array:
+def relu_backward(side: Array, da: Array) -> Array:
     """a = max(z, 0)  ⇒  dz = da ⊙ [z > 0]."""
-    return jnp.where(off, 0, da)
+    return chosen(side, da, 0)
 
 
-def leaky_relu_forward(z: Array, *, slope: float = 0.01) -> tuple[Array, Array]:
-    return f.leaky_relu(z, slope=slope), z <= 0
+def leaky_relu_forward(z: Array, *, slope: Scalar = 0.01) -> tuple[Array, Array]:
+    return f.leaky_relu(z, slope=slope), side(z, z > 0)
 
 
-def leaky_relu_backward(low: Array, da: Array, *, slope: float = 0.01) -> Array:
+def leaky_relu_backward(side: Array, da: Array, *, slope: Scalar = 0.01) -> Array:
     """a = z or slope z  ⇒  dz = da or slope da."""
-    return jnp.where(low, slope * da, da)
+    return chosen(side, da, in_dtype(slope, da.dtype) * da)
 
 
-def elu_forward(z: Array, *, alpha: float = 1.0) -> tuple[Array, Array]:
+def elu_forward(z: Array, *, alpha: Scalar = 1.0) -> tuple[Array, Array]:
     return f.elu(z, alpha=alpha), z
 
 
-def elu_backward(z: Array, da: Array, *, alpha: float = 1.0) -> Array:
+def elu_backward(z: Array, da: Array, *, alpha: Scalar = 1.0) -> Array:
     """a = α (exp(z) − 1) for z ≤ 0  ⇒  dz = da ⊙ α exp(z); else da."""
-    return da * jnp.where(z <= 0, alpha * jnp.exp(jnp.minimum(z, 0)), 1)
+    return da * jnp.where(z > 0, 1, in_dtype(alpha, z.dtype) * jnp.exp(jnp.minimum(z, 0)))
 
 
 def selu_forward(z: Array) -> tuple[Array, Array]:
@@ -96,13 +107,13 @@ def selu_backward(z: Array, da: Array) -> Array:
     return f.SELU_SCALE * elu_backward(z, da, alpha=f.SELU_ALPHA)
 
 
-def celu_forward(z: Array, *, alpha: float = 1.0) -> tuple[Array, Array]:
+def celu_forward(z: Array, *, alpha: Scalar = 1.0) -> tuple[Array, Array]:
     return f.celu(z, alpha=alpha), z
 
 
-def celu_backward(z: Array, da: Array, *, alpha: float = 1.0) -> Array:
+def celu_backward(z: Array, da: Array, *, alpha: Scalar = 1.0) -> Array:
     """a = α (exp(z / α) − 1) for z ≤ 0  ⇒  dz = da ⊙ exp(z / α); else da."""
-    return da * jnp.exp(jnp.minimum(z, 0) / alpha)
+    return da * jnp.exp(jnp.minimum(z, 0) / in_dtype(alpha, z.dtype))
 
 
 def softplus_forward(z: Array) -> tuple[Array, Array]:
@@ -170,21 +181,21 @@ def mish_backward(z: Array, da: Array) -> Array:
 
 
 def hard_sigmoid_forward(z: Array) -> tuple[Array, Array]:
-    return f.hard_sigmoid(z), (z <= -3) | (z >= 3)
+    return f.hard_sigmoid(z), side(z, (z > -3) & (z < 3))
 
 
-def hard_sigmoid_backward(flat: Array, da: Array) -> Array:
+def hard_sigmoid_backward(side: Array, da: Array) -> Array:
     """a = z / 6 + ½ for −3 < z < 3  ⇒  dz = da / 6; else 0."""
-    return jnp.where(flat, 0, da / 6)
+    return chosen(side, da / 6, 0)
 
 
 def hard_tanh_forward(z: Array) -> tuple[Array, Array]:
-    return f.hard_tanh(z), (z <= -1) | (z >= 1)
+    return f.hard_tanh(z), side(z, (z > -1) & (z < 1))
 
 
-def hard_tanh_backward(flat: Array, da: Array) -> Array:
+def hard_tanh_backward(side: Array, da: Array) -> Array:
     """a = z for −1 < z < 1  ⇒  dz = da; else 0."""
-    return jnp.where(flat, 0, da)
+    return chosen(side, da, 0)
 
 
 def hard_silu_forward(z: Array) -> tuple[Array, Array]:
@@ -209,13 +220,15 @@ def glu_backward(z: Array, da: Array, *, axis: int = -1) -> Array:
 
 
 def maxout_forward(z: Array, *, pieces: int = 2, axis: int = -1) -> tuple[Array, Array]:
-    return f.maxout(z, pieces=pieces, axis=axis), f.first_largest(f.maxout_groups(z, pieces, axis))
+    groups = f.maxout_groups(z, pieces, axis)
+    return f.maxout(z, pieces=pieces, axis=axis), side(groups, f.first_largest(groups))
 
 
-def maxout_backward(chosen: Array, da: Array, *, pieces: int = 2, axis: int = -1) -> Array:
+def maxout_backward(side: Array, da: Array, *, pieces: int = 2, axis: int = -1) -> Array:
     """a_i = z_j for the j that is chosen in its group  ⇒  dz_j = da_i there, 0 elsewhere."""
-    groups = jnp.where(chosen, jnp.moveaxis(da, axis, -1)[..., None], 0)
-    return jnp.moveaxis(groups.reshape(*groups.shape[:-2], -1), -1, axis)
+    groups = chosen(side, jnp.moveaxis(da, axis, -1)[..., None], 0)
+    joined = groups.reshape(*groups.shape[:-2], groups.shape[-2] * groups.shape[-1])
+    return jnp.moveaxis(joined, -1, axis)
 
 
 def softmax_forward(z: Array, *, axis: int = -1) -> tuple[Array, Array]:

@@ -51,6 +51,7 @@ def value_and_grad(cost: Cost) -> Callable[..., tuple[Array, Params]]:
         train: bool, params: Params, batch: Batch, key: Array | None, loss_scale: Scalar | None
     ) -> tuple[Array, Params]:
         x, target, weights = split_weighted("Cost", batch)
+        x = cost.counted_inputs(x, target, weights)
         prediction, gradients, pullback = to_loss(cost, params, x, target, key=key, train=train)
         value = cost.total(cost.mean_loss(prediction, target, weights), params, loss_scale)
         grads = pullback(of_mean(cost, gradients, target, weights, loss_scale))

@@ -4,7 +4,10 @@ The last axis of the prediction holds the outputs (``K``) or classes (``C``) of 
 the other axes, so sequences ``(N, T, C)`` give ``(N, T)``. ``fnnet.Cost`` takes the mean over the examples and leaves
 out the labels that it is to ignore. Shapes, dtypes and the kind of the labels are checked while tracing, and nothing
 is broadcast. A target is converted to the dtype of the prediction. Options are fixed with ``fnnet.bind``, as in
-``bind(huber, delta=2.0)``.
+``bind(huber, delta=2.0)``, and may be traced numbers: a sweep may vary them.
+
+``jax.grad`` also gives the gradients with respect to real targets, such as those of a teacher or of a mixture of
+examples. The rules by hand are those with respect to the prediction.
 
 Labels that are out of range raise an error where their values are known. Inside ``jit`` they are not known: there the
 loss and the gradient of such an example are NaN.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 
 from fnnet.activations import softplus
+from fnnet.losses.products import product, times_log
 from fnnet.losses.targets import binary_targets, sign_targets
 from fnnet.types import Array
 
@@ -15,11 +16,9 @@ def binary_cross_entropy(prediction: Array, target: Array) -> Array:
     Targets lie in [0, 1] and may have any dtype. With ``0 log 0 = 0`` the loss of a prediction that is certain and
     right is 0, and that of one that is certain and wrong is infinite. Use ``sigmoid_cross_entropy`` for logits.
     """
-    p, y = binary_targets("losses.binary_cross_entropy", prediction, target)
-    # Where its factor is 0, the argument of log is 1: the derivative would be 0 · (1/0), which is NaN.
-    yes = y * jnp.log(jnp.where(y == 0, 1, p))
-    no = (1 - y) * jnp.log1p(-jnp.where(y == 1, 0, p))
-    return -(yes + no).sum(-1)
+    p, y = binary_targets("losses.binary_cross_entropy", prediction, target, probabilities=True)
+    no = (1 - y) * jnp.log1p(-jnp.where((y == 1) & (p == 1), 0, p))  # log(1 - p) would round 1 - p
+    return -(times_log(y, p) + no).sum(-1)
 
 
 def sigmoid_cross_entropy(prediction: Array, target: Array) -> Array:
@@ -29,9 +28,7 @@ def sigmoid_cross_entropy(prediction: Array, target: Array) -> Array:
     [0, 1] and may have any dtype.
     """
     z, y = binary_targets("losses.sigmoid_cross_entropy", prediction, target)
-    yes = jnp.where(y == 0, 0, y * softplus(-z))
-    no = jnp.where(y == 1, 0, (1 - y) * softplus(z))
-    return (yes + no).sum(-1)
+    return (product(y, softplus(-z)) + product(1 - y, softplus(z))).sum(-1)
 
 
 def hinge(prediction: Array, target: Array) -> Array:

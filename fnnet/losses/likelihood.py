@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from fnnet import checks
-from fnnet.losses.targets import count_targets
+from fnnet.losses.products import product
+from fnnet.losses.targets import arrays, count_targets
 from fnnet.types import Array
 
 
@@ -18,11 +20,16 @@ def poisson_negative_log_likelihood(prediction: Array, target: Array) -> Array:
     Shapes ``(N, K), (N, K) -> (N,)``. The prediction is the logarithm of the rate; targets are counts of any dtype.
     """
     z, y = count_targets("losses.poisson_negative_log_likelihood", prediction, target)
-    rate = jnp.exp(z)
+    rate, linear = jnp.exp(z), product(y, z)
     # Where the rate overflows, it alone decides: y z may overflow too, and ∞ − ∞ would be NaN.
-    linear = jnp.where((y == 0) | jnp.isinf(rate), 0, y * z)
-    log_factorial = jnp.where((y == 0) | (y == 1), 0, gammaln(y + 1))  # gammaln is not quite 0 at 1 and 2
-    return (rate - linear + log_factorial).sum(-1)
+    linear = jnp.where(jnp.isinf(rate) & jnp.isinf(linear), 0, linear)
+    return (rate - linear + log_factorial(y)).sum(-1)
+
+
+def log_factorial(y: Array) -> Array:
+    """Return ``log y! = log Γ(y + 1)``, which is exactly 0 at 0 and 1, where that of ``gammaln`` is not quite 0."""
+    value = gammaln(y + 1)
+    return value - jnp.where((y == 0) | (y == 1), jax.lax.stop_gradient(value), 0)
 
 
 def gaussian_negative_log_likelihood(prediction: Array, target: Array) -> Array:
@@ -40,12 +47,12 @@ def gaussian_negative_log_likelihood(prediction: Array, target: Array) -> Array:
 def gaussian_parameters(prediction: Array, target: Array) -> tuple[Array, Array, Array]:
     """Return the mean, the log-variance and the target, after checking them."""
     place = "losses.gaussian_negative_log_likelihood"
-    prediction, y = jnp.asarray(prediction), jnp.asarray(target)
+    prediction, y = arrays(place, prediction, target)
     checks.floating(place, "prediction", prediction)
     checks.floating(place, "target", y)
     outputs = y.shape[-1] if y.ndim else 0
     checks.require(
-        y.ndim > 0 and prediction.shape == (*y.shape[:-1], 2 * outputs),
+        outputs > 0 and prediction.shape == (*y.shape[:-1], 2 * outputs),
         f"{place}: target has shape {y.shape} but prediction {prediction.shape}; expected the prediction's last axis "
         f"to be twice the target's: the means, then the log-variances",
     )

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.activations import magnitude
 from fnnet.losses.targets import real_targets
-from fnnet.types import Array
+from fnnet.types import Array, Scalar
 
 
 def squared_error(prediction: Array, target: Array) -> Array:
@@ -43,20 +43,22 @@ def absolute_error(prediction: Array, target: Array) -> Array:
     return magnitude(difference("losses.absolute_error", prediction, target)).mean(-1)
 
 
-def huber(prediction: Array, target: Array, *, delta: float = 1.0) -> Array:
+def huber(prediction: Array, target: Array, *, delta: Scalar = 1.0) -> Array:
     """Return ``ℓ = 1/K Σ_k h(d_k)`` with ``h(d) = ½ d²`` where ``|d| ≤ δ``, else ``δ (|d| − ½ δ)``.
 
     ``delta`` is above 0. Source: Huber 1964.
     """
-    check_delta(delta)
     d = difference("losses.huber", prediction, target)
+    delta = checked_delta(delta, d)
     size = magnitude(d)
     inside = size <= delta
     return jnp.where(inside, 0.5 * jnp.square(jnp.where(inside, d, 0)), delta * (size - 0.5 * delta)).mean(-1)
 
 
-def check_delta(delta: float) -> None:
-    checks.require(delta > 0, f"losses.huber: delta is {delta}; expected a number above 0")
+def checked_delta(delta: Scalar, like: Array) -> Scalar:
+    value = checks.known(delta)
+    checks.require(value is None or value > 0, f"losses.huber: delta is {delta}; expected a number above 0")
+    return checks.in_dtype(delta, like.dtype)
 
 
 def log_cosh(prediction: Array, target: Array) -> Array:

@@ -22,6 +22,7 @@ from fnnet.types import Array, Batch
 
 Numbers = dict[str, Array]
 Epoch = Callable[[TrainState, Batch], tuple[TrainState, Numbers]]
+NEXT_TO_NOTHING = 1e-30
 
 
 def train_chunk(
@@ -94,7 +95,8 @@ def totals(numbers: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     float32, as the sum over an epoch would overflow in float16. Arrays may be those of JAX or of NumPy.
     """
     counted = numbers[COUNTED]
-    counted = counted + (counted.sum() == 0).astype(counted.dtype)  # without any, costs are those of the penalty alone
+    # Without any, costs are those of the penalty alone. They weigh next to nothing, because other updates may count.
+    counted = counted + (counted.sum() == 0).astype(counted.dtype) * NEXT_TO_NOTHING
 
     def total(name: str, values: Any) -> tuple[Any, Any]:
         values = values.astype(checks.at_least_float32(values)) if checks.is_float(values) else values

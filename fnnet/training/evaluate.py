@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fnnet import checks
-from fnnet.cost import Cost, above_zero, split_batch
+from fnnet.cost import Cost, above_zero, broadcast_weights, split_batch
 from fnnet.data.chunks import Chunk
 from fnnet.data.prefetch import Prefetched
 from fnnet.data.stream import Stream
@@ -79,18 +79,17 @@ class Mean:
     place: str
     name: str
     function: Loss
-    cost: Cost  # which says what counts
     merge = staticmethod(added)
 
     def statistics(self, prediction: Array, target: Array, weights: Array) -> tuple[Array, Array]:
-        values = self.function(prediction, self.cost.known_labels(target))
+        values = self.function(prediction, target)
         checks.require(
             values.shape[:1] == prediction.shape[:1] and values.ndim > 0,
             f"{self.place}: {self.name} gave shape {values.shape} for {len(prediction)} examples; "
             f"expected one number per example",
         )
         values = values.astype(checks.at_least_float32(values))
-        each: Any = self.cost.loss_weights(target, weights, values.shape)
+        each = broadcast_weights("weights", weights, values.shape)
         return jnp.where(each == 0, 0, values * each.astype(values.dtype)).sum(), each.sum()
 
     def result(self, totals: tuple[Array, Array]) -> Array:
@@ -109,8 +108,8 @@ class Measures:
     def of(cls, place: str, cost: Cost, metrics: Metrics | None) -> Measures:
         chosen = dict(metrics or {})
         checks.require("cost" not in chosen, f'{place}: a metric is named "cost", the name of the cost; rename it')
-        means = {name: m if isinstance(m, Metric) else Mean(place, name, m, cost) for name, m in chosen.items()}
-        return cls(cost, (("cost", Mean(place, "cost", cost.loss, cost)), *means.items()))
+        means = {name: m if isinstance(m, Metric) else Mean(place, name, m) for name, m in chosen.items()}
+        return cls(cost, (("cost", Mean(place, "cost", cost.loss)), *means.items()))
 
     def over(self, params: Params, chunks: Iterable[Chunk], *, compiled: bool = False) -> dict[str, Array]:
         """Return the numbers over all chunks; ``compiled``, on the host, by a program for each shape of a chunk."""
@@ -132,8 +131,11 @@ class Measures:
         def of_batch(batch: tuple[Array, ...]) -> dict[str, Any]:
             x, y, *weights = batch
             prediction = self.cost.model.apply(params, x)
-            ones = weights[0] if weights else jnp.ones(len(x))
-            return {name: metric.statistics(prediction, y, ones) for name, metric in self.metrics}
+            counts: Any = weights[0] if weights else jnp.ones(len(x))
+            if self.cost.ignore_label is not None:  # what the cost does not count, no metric counts
+                counts = self.cost.loss_weights(y, counts, y.shape)
+            labels = self.cost.known_labels(y)
+            return {name: metric.statistics(prediction, labels, counts) for name, metric in self.metrics}
 
         each = jax.lax.map(of_batch, chunk.scanned)
         totals: dict[str, Any] = {}

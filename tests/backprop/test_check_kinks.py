@@ -167,6 +167,7 @@ def test_a_small_gradient_beside_a_large_one_is_no_rounding_error(monkeypatch: p
     assert report.rows[1].note.endswith("a factor of 0.99")
 
 
+@pytest.mark.filterwarnings("ignore:Cost")  # the model makes probabilities without a softmax
 def test_infinite_entries_are_no_excuse(monkeypatch: pytest.MonkeyPatch) -> None:
     """With equal infinities in both, finite entries are compared at their own scale."""
     cost = Cost(Activation(activations.identity), losses.cross_entropy)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from fnnet.activations import sigmoid
 from fnnet.losses.binary import shortfall
+from fnnet.losses.products import ratio
 from fnnet.losses.targets import binary_targets, sign_targets
 from fnnet.types import Array
 
@@ -15,8 +16,8 @@ def binary_cross_entropy(prediction: Array, target: Array) -> Array:
 
     A term whose factor is 0 is 0, even where its denominator is 0.
     """
-    p, y = binary_targets("losses.binary_cross_entropy", prediction, target)
-    return (1 - y) / jnp.where(y == 1, 1, 1 - p) - y / jnp.where(y == 0, 1, p)
+    p, y = binary_targets("losses.binary_cross_entropy", prediction, target, probabilities=True)
+    return ratio(1 - y, 1 - p) - ratio(y, p)
 
 
 def sigmoid_cross_entropy(prediction: Array, target: Array) -> Array:

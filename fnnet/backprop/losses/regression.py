@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from fnnet.losses.regression import check_delta, difference, direction
+from fnnet.losses.regression import checked_delta, difference, direction
 from fnnet.losses.targets import real_targets
-from fnnet.types import Array
+from fnnet.types import Array, Scalar
 
 
 def squared_error(prediction: Array, target: Array) -> Array:
@@ -27,10 +27,10 @@ def absolute_error(prediction: Array, target: Array) -> Array:
     return jnp.sign(d) / d.shape[-1]
 
 
-def huber(prediction: Array, target: Array, *, delta: float = 1.0) -> Array:
+def huber(prediction: Array, target: Array, *, delta: Scalar = 1.0) -> Array:
     """h(d) = ½ d² where |d| ≤ δ, else δ (|d| − ½ δ)  ⇒  ∂ℓ/∂ŷ_k = 1/K min(max(d_k, −δ), δ)."""
-    check_delta(delta)
     d = difference("losses.huber", prediction, target)
+    delta = checked_delta(delta, d)
     return jnp.clip(d, -delta, delta) / d.shape[-1]
 
 
