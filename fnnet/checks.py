@@ -76,8 +76,7 @@ def in_dtype(value: Any, dtype: DType) -> Any:
 
 def python_number(value: Any) -> Any:
     """Return a number whose value is known as a Python float, which is hashable, and a traced one as it is."""
-    number = known(value)
-    return value if number is None else float(number)
+    return value if known(value) is None else float(value)
 
 
 def random_key(place: str, key: Any) -> None:
@@ -87,7 +86,7 @@ def random_key(place: str, key: Any) -> None:
         raise TypeError(f"{place}: key is {key!r}; expected a random key, such as jax.random.key(0)")
 
 
-def shaped(place: str, key: Any, x: Any) -> None:
+def init_arguments(place: str, key: Any, x: Any) -> None:
     """Raise a ``TypeError`` unless the arguments of ``init`` are a key and something with a shape and a dtype."""
     random_key(place, key)
     if not (hasattr(x, "shape") and hasattr(x, "dtype")):
@@ -104,12 +103,12 @@ def parameters(place: str, params: Any, x: Any, **expected: Shape) -> None:
     """
     mend = "reshape x, or init the parameters with inputs of this shape"
     if not isinstance(params, Mapping) or params.keys() != expected.keys():
-        found = sorted(params) if isinstance(params, Mapping) else f"a {type(params).__name__}"
-        raise ValueError(f"{place}: params is {found}; expected a dict of {sorted(expected)}, as init makes it")
+        came = sorted(params) if isinstance(params, Mapping) else f"a {type(params).__name__}"
+        raise ValueError(f"{place}: params is {came}; expected a dict of {sorted(expected)}, as init makes it")
     for name, shape in expected.items():
         found = np.shape(params[name])
         if found != shape:
-            order = "; its axes stand in another order" if sorted(found) == sorted(shape) and len(shape) > 1 else ""
+            order = "; its axes stand in another order" if sorted(found) == sorted(shape) else ""
             raise ValueError(
                 f"{place}: x has shape {x.shape} but {name} has shape {found}; expected {name} {shape}{order}: {mend}"
             )
@@ -117,6 +116,11 @@ def parameters(place: str, params: Any, x: Any, **expected: Shape) -> None:
             same_dtype(place, "x", x, name, params[name])
         else:
             same_dtype(place, next(iter(expected)), params[next(iter(expected))], name, params[name])
+
+
+def is_symbolic(size: Any) -> bool:
+    """Return whether the length of an axis stands for any number, as that of a batch may in ``jax.export``."""
+    return not isinstance(size, int)
 
 
 def require(condition: bool, message: str) -> None:

@@ -42,7 +42,7 @@ def varying_over(axes: frozenset[str], a: Array) -> Array:
 
 def spec_of(a: Any) -> PartitionSpec:
     """Return how an array is divided over the mesh that its type names."""
-    return jax.typeof(a).sharding.spec
+    return jax.typeof(a).sharding.spec if isinstance(a, jax.Array) else PartitionSpec()
 
 
 def automatic(function: Callable[..., Any], out: Any, *args: Any) -> Any:
@@ -51,7 +51,7 @@ def automatic(function: Callable[..., Any], out: Any, *args: Any) -> Any:
     The arrays of a mesh that ``jax.make_mesh`` makes have types that say it, and each operation whose result could be
     divided in several ways wants to be told. Here only the result is told, by ``out``, a tree of specs.
     """
-    meshes = [jax.typeof(a).sharding.mesh for a in jax.tree.leaves(args)]
+    meshes = [jax.typeof(a).sharding.mesh for a in jax.tree.leaves(args) if isinstance(a, jax.Array)]
     mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
     if mesh is None:
         return function(*args)

@@ -132,7 +132,7 @@ def test_what_are_no_tokens_is_refused() -> None:
             call()
     with pytest.raises(TypeError, match="x is 3; expected an array of integer tokens"):
         layer.apply({"table": jnp.ones((3, 2))}, 3)
-    with pytest.raises(ValueError, match=r"table has shape \(2, 3\); expected \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"table has shape \(2, 3\); expected table \(3, 2\)"):
         layer.apply({"table": jnp.ones((2, 3))}, jnp.zeros(2, int))
     with pytest.raises(ValueError, match="entries is 0"):
         Embedding(0, 2)

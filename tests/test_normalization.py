@@ -166,7 +166,7 @@ def test_scale_can_start_elsewhere() -> None:
 X = jnp.ones((4, 6))
 PARAMS = {"scale": jnp.ones(6), "shift": jnp.zeros(6)}
 REFUSED = [
-    (lambda: LayerNorm(0.0), ValueError, "LayerNorm: epsilon is 0.0; expected more than 0"),
+    (lambda: LayerNorm(0.0), ValueError, "LayerNorm: epsilon is 0.0; expected a number above 0"),
     (lambda: BatchNorm(-1.0), ValueError, "BatchNorm: epsilon is -1.0"),
     (lambda: GroupNorm(2, float("nan")), ValueError, "GroupNorm: epsilon is nan"),
     (lambda: GroupNorm(0), ValueError, "GroupNorm: groups is 0"),

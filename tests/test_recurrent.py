@@ -272,6 +272,7 @@ def test_a_stack_in_a_cost_has_the_gradients_of_autodiff() -> None:
 
 X = jnp.ones((2, 4, 3))
 PARAMS = Recurrent(GRUCell(3)).init(jax.random.key(0), X)
+OF_LSTM = Recurrent(LSTMCell(3)).init(jax.random.key(0), X)
 PULLBACK = scan_vjp(Recurrent(GRUCell(3)), PARAMS, X)[1]
 
 
@@ -292,7 +293,10 @@ PULLBACK = scan_vjp(Recurrent(GRUCell(3)), PARAMS, X)[1]
         (lambda: GRUCell(3).step(PARAMS, jnp.zeros(3), X[:, 0]), r"GRUCell.*carry has .*\(3,\).*expected .*\(2, 3\)"),
         (lambda: GRUCell(3).step(PARAMS, jnp.zeros((1, 3)), X[:, 0]), "carry has"),
         (lambda: GRUCell(3).step(PARAMS, jnp.zeros((2, 3)), X), r"x has shape \(2, 4, 3\); expected \(N, D\)"),
-        (lambda: LSTMCell(3).step(PARAMS, (jnp.zeros((2, 3)),), X[:, 0]), "carry has"),
+        (
+            lambda: LSTMCell(3).step(LSTMCell(3).init(jax.random.key(0), X[:, 0]), (jnp.zeros((2, 3)),), X[:, 0]),
+            "carry has",
+        ),
         (lambda: Bidirectional(GRUCell(3)).scan({}, X, jnp.zeros((2, 3))), "expected a dict of two, 'forward' and"),
         (lambda: PULLBACK(X[..., :2]), r"scan_vjp: dy has shape \(2, 4, 2\) but .*\(2, 4, 3\)"),
         (lambda: PULLBACK(X, jnp.zeros((1, 3))), "scan_vjp: dcarry has .*; they must be equal"),

@@ -40,6 +40,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import lax
 
+from fnnet.checks import is_symbolic
 from fnnet.convolution.geometry import Geometry
 from fnnet.convolution.im2col import columns, image
 from fnnet.shards import varying_alike
@@ -56,7 +57,7 @@ def is_faster(name: str, first: Shape, second: Shape, geometry: Geometry) -> boo
     """
     if geometry.taps > MANY_TAPS or is_pointwise(geometry):
         return is_pointwise(geometry)
-    if not isinstance(first[0], int):  # a symbolic number of examples, as in jax.export
+    if is_symbolic(first[0]):
         return False
     channels = second[-2] * geometry.groups if name == "input_gradient" else first[-1]
     each, one = channels // geometry.groups, patch_entries(geometry, 1, channels)
@@ -140,7 +141,7 @@ def times_transposed(dy: Array, w: Array, geometry: Geometry) -> Array:
 def block_size(geometry: Geometry, x: Shape, itemsize: int) -> int:
     """Return the examples of a block: a divisor of ``N`` such that its patches take at most ``BLOCK_BYTES``."""
     of_one = patch_entries(geometry, 1, x[-1]) * itemsize
-    if is_pointwise(geometry) or not isinstance(x[0], int) or of_one * x[0] <= BLOCK_BYTES:
+    if is_pointwise(geometry) or is_symbolic(x[0]) or of_one * x[0] <= BLOCK_BYTES:
         return x[0]
     return next((d for d in range(max(BLOCK_BYTES // of_one, 1), 1, -1) if x[0] % d == 0), 1)
 

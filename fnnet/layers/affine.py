@@ -31,7 +31,7 @@ class Affine:
 
 def scale_and_shift(layer: Any, key: Array, x: Shaped) -> Params:
     """Return the parameters of a layer with ``scale_init`` and ``shift_init``, for the features of ``x``."""
-    checks.shaped(repr(layer), key, x)
+    checks.init_arguments(repr(layer), key, x)
     features, dtype = (checks.features_of(repr(layer), x),), checks.dtype_of(x)
     return {"scale": layer.scale_init(key, features, dtype), "shift": layer.shift_init(key, features, dtype)}
 

@@ -107,7 +107,7 @@ class MultiHeadAttention:
         )
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(repr(self), key, x)
+        checks.init_arguments(repr(self), key, x)
         check_sequence(repr(self), x)
         checks.floating(repr(self), "x", x)
         (weights, biases), keys, dtype = self.shapes(x), jax.random.split(key, 7), checks.dtype_of(x)
@@ -118,7 +118,8 @@ class MultiHeadAttention:
         """Return the shapes of the weights and of the biases, for inputs like ``x``."""
         features = x.shape[-1]
         width = self.heads * self.features_of_head(features)
-        weights: dict[str, Shape] = {f"w_{name}": (features, width) for name in "qkv"} | {"w_o": (width, features)}
+        weights: dict[str, Shape] = {"w_o": (width, features)}
+        weights = {f"w_{name}": (features, width) for name in "qkv"} | weights
         return weights, {"b_q": (width,), "b_v": (width,), "b_o": (features,)} if self.use_bias else {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
@@ -199,10 +200,10 @@ class AttentionBlocks:
         examples, steps, heads = shape[:3]
         size = evenly(steps, largest or BLOCK)
         rows = max(1, SCORES // size**2)
-        if isinstance(examples, int):
-            rows = evenly(examples * heads, rows)
-        else:  # a symbolic number of examples, as in jax.export: rows that fill the groups whatever it is
+        if checks.is_symbolic(examples):  # rows that fill the groups, however many examples there are
             rows = next(divisor for divisor in range(min(heads, rows), 0, -1) if heads % divisor == 0)
+        else:
+            rows = evenly(examples * heads, rows)
         return cls((examples, steps, heads), rows, size, causal)
 
     @property

@@ -171,7 +171,7 @@ class LSTMCell:
 
 def gate_params(cell: Any, key: Array, x: Shaped) -> Params:
     """Return ``{w_x, w_h, b}`` of the gates next to each other, each drawn by itself."""
-    checks.shaped(repr(cell), key, x)
+    checks.init_arguments(repr(cell), key, x)
     features, dtype, width = checks.features_of(repr(cell), x), checks.dtype_of(x), cell.features
 
     def side_by_side(draw: Initializer, key: Array, rows: int) -> Array:

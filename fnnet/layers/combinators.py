@@ -39,7 +39,7 @@ class Sequential:
         return tuple((str(i), layer) for i, layer in enumerate(self.layers))
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped("Sequential", key, x)
+        checks.init_arguments("Sequential", key, x)
         x = jax.ShapeDtypeStruct(x.shape, x.dtype)
         params = []
         for i, layer in enumerate(self.layers):
@@ -95,7 +95,7 @@ class Residual:
             require_layer("Residual", "shortcut", self.shortcut)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped("Residual", key, x)
+        checks.init_arguments("Residual", key, x)
         params = {}
         for i, (name, layer) in enumerate(self.children()):
             with naming(f"the {name} of Residual", layer):

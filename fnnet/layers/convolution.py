@@ -66,7 +66,7 @@ class Conv:
         check_configuration(self)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(self.place, key, x)
+        checks.init_arguments(self.place, key, x)
         shape = kernel_shape(self, x)
         warn_of_channels(self, x)
         self.geometry(x.shape, shape)
@@ -125,7 +125,7 @@ class ConvTranspose:
         check_configuration(self)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(self.place, key, x)
+        checks.init_arguments(self.place, key, x)
         shape = kernel_shape(self, x)
         warn_of_channels(self, x)
         self.geometry(x.shape, shape)
@@ -202,7 +202,7 @@ def checked_kernel(layer: Conv | ConvTranspose, params: Params, x: Shaped) -> Ar
 
 def kernel_and_bias(layer: Conv | ConvTranspose, key: Array, shape: Shape, dtype: DType) -> Params:
     """Draw the kernel, each group by itself, because an initializer knows the fans of a group only; and the bias."""
-    w_key, b_key = jax.random.split(key) if layer.use_bias else (key, None)
+    w_key, b_key = jax.random.split(key) if layer.use_bias else (key, key)
     if layer.groups == 1:
         w = layer.w_init(w_key, shape, dtype)
     else:

@@ -31,7 +31,7 @@ class Dense:
         checks.positive_integer("Dense", "features", self.features)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(repr(self), key, x)
+        checks.init_arguments(repr(self), key, x)
         shape, dtype = (checks.features_of(repr(self), x), self.features), checks.dtype_of(x)
         if not self.use_bias:
             return {"w": self.w_init(key, shape, dtype)}

@@ -43,7 +43,7 @@ class Embedding:
         object.__setattr__(self, "dtype", jnp.dtype(self.dtype))  # "float32" and jnp.float32 give equal layers
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(repr(self), key, x)
+        checks.init_arguments(repr(self), key, x)
         self.check_kind(x)
         return {"table": self.table_init(key, (self.entries, self.features), self.dtype)}
 

@@ -136,7 +136,7 @@ class Groups(NamedTuple):
 
     def check(self, place: str, hint: str = "") -> None:
         checks.require(
-            not isinstance(self.size, int) or self.size > 1,  # the number of examples may be symbolic
+            checks.is_symbolic(self.size) or self.size > 1,
             f"{place}: x has {self.size} numbers in each group that is normalized; a mean and a variance need at "
             f"least 2{hint}",
         )

@@ -57,7 +57,7 @@ class LearnedPositions:
         checks.positive_integer("LearnedPositions", "length", self.length)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(repr(self), key, x)
+        checks.init_arguments(repr(self), key, x)
         self.check(x)
         checks.floating(repr(self), "x", x)
         return {"table": self.table_init(key, (self.length, x.shape[2]), checks.dtype_of(x))}

@@ -36,7 +36,7 @@ class Recurrent:
         check_cell("Recurrent", self.cell)
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(repr(self), key, x)
+        checks.init_arguments(repr(self), key, x)
         check_sequence(repr(self), x)
         return self.cell.init(key, jax.ShapeDtypeStruct((x.shape[0], x.shape[2]), x.dtype))
 
@@ -145,7 +145,7 @@ class Bidirectional:
         return tuple(self.directions.items())
 
     def init(self, key: Array, x: Shaped) -> Params:
-        checks.shaped(repr(self), key, x)
+        checks.init_arguments(repr(self), key, x)
         keys = jax.random.split(key)
         return {name: layer.init(keys[i], x) for i, (name, layer) in enumerate(self.directions.items())}
 

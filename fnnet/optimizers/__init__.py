@@ -30,7 +30,7 @@ from fnnet.optimizers.sgd import sgd
 from fnnet.optimizers.transforms import add_noise, centralize, project, scale
 from fnnet.optimizers.trust_ratio import lamb, lars
 from fnnet.optimizers.weight_decay import decay_weights
-from fnnet.optimizers.wrappers import accumulate, average_parameters, lookahead, skip_non_finite
+from fnnet.optimizers.wrappers import accumulate, average_parameters, lookahead, skip_non_finite, weighed
 
 __all__ = [
     "Optimizer",
@@ -81,4 +81,5 @@ __all__ = [
     "sgd",
     "skip_non_finite",
     "soft_threshold",
+    "weighed",
 ]

@@ -48,8 +48,8 @@ def in_order(update: Callable[..., tuple[Params, Any]]) -> Callable[..., tuple[P
 
     @functools.wraps(update)
     def checked(grads: Params, state: Any, params: Params | None = None, **more: Any) -> tuple[Params, Any]:
-        like_grads = [jax.tree.structure(tree) == jax.tree.structure(grads) for tree in (state, params)]
-        if params is not None and like_grads == [True, False]:
+        trees: list[Any] = [jax.tree.structure(tree) for tree in (state, grads, params)]
+        if params is not None and trees[0] == trees[1] != trees[2]:
             raise TypeError(
                 "optimizers: the state has the structure of the gradients, and params has another one; expected "
                 "update(grads, state, params), in this order"

@@ -53,8 +53,8 @@ def accumulate(optimizer: Optimizer, every: int) -> Optimizer:
 
         def step() -> tuple[Params, AccumulateState]:
             updates, inner = optimizer.update(mean, weighed(state.inner, weight), wide(params))
-            zeros = jax.tree.map(jnp.zeros_like, (mean, state.accumulated, weight))
-            return updates, AccumulateState(inner, *zeros, jnp.ones_like(weight))
+            zeros, count, none = jax.tree.map(jnp.zeros_like, (mean, state.accumulated, weight))
+            return updates, AccumulateState(inner, zeros, count, none, none + 1)
 
         def wait() -> tuple[Params, AccumulateState]:
             after = AccumulateState(state.inner, mean, state.accumulated + 1, weight, jnp.ones_like(weight))

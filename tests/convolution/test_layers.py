@@ -146,8 +146,11 @@ REFUSED = [
         lambda: Conv(8, 3, stride=(1, 2)).init(key(), jnp.ones((2, 5, 4))),
         "stride is .* with 2 entries, but there are 1",
     ),
-    (lambda: Conv(8, 3).apply(Conv(8, 3).init(key(), X), X[0]), "the same number of spatial axes"),
-    (lambda: Conv(8, 3).apply(Conv(8, 3).init(key(), X), X[..., :3]), "expected 4 channels on the last axis of x"),
+    (
+        lambda: Conv(8, 3).apply(Conv(8, 3).init(key(), X), X[0]),
+        r"x has shape \(5, 5, 4\) but w has shape \(3, 3, 4, 8\)",
+    ),
+    (lambda: Conv(8, 3).apply(Conv(8, 3).init(key(), X), X[..., :3]), r"expected w \(3, 3, 3, 8\): reshape x"),
 ]
 
 

@@ -35,7 +35,7 @@ BAD_DATA: list[tuple[Any, type[Exception], str]] = [
     ((X, LABELS[:, None]), ValueError, rf"target has shape \(\d+, 1\) and dtype int32 {NEEDS}: drop the last axis"),
     ((X, LABELS == 0), TypeError, "target has dtype bool"),
     ((X[:, :2], LABELS), ValueError, r"x has shape \(10, 2\) but w has shape \(3, 3\); expected w \(2, 3\)"),
-    ((X.astype(int), LABELS), TypeError, "x has dtype int32 but w has float32"),
+    ((X.astype(int), LABELS), TypeError, "x has dtype int32; expected floating point"),
     ((X.astype("bfloat16"), LABELS), TypeError, "x has dtype bfloat16 but w has float32"),
     (X, TypeError, r"batch is ArrayImpl; expected a pair \(x, y\)"),
 ]
