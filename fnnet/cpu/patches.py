@@ -130,7 +130,7 @@ def times_transposed(dy: Array, w: Array, geometry: Geometry) -> Array:
             dy.reshape(-1, groups, filters // groups),
             w.reshape(geometry.taps, channels, groups, filters // groups),
         )
-    return cols.reshape(*dy.shape[:-1], -1)
+    return cols.reshape(*dy.shape[:-1], geometry.taps * groups * channels)
 
 
 def block_size(geometry: Geometry, x: Shape, itemsize: int) -> int:
