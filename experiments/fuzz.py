@@ -28,6 +28,7 @@ from experiments.results import Results, console
 from experiments.stacks import NAMES, TOKENS, Stack, build, draw_stack, smaller
 from fnnet import backprop
 from fnnet.backprop.check.compare import as_float64, deviation, largest, ulps
+from fnnet.configuration import brief
 from fnnet.layers import Sequential
 from fnnet.types import Layer
 
@@ -74,7 +75,7 @@ def run(config: Config) -> int:
         results.record(number=number, stack=repr(stack), verdict=verdict.kind, note=verdict.note)
         if verdict.is_find:
             finds.append(report(*shrunk(stack, verdict)))
-            console.print(f"stack {number}: {finds[-1]}", markup=False, highlight=False)
+            console.print(f"stack {number}: {finds[-1]}", markup=False, highlight=False, soft_wrap=True)
     counts = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
     summary = f"{config.count} random stacks of seed {config.seed}: {counts}"
     console.print(summary, style="bold red" if finds else "bold green", highlight=False)
@@ -84,7 +85,7 @@ def run(config: Config) -> int:
 
 def report(stack: Stack, verdict: Verdict) -> str:
     """Return the find and the code that reproduces it."""
-    code = f"from experiments.fuzz import Stack, judge\n\nprint(judge({stack!r}))"
+    code = f"from experiments.fuzz import Stack, judge\n\nprint(judge({brief(stack)}))"
     return f"{verdict.kind}: {verdict.note}\n\n{code}\n"
 
 

@@ -296,6 +296,8 @@ def smaller(stack: Stack) -> Iterator[Stack]:
         for simpler in smaller_calls(code):
             yield change(stack, layers=(*stack.layers[:i], simpler, *stack.layers[i + 1 :]))
     for axis, length in enumerate(stack.shape):
+        if len(stack.shape) > 2:
+            yield change(stack, shape=stack.shape[:axis] + stack.shape[axis + 1 :])
         for less in sorted({1, length // 2, length - 1}):
             if 0 < less < length:
                 yield change(stack, shape=(*stack.shape[:axis], less, *stack.shape[axis + 1 :]))

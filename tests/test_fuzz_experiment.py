@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import pytest
 
@@ -51,7 +50,7 @@ def test_a_find_is_reduced_and_can_be_reproduced(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(fuzz, "draw_stack", lambda seed, number: DENSE)
     assert fuzz.run(fuzz.Config(count=1, runs=tmp_path)) == 1
     summary = (only_folder(tmp_path / "fuzz") / "summary.md").read_text()
-    assert "Stack(layers=('Dense(1)',), shape=(1, 1), " in summary
+    assert "print(judge(Stack(layers=('Dense(1)',), shape=(1, 1))))" in summary
     program = summary.split("```")[1]
     capsys.readouterr()
     exec(program[program.index("from experiments.fuzz") :], {})
@@ -70,10 +69,22 @@ def test_dtypes_and_shapes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_errors_name_the_layer_or_are_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge(Stack(("Dense(0)",), (2, 3))).kind == fuzz.REFUSED
     assert judge(Stack(("MaxPool(3)",), (2, 2, 1))).kind == fuzz.REFUSED
-    monkeypatch.setattr(MaxPool, "apply", lambda self, params, x, **options: jax.lax.reshape(x, (7,)))
+    monkeypatch.setattr(MaxPool, "apply", lambda self, params, x, **options: x.reshape(7))
     assert judge(Stack(("MaxPool(3)",), (2, 2, 1))).kind == "an error that names no layer"
     monkeypatch.setitem(RULES, Dense, RULES[Dense]._replace(backward=lambda *given: 1 / 0))
     assert judge(Stack(("Dense(2)",), (2, 3))).kind == "raises"
+
+
+EMPTY = [
+    Stack(("Conv(1, 2)",), (0, 4, 3, 2), how="second"),
+    Stack(("ConvTranspose(2, 2, groups=2)",), (0, 4, 3, 2), how="vmap"),
+    Stack(("Activation(bind(maxout, axis=-1))",), (3, 0, 2), how="scan"),
+]
+
+
+@pytest.mark.parametrize("stack", EMPTY, ids=lambda stack: stack.layers[0])
+def test_empty_batches_that_once_were_finds(stack: Stack) -> None:
+    assert judge(stack) == fuzz.Verdict(fuzz.EQUAL)
 
 
 def test_smaller_stacks_are_simpler() -> None:

@@ -105,8 +105,8 @@ def fold(a: Array, role: str, lacking: str, groups: int) -> Array:
     if lacking == "y" and role == "w":
         return jnp.moveaxis(a, 0, -3).reshape(*a.shape[1:-2], -1, a.shape[-1])
     inner = a.shape[-1] // groups if lacking else a.shape[-1]
-    split = jnp.moveaxis(a.reshape(*a.shape[:-1], -1, inner), 0, -2)
-    return split.reshape(*a.shape[1:-1], -1)
+    split = jnp.moveaxis(a.reshape(*a.shape[:-1], a.shape[-1] // inner, inner), 0, -2)
+    return split.reshape(*a.shape[1:-1], a.shape[0] * a.shape[-1])
 
 
 def unfold(a: Array, role: str, lacking: str, groups: int, size: int) -> Array:
@@ -116,8 +116,9 @@ def unfold(a: Array, role: str, lacking: str, groups: int, size: int) -> Array:
     if lacking == "y" and role == "w":
         return jnp.moveaxis(a.reshape(*a.shape[:-2], size, -1, a.shape[-1]), -3, 0)
     outer = groups if lacking else 1
-    split = jnp.moveaxis(a.reshape(*a.shape[:-1], outer, size, -1), -2, 0)
-    return split.reshape(size, *a.shape[:-1], -1)
+    each = a.shape[-1] // size
+    split = jnp.moveaxis(a.reshape(*a.shape[:-1], outer, size, each // outer), -2, 0)
+    return split.reshape(size, *a.shape[:-1], each)
 
 
 convolution_p, input_gradient_p, kernel_gradient_p = map(operation, ROLES)
