@@ -39,6 +39,7 @@ class Program:
         return new
 
 
+@jax.jit
 def copied(tree: Any) -> Any:
     """Return the arrays in buffers of their own."""
     return jax.tree.map(jnp.copy, tree)
