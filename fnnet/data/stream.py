@@ -114,7 +114,7 @@ class BatchStream(Stream):
                 except Exception as error:
                     kind = type(error).__name__
                     raise RuntimeError(f"data.Stream: batch {number} could not be made: {kind}: {error}") from error
-                x, y = batch = self.checked(f"data.Stream: batch {number}", given, first or given)
+                x, y = batch = self.checked(f"data.Stream: batch {number}", given, first)
                 checks.require(
                     not waiting or len(waiting[-1][0]) == self.batch_size,
                     f"data.Stream: batch {number - 1} has fewer than {self.batch_size} examples but batch {number} "
@@ -129,7 +129,7 @@ class BatchStream(Stream):
             if len(x) == self.batch_size or not self.drop_last:
                 yield Chunk(x[None], y[None])
 
-    def checked(self, place: str, given: Any, first: Any) -> Pair:
+    def checked(self, place: str, given: Any, first: Pair | None) -> Pair:
         """Return a copy of a batch, as its loader may use the memory again, after comparing it with the first one."""
         if not isinstance(given, (tuple, list)) or len(given) != 2:
             raise TypeError(f"{place} is a {type(given).__name__}; expected a pair (x, y)")
@@ -139,7 +139,7 @@ class BatchStream(Stream):
             f"{place} has x of shape {x.shape} and y of shape {y.shape}; expected the same number of examples on the "
             f"first axis of both, from 1 to batch_size={self.batch_size}",
         )
-        for name, part, like in zip("xy", (x, y), first if first is not given else (x, y), strict=True):
+        for name, part, like in zip("xy", (x, y), first or (x, y), strict=True):
             checks.require(
                 part.shape[1:] == like.shape[1:] and part.dtype == like.dtype,
                 f"{place} has {name} of shape {part.shape} and dtype {part.dtype} but the first batch had {like.shape} "
