@@ -256,7 +256,8 @@ def from_batches(
 
     ``source`` is an iterable that can be gone through once per epoch, or a function that returns one: a generator would
     be empty after the first. A function with a parameter named ``key`` receives a key for the order of the epoch, the
-    same for the same epoch of a run, as in ``lambda key: dataset.shuffle(int(jax.random.bits(key))).batch(64)``.
+    same for the same epoch of a run, as in ``lambda key: dataset.shuffle(int(jax.random.bits(key))).batch(64)``. Each
+    of several processes gives its part, with grain ``MapDataset.source(examples)[process::processes]``.
 
     ``batch_size``, ``examples`` and ``drop_last`` default to those of a ``DataLoader``: its ``batch_size``, the length
     of its ``sampler`` or else of its ``dataset``, and its ``drop_last``. Other sources need the batch size.
