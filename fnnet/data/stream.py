@@ -94,10 +94,10 @@ class BatchStream(Stream):
 
     def batches(self, key: Array, start: int) -> Generator[Any, None, None]:
         """Yield the batches of an epoch, as they are given, from number ``start`` on."""
-        epoch = self.source
+        epoch: Any = self.source
         if not isinstance(epoch, Iterable):
             epoch = epoch(key=key) if takes_key(epoch) else epoch()
-        if hasattr(epoch, "__getitem__") and isinstance(epoch, Sized):
+        if hasattr(epoch, "__getitem__") and hasattr(epoch, "__len__"):
             yield from (epoch[number] for number in range(start, len(epoch)))
         else:
             yield from islice(epoch, start, None)
