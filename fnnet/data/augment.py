@@ -28,7 +28,6 @@ def inputs(*functions: Callable[[Array, Array], Array]) -> Augmentation:
 
 
 def on_inputs(key: Array, batch: Batch, *, functions: tuple[Callable[[Array, Array], Array], ...]) -> Batch:
-    """Return the batch with the functions applied to its inputs."""
     x, y = batch
     for i, function in enumerate(functions):
         x = function(jax.random.fold_in(key, i), x)
@@ -51,11 +50,9 @@ def random_crop(key: Array, images: Array, *, height: int, width: int) -> Array:
     checks.positive_integer("data.augment.random_crop", "height", height)
     checks.positive_integer("data.augment.random_crop", "width", width)
     check_images("random_crop", images)
-    checks.require(
-        height <= images.shape[1] and width <= images.shape[2],
-        f"data.augment.random_crop: a window of {height} × {width} does not fit into images of shape {images.shape}; "
-        f"make the window smaller, or pad the images",
-    )
+    fits = height <= images.shape[1] and width <= images.shape[2]
+    window = f"data.augment.random_crop: a window of {height} × {width}"
+    checks.require(fits, f"{window} does not fit into images of shape {images.shape}; make it smaller")
     return random_windows(key, images, height, width)
 
 
@@ -75,8 +72,5 @@ def random_windows(key: Array, images: Array, height: int, width: int) -> Array:
 
 
 def check_images(name: str, images: Any) -> None:
-    """Raise unless ``images`` has four axes."""
-    checks.require(
-        images.ndim == 4,
-        f"data.augment.{name}: images has shape {images.shape}; expected (N, H, W, C): add an axis with [..., None]",
-    )
+    shape = f"data.augment.{name}: images has shape {images.shape}"
+    checks.require(images.ndim == 4, f"{shape}; expected (N, H, W, C): add an axis with [..., None]")

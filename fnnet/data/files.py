@@ -71,11 +71,9 @@ def read_npz(path: str | PathLike[str], x: str = "x", y: str = "y") -> tuple[Num
         for name in (x, y):
             checks.require(name in file, f"it has no array {name!r}, only {sorted(file)}; pass x= and y=")
         pair = file[x], file[y]
-        checks.require(
-            pair[0].ndim > 0 and pair[1].ndim > 0 and len(pair[0]) == len(pair[1]) > 0,
-            f"it has {x!r} of shape {pair[0].shape} and {y!r} of shape {pair[1].shape}, not the same number of "
-            f"examples, at least one, on the first axis of both",
-        )
+        shapes = f"it has {x!r} of shape {pair[0].shape} and {y!r} of shape {pair[1].shape}"
+        same = pair[0].ndim > 0 and pair[1].ndim > 0 and len(pair[0]) == len(pair[1]) > 0
+        checks.require(same, f"{shapes}; expected the same number of examples, at least one, on the first axis of both")
         return pair
 
 
@@ -105,14 +103,11 @@ def read_csv(
     columns = [entry.strip() for entry in rows[0][1]]
     numbers = [str(j) for j in range(len(columns))]
     if header is None:
-        checks.require(
-            columns != numbers,
-            f"{place} begins with {','.join(numbers)}: names of columns, or an example? Pass header=True or False",
-        )
+        either = f"{place} begins with {','.join(numbers)}: names of columns, or an example? Pass header=True or False"
+        checks.require(columns != numbers, either)
         header = all(name == j or (name and number(name) is None) for name, j in zip(columns, numbers, strict=True))
-    if header:
-        del rows[0]
-        checks.require(bool(rows), f"{place} has a header but no lines of numbers")
+    rows = rows[int(header) :]
+    checks.require(bool(rows), f"{place} has a header but no lines of numbers")
     if isinstance(target, str):
         checks.require(header and target in columns, f"{place} has no column {target!r}; its first line is {columns}")
         target = columns.index(target)

@@ -38,13 +38,10 @@ class ImageFolder:
     most_pixels: int = MOST_PIXELS
 
     def __post_init__(self) -> None:
-        checks.require(
-            self.mode in ("L", "RGB"), f"data.ImageFolder: mode is {self.mode!r}; expected 'RGB' or 'L' (gray)"
-        )
-        checks.require(
-            len(self.size) == 2 and all(isinstance(length, int) and length > 0 for length in self.size),
-            f"data.ImageFolder: size is {self.size}; expected (height, width) in pixels",
-        )
+        checks.require(self.mode in ("L", "RGB"), f"data.ImageFolder: mode is {self.mode!r}; expected 'RGB' or 'L'")
+        checks.require(len(self.size) == 2, f"data.ImageFolder: size is {self.size}; expected (height, width)")
+        for name, value in (("size", self.size[0]), ("size", self.size[1]), ("most_pixels", self.most_pixels)):
+            checks.positive_integer("data.ImageFolder", name, value)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,21 +64,13 @@ class ImageFolder:
         """Return one image ``(height, width, C)``."""
         from PIL import Image, ImageOps
 
-        # From an opened file, as Pillow 13 reads an uncompressed TIFF that is turned wrongly by its name.
-        with (
-            explained("data.ImageFolder", file),
-            file.open("rb") as opened,
-            Image.open(opened, formats=FORMATS) as image,
-        ):
-            width, height = image.size
-            checks.require(
-                width * height <= self.most_pixels,
-                f"it has {width} × {height} pixels, more than most_pixels={self.most_pixels}",
-            )
-            checks.require(
-                image.mode not in ("F", "I"),
-                f"its pixels are of mode {image.mode}, whose range is not known; expected 8 or 16 bits: convert it",
-            )
+        # Opened here, as Pillow 13 reads an uncompressed TIFF that is turned wrongly by its name.
+        with explained("data.ImageFolder", file), file.open("rb") as opened, Image.open(opened, "r", FORMATS) as image:
+            (width, height), kind = image.size, image.mode
+            few = width * height <= self.most_pixels
+            checks.require(few, f"it has {width} × {height} pixels, more than most_pixels={self.most_pixels}")
+            known = kind not in ("F", "I")
+            checks.require(known, f"its pixels are of mode {kind}, whose range is not known; convert to 8 or 16 bits")
             turned = ImageOps.exif_transpose(image)
             if turned.mode.startswith("I;16"):  # which Pillow would clip to 255
                 turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))

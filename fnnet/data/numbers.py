@@ -18,16 +18,13 @@ def as_numbers(place: str, name: str, value: Any) -> Any:
     None, generators, sparse matrices, and tensors that require a gradient or lie on another device. An integer that
     the dtype cannot hold, such as 2**40 in int32, raises a ``ValueError``.
     """
-    given = f"{place}: {name} is of type {type(value).__name__}"
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{given}, and its mask would be lost; fill it with .filled(number), or leave examples out")
-    array = value
-    if not isinstance(value, jax.Array):
+    given, array = f"{place}: {name} is of type {type(value).__name__}", value
+    if not isinstance(value, (np.ndarray, jax.Array)):
         try:
             array = np.asarray(value)
         except Exception as error:  # of a ragged list, or of a tensor that NumPy may not see
             raise TypeError(f"{given}, which NumPy cannot make an array of: {error}") from error
-    dtype = device_dtype(given, array.dtype)
+    dtype = device_dtype(given, array)
     if array.dtype == dtype:
         return array
     with np.errstate(over="ignore"):  # a number that becomes infinite is found by the check for these
@@ -37,15 +34,18 @@ def as_numbers(place: str, name: str, value: Any) -> Any:
     return result
 
 
-def device_dtype(given: str, dtype: Any) -> Any:
-    """Return the dtype that JAX gives an array, in the byte order of this machine. Raise for what is not numbers."""
+def device_dtype(given: str, array: Any) -> Any:
+    """Return the dtype that JAX gives an array, in the byte order of this machine; refuse what is not of numbers."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{given}, and its mask would be lost; fill it with .filled(number), or leave examples out")
     try:
-        kind = dtype if jnp.issubdtype(dtype, jax.dtypes.extended) else np.dtype(dtype)
-    except TypeError:  # such as a dtype of PyTorch
-        kind = np.dtype(object)
-    if not (jnp.issubdtype(kind, np.number) or kind == bool) or kind.char in "mgG":  # time spans, 128 bits
-        raise TypeError(f"{given} and dtype {dtype}; expected an array of numbers that NumPy and JAX know")
-    return np.dtype(jax.dtypes.canonicalize_dtype(kind.newbyteorder("=")))
+        dtype = np.dtype(array.dtype)
+    except TypeError:  # of PyTorch, or that of keys
+        dtype = np.dtype(object)
+    number = jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
+    if not number or dtype.char in "mgG":  # time spans, 128 bits
+        raise TypeError(f"{given} and dtype {array.dtype}; expected an array of numbers that NumPy and JAX know")
+    return np.dtype(jax.dtypes.canonicalize_dtype(dtype.newbyteorder("=")))
 
 
 def check_finite(place: str, name: str, values: Any) -> None:

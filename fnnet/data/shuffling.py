@@ -10,10 +10,7 @@ from fnnet.types import Array
 
 
 def order_of_examples(key: Array, examples: int, shuffle: bool) -> Array:
-    """Return the numbers of the examples in the order of an epoch.
-
-    They are ``jax.random.permutation(key, examples)``, or ``0, 1, ...`` without ``shuffle``.
-    """
+    """Return ``jax.random.permutation(key, examples)``, the order of an epoch, or ``0, 1, ...`` without ``shuffle``."""
     return permutation(key, examples) if shuffle else jnp.arange(examples)
 
 

@@ -8,36 +8,21 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count, islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
 from fnnet import checks
+from fnnet.cpu.memory import aligned
 from fnnet.data.chunks import Chunk
 from fnnet.data.numbers import as_numbers, check_finite, device_dtype
 from fnnet.data.shuffling import compiled_order
 from fnnet.types import Array, Batch
 
 BATCH_SIZE = 32
-CHUNK_BYTES = 2 * 2**20  # stays in the cache of a processor from the reading to the use
+CHUNK_BYTES = 16 * 2**20
 MOST_BATCHES = 64  # in a chunk: enough for the call of a program to be nothing compared to its updates
-
-
-class Rows(Protocol):
-    """Examples that are read by their numbers: an array in memory, memory-mapped, or anything that behaves like one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> Any: ...
-    def __getitem__(self, rows: Any) -> Any: ...
-
-
-class HostBatch(NamedTuple):
-    """Inputs and targets in NumPy, examples on the first axis."""
-
-    x: np.ndarray[Any, Any]
-    y: np.ndarray[Any, Any]
+Pair = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -81,11 +66,11 @@ class Stream:
         """
         raise NotImplementedError
 
-    def first(self, key: Array) -> HostBatch:
+    def first(self, key: Array) -> Pair:
         """Return one batch, which tells the shapes and dtypes."""
         with closing(self.chunks(key, 0, 1)) as chunks:
             for chunk in chunks:
-                return HostBatch(chunk.x[0], chunk.y[0])
+                return chunk.x[0], chunk.y[0]
         raise ValueError(
             f"data.Stream: there is no batch of {self.batch_size} examples in an epoch; "
             f"give more examples, a smaller batch_size, or drop_last=False"
@@ -109,17 +94,17 @@ class BatchStream(Stream):
 
     def batches(self, key: Array, start: int) -> Generator[Any, None, None]:
         """Yield the batches of an epoch, as they are given, from number ``start`` on."""
-        epoch = self.source
+        epoch: Any = self.source
         if not isinstance(epoch, Iterable):
             epoch = epoch(key=key) if takes_key(epoch) else epoch()
-        if hasattr(epoch, "__getitem__") and isinstance(epoch, Sized):
+        if hasattr(epoch, "__getitem__") and hasattr(epoch, "__len__"):
             yield from (epoch[number] for number in range(start, len(epoch)))
         else:
             yield from islice(epoch, start, None)
 
     def chunks(self, key: Array, start: int = 0, most: int | None = None) -> Generator[Chunk, None, None]:
-        first: HostBatch | None = None
-        waiting: list[HostBatch] = []
+        first: Pair | None = None
+        waiting: list[Pair] = []
         with closing(self.batches(key, start)) as batches:
             for number in count(start):
                 try:
@@ -129,42 +114,39 @@ class BatchStream(Stream):
                 except Exception as error:
                     kind = type(error).__name__
                     raise RuntimeError(f"data.Stream: batch {number} could not be made: {kind}: {error}") from error
-                if waiting and len(waiting[-1].x) < self.batch_size:
-                    raise ValueError(
-                        f"data.Stream: batch {number - 1} has {len(waiting[-1].x)} examples but batch {number} comes "
-                        f"after it; expected {self.batch_size} in every batch but the last"
-                    )
-                batch = self.checked(number, given, start, first)
+                x, y = batch = self.checked(f"data.Stream: batch {number}", given, first)
+                checks.require(
+                    not waiting or len(waiting[-1][0]) == self.batch_size,
+                    f"data.Stream: batch {number - 1} has fewer than {self.batch_size} examples but batch {number} "
+                    f"comes after it; expected {self.batch_size} in every batch but the last",
+                )
                 first = first or batch
                 waiting.append(batch)
-                size = self.batches_per_chunk(batch.x.nbytes + batch.y.nbytes, most)
-                if len(waiting) == size and len(batch.x) == self.batch_size:
-                    yield Chunk(*(np.stack(parts) for parts in zip(*waiting, strict=True)))
+                if len(x) == self.batch_size and len(waiting) == self.batches_per_chunk(x.nbytes + y.nbytes, most):
+                    yield Chunk(*map(np.stack, zip(*waiting, strict=True)))
                     waiting = []
-        for batch in waiting:
-            if len(batch.x) == self.batch_size or not self.drop_last:
-                yield Chunk(batch.x[None], batch.y[None])
+        for x, y in waiting:
+            if len(x) == self.batch_size or not self.drop_last:
+                yield Chunk(x[None], y[None])
 
-    def checked(self, number: int, given: Any, start: int, first: HostBatch | None) -> HostBatch:
+    def checked(self, place: str, given: Any, first: Pair | None) -> Pair:
         """Return a copy of a batch, as its loader may use the memory again, after comparing it with the first one."""
-        place = f"data.Stream: batch {number}"
         if not isinstance(given, (tuple, list)) or len(given) != 2:
             raise TypeError(f"{place} is a {type(given).__name__}; expected a pair (x, y)")
-        batch = HostBatch(*(np.array(as_numbers(place, name, part)) for name, part in zip("xy", given, strict=True)))
-        (x, y), examples = batch, len(batch.x) if batch.x.ndim else 0
+        x, y = (np.array(as_numbers(place, name, part)) for name, part in zip("xy", given, strict=True))
         checks.require(
-            y.ndim > 0 and examples == len(y) and 0 < examples <= self.batch_size,
+            x.ndim > 0 and y.ndim > 0 and 0 < len(x) == len(y) <= self.batch_size,
             f"{place} has x of shape {x.shape} and y of shape {y.shape}; expected the same number of examples on the "
             f"first axis of both, from 1 to batch_size={self.batch_size}",
         )
-        for name, part, like in zip("xy", batch, first or batch, strict=True):
-            if part.shape[1:] != like.shape[1:] or part.dtype != like.dtype:
-                raise ValueError(
-                    f"{place} has {name} of shape {part.shape} and dtype {part.dtype} but batch {start} had "
-                    f"{like.shape} and {like.dtype}; only the number of examples in the last batch may differ"
-                )
+        for name, part, like in zip("xy", (x, y), first or (x, y), strict=True):
+            checks.require(
+                part.shape[1:] == like.shape[1:] and part.dtype == like.dtype,
+                f"{place} has {name} of shape {part.shape} and dtype {part.dtype} but the first batch had {like.shape} "
+                f"and {like.dtype}; only the number of examples in the last batch may differ",
+            )
             check_finite(place, name, part)
-        return batch
+        return x, y
 
 
 @dataclass(frozen=True)
@@ -175,7 +157,7 @@ class ArrayStream(Stream):
     gathers them by their numbers, and an epoch is a single chunk of whole batches, and one of what is left over.
     """
 
-    arrays: tuple[Rows, Rows] = field(kw_only=True)
+    arrays: tuple[Any, Any] = field(kw_only=True)
     shuffle: bool = True
     on_device: bool = False
 
@@ -188,10 +170,8 @@ class ArrayStream(Stream):
         full, left = divmod(self.examples, self.batch_size)
         order = np.asarray(compiled_order(key, self.examples, self.shuffle))
         whole = order[: full * self.batch_size].reshape(full, self.batch_size)
-        size = min(most or full, full)
-        if not self.on_device:
-            each = (device_dtype("", a.dtype).itemsize * math.prod(a.shape[1:]) for a in self.arrays)
-            size = self.batches_per_chunk(self.batch_size * sum(each), most)
+        batch_bytes = self.batch_size * sum(a.dtype.itemsize * math.prod(a.shape[1:]) for a in self.arrays)
+        size = min(most or full, full) if self.on_device else self.batches_per_chunk(batch_bytes, most)
         while start < full:
             updates = size if start + size <= full else 1
             yield self.chunk(start, whole[start : start + updates])
@@ -204,18 +184,25 @@ class ArrayStream(Stream):
         if self.on_device:
             return Chunk(*self.arrays, rows)
         try:
-            parts = [part[rows.reshape(-1)] for part in self.arrays]
+            chunk = Chunk(*(read(part, rows) for part in self.arrays))
         except Exception as error:
             raise RuntimeError(
                 f"data.Stream: batches {number} to {number + len(rows) - 1} could not be read: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        read = [np.asarray(as_numbers("data.Stream", name, part)) for name, part in zip("xy", parts, strict=True)]
-        chunk = Chunk(*(part.reshape(*rows.shape, *part.shape[1:]) for part in read))
         for k in range(len(rows)):
-            check_finite(f"data.Stream: batch {number + k}", "x", chunk.x[k])
-            check_finite(f"data.Stream: batch {number + k}", "y", chunk.y[k])
+            for name, part in (("x", chunk.x), ("y", chunk.y)):
+                check_finite(f"data.Stream: batch {number + k}", name, part[k])
         return chunk
+
+
+def read(part: Any, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the examples ``rows (K, B)``, ``(K, B, ...)``, in the dtype and the memory that the device takes over."""
+    result = aligned((*rows.shape, *part.shape[1:]), device_dtype("an example", part))
+    if type(part) in (np.ndarray, np.memmap) and part.dtype == result.dtype:
+        return np.take(part, rows, axis=0, out=result, mode="clip")  # "raise" would read into a copy first
+    result[:] = as_numbers("data.Stream", "an example", part[rows.reshape(-1)]).reshape(result.shape)
+    return result
 
 
 def as_stream(data: Stream | Batch, batch_size: int | None, *, shuffle: bool, drop_last: bool) -> Stream:
@@ -233,7 +220,7 @@ def as_stream(data: Stream | Batch, batch_size: int | None, *, shuffle: bool, dr
 
 
 def from_arrays(
-    x: Rows, y: Rows, batch_size: int, *, shuffle: bool = True, drop_last: bool = False, chunk_bytes: int = CHUNK_BYTES
+    x: Any, y: Any, batch_size: int, *, shuffle: bool = True, drop_last: bool = False, chunk_bytes: int = CHUNK_BYTES
 ) -> Stream:
     """Return a stream of the examples of two arrays that may be larger than the memory of the device or the machine.
 
@@ -247,7 +234,7 @@ def from_arrays(
         given = f"{place}: {name} is of type {type(rows).__name__}"
         if not all(hasattr(rows, each) for each in ("shape", "dtype", "__getitem__")) or len(rows.shape) == 0:
             raise TypeError(f"{given}, without examples; expected an array, or something with shape, dtype and [rows]")
-        device_dtype(given, rows.dtype)
+        device_dtype(given, rows)
     checks.require(
         x.shape[0] == y.shape[0] > 0,
         f"{place}: x has shape {tuple(x.shape)} and y has shape {tuple(y.shape)}; expected the same number of "
@@ -267,11 +254,10 @@ def from_batches(
 ) -> Stream:
     """Return a stream of batches ``(x, y)`` made elsewhere: by a PyTorch ``DataLoader``, a grain dataset, a function.
 
-    ``source`` is an iterable that can be gone through once per epoch, or a function that returns one. A function with a
-    parameter named ``key`` receives a key for the order of the epoch, the same for the same epoch of a run: with grain,
-    ``lambda key: grain.MapDataset.source(examples).shuffle(seed=int(jax.random.bits(key))).batch(64)``, and
-    ``[process::processes]`` behind ``source(...)`` for the part of one of several processes. A generator is refused, as
-    it would be empty after the first epoch.
+    ``source`` is an iterable that can be gone through once per epoch, or a function that returns one: a generator would
+    be empty after the first. A function with a parameter named ``key`` receives a key for the order of the epoch, the
+    same for the same epoch of a run, as in ``lambda key: dataset.shuffle(int(jax.random.bits(key))).batch(64)``. Each
+    of several processes gives its part, with grain ``MapDataset.source(examples)[process::processes]``.
 
     ``batch_size``, ``examples`` and ``drop_last`` default to those of a ``DataLoader``: its ``batch_size``, the length
     of its ``sampler`` or else of its ``dataset``, and its ``drop_last``. Other sources need the batch size.
@@ -280,13 +266,11 @@ def from_batches(
     as those of a list or of a ``grain.MapDataset``; otherwise the batches before it are made and thrown away.
     """
     place = "data.from_batches"
+    given = f"{place}: source is a {type(source).__name__}"
     if isinstance(source, Iterator):
-        raise TypeError(
-            f"{place}: source is a {type(source).__name__}, which can be gone through once only; "
-            f"pass the function that makes it, for an iterator per epoch"
-        )
+        raise TypeError(f"{given}, which can be gone through once only; pass the function that makes it")
     if not isinstance(source, Iterable) and not callable(source):
-        raise TypeError(f"{place}: source is a {type(source).__name__}; expected an iterable of batches or a function")
+        raise TypeError(f"{given}; expected an iterable of batches or a function")
     size = getattr(source, "batch_size", None) if batch_size is None else batch_size
     checks.require(size is not None, f"{place}: source does not tell its batch size; pass batch_size")
     for part in (getattr(source, name, None) for name in ("sampler", "dataset")):

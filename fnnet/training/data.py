@@ -99,7 +99,7 @@ def checked_data(
     data will go through ``augment``, the shapes and dtypes that come out of it are checked, and no target values.
     """
     if isinstance(data, (tuple, list)) and len(data) == 2:
-        data = tuple(as_numbers(place, name, part) for name, part in zip("xy", data, strict=True))  # type: ignore[assignment]
+        data = tuple(as_numbers(place, name, part) for name, part in zip("xy", data, strict=True))
     x, y = split_batch(place, data)
     check_finite(place, "x", x)
     check_finite(place, "y", y)

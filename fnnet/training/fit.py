@@ -88,8 +88,8 @@ def fit(
 
     ``history`` has ``epoch``, ``step``, ``cost`` (the mean over the epoch, see ``train_epoch``), ``seconds`` (of
     training, without compiling), ``compile_seconds``, and the numbers of ``measure``, means over the epoch's updates;
-    for a stream also ``data_seconds``, how many of the seconds were spent waiting for data, and ``reading_seconds``,
-    how long its thread was at work.
+    for a stream also ``reading_seconds``, how long the batches were read while the device was at work: where it is
+    nearly all of ``seconds``, reading is the limit.
 
     ``callbacks`` are functions ``(state, record) -> stop`` or objects of ``fnnet.callbacks``, called after every epoch
     in their order: to stop early, to write the records to a file, to show progress. Training stops at NaN and infinity

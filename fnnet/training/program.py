@@ -85,6 +85,7 @@ def settings_of_jax() -> tuple[Any, ...]:
     )
 
 
+@jax.jit
 def copied(tree: Any) -> Any:
     """Return the arrays in buffers of their own."""
     return jax.tree.map(jnp.copy, tree)

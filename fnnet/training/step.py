@@ -20,10 +20,8 @@ from fnnet.types import Array, Batch, Params
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
 Measure = Callable[[Params, Params, Params], dict[str, Array]]  # (params, grads, updates) -> numbers by name
 COUNTED = "counted"
-TAKEN = frozenset({"cost", COUNTED, "step_costs", "epoch", "step", "seconds", "compile_seconds"}) | {
-    "data_seconds",
-    "reading_seconds",
-}  # names of fit's own numbers
+# The names of fit's own numbers.
+TAKEN = frozenset({"cost", COUNTED, "step_costs", "epoch", "step", "seconds", "compile_seconds", "reading_seconds"})
 
 
 def train_step(

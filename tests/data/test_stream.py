@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fnnet.data import Stream, from_arrays, from_batches
-from fnnet.data.stream import HostBatch
+from fnnet.data.chunks import Chunk
 
 X, Y = np.arange(30, dtype=np.float32).reshape(10, 3), np.arange(10, dtype=np.int32)
 
@@ -26,9 +26,9 @@ def labels(stream: Stream, seed: int = 0, start: int = 0) -> list[list[int]]:
     return [b.y.tolist() for b in batches(stream, seed, start)]
 
 
-def batches(stream: Stream, seed: int = 0, start: int = 0) -> list[HostBatch]:
+def batches(stream: Stream, seed: int = 0, start: int = 0) -> list[Chunk]:
     """The batches of an epoch one by one."""
-    return [HostBatch(chunk.x[0], chunk.y[0]) for chunk in stream.chunks(key(seed), start, 1)]
+    return [Chunk(chunk.x[0], chunk.y[0]) for chunk in stream.chunks(key(seed), start, 1)]
 
 
 def test_arrays_in_the_order_of_train_epoch() -> None:
@@ -55,7 +55,7 @@ def test_chunks_are_the_batches_together(most: int, start: int, drop: bool, dtyp
     stream = from_arrays(X.astype(dtype), Y, 4, drop_last=drop)
     expected = batches(stream, 0, start)
     size = stream.batches_per_chunk(4 * 16, most)
-    given = [tuple(each) for each in expected]
+    given = [(each.x, each.y) for each in expected]
     for same in (stream, from_batches([None] * start + given, 4, examples=10, drop_last=drop)):
         chunks = list(same.chunks(key(), start, most))
         assert {chunk.x.shape[:2] for chunk in chunks} <= {(size, 4), (1, 4), (1, 2)}
@@ -212,9 +212,15 @@ def failing() -> Iterator[Any]:
     ("given", "message"),
     [
         ([batch(), batch(0)], r"batch 1 has x of shape \(0, 3\) and y of shape \(0,\); .* from 1 to batch_size=4"),
-        ([batch(), batch(3), batch()], "batch 1 has 3 examples but batch 2 comes after it; expected 4 in every"),
+        (
+            [batch(), batch(3), batch()],
+            "batch 1 has fewer than 4 examples but batch 2 comes after it",
+        ),
         ([batch(), batch(5)], r"batch 1 has x of shape \(5, 3\) .* from 1 to batch_size=4"),
-        ([batch(), batch(dtype=np.float16)], "batch 1 has x of shape .* and dtype float16 but batch 0 had .*float32"),
+        (
+            [batch(), batch(dtype=np.float16)],
+            "batch 1 has x of .* float16 but the first batch had .*float32",
+        ),
         ([batch(), (np.ones((4, 2), np.float32), Y[:4])], r"batch 1 has x of shape \(4, 2\)"),
         ([batch(), (X[:4], Y[:3])], r"batch 1 has x of shape \(4, 3\) and y of shape \(3,\)"),
         ([batch(), ([[1.0], [2.0, 3.0]], Y[:2])], "batch 1: x is of type list, which NumPy cannot make an array of"),
@@ -238,7 +244,11 @@ def test_the_number_of_a_bad_batch_counts_from_the_start_of_the_epoch() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: from_batches(iter([batch()]), 4), TypeError, "can be gone through once only; pass the function"),
+        (
+            lambda: from_batches(iter([batch()]), 4),
+            TypeError,
+            "a list_iterator, which can be gone through once only; pass the function",
+        ),
         (lambda: from_batches([batch()]), ValueError, "source does not tell its batch size; pass batch_size"),
         (lambda: from_batches(3, 4), TypeError, "source is a int; expected an iterable"),
         (lambda: from_arrays(X, Y[:9], 4), ValueError, r"x has shape \(10, 3\) and y has shape \(9,\)"),

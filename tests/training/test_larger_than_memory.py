@@ -41,7 +41,7 @@ except MemoryError:
     pass
 
 params["w"][0] = 1
-stream = fnnet.data.from_arrays(x, y, 1024, shuffle=False, chunk_bytes=1, prefetch=1)
+stream = fnnet.data.from_arrays(x, y, 1024, shuffle=False, chunk_bytes=1)
 history = fnnet.fit(cost, fnnet.optimizers.sgd(0.0), params, stream, **options).history
 print(history["cost"][0] * rows, float((x[marks, 0].astype(float) ** 2).sum()), allowed / 2**20)
 """
