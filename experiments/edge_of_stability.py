@@ -48,7 +48,7 @@ COLUMNS = ("on", "optimizer", "first", "average", "highest", "final cost")
 class Config:
     steps: int = 3000
     """Updates on the digits."""
-    polynomial_steps: int = 20_000
+    polynomial_steps: int = 10_000
     """Updates on the polynomial."""
     looks: int = 100
     """Number of measurements of the sharpness, evenly spaced over the updates."""
