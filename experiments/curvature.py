@@ -48,7 +48,7 @@ COLUMNS = ("epoch", "cost", "largest", "smallest", "outliers", "trace", "Hutchin
 
 @dataclass(frozen=True)
 class Config:
-    hidden: int = 24
+    hidden: int = 16
     """Neurons of each of the two hidden layers."""
     epochs: int = 40
     """Epochs of training; the middle is the first epoch whose cost is below a tenth of that at the start."""
@@ -58,7 +58,7 @@ class Config:
     """Products with the Hessian of each estimate of the trace."""
     steps: int = 60
     """Lanczos steps of the density and of the eigenvalues."""
-    samples: int = 8
+    samples: int = 6
     """Random vectors of the density."""
     agreement: float = 1e-3
     """Largest difference between the eigenvalues of Lanczos and of the whole matrix, relative to the largest."""
@@ -85,7 +85,7 @@ class Look(NamedTuple):
     def outliers(self) -> int:
         """The number of eigenvalues above the widest gap."""
         top = self.exact[::-1][: FIRST + 1]
-        return int(np.argmax(top[:-1] / np.maximum(top[1:], 1e-9 * top[0]))) + 1
+        return int(np.argmax(top[:-1] / np.maximum(top[1:], 1e-3 * top[0]))) + 1
 
 
 def run(config: Config) -> int:

@@ -32,14 +32,14 @@ from fnnet import optimizers, plots
 from fnnet.initializers import lecun_normal, uniform
 from fnnet.inspect import curvature
 from fnnet.optimizers import Optimizer
-from fnnet.types import Array, Batch
+from fnnet.types import Array, Batch, Scalar
 
 RATES = {"1/4": 1 / 4, "1/6": 1 / 6, "1/10": 1 / 10, "1/15": 1 / 15}
 POLYNOMIAL_RATES = {"1/5": 1 / 5, "1/10": 1 / 10}
-OTHERS: dict[str, Optimizer] = {
-    "heavy ball, η = 0.3": optimizers.momentum(0.3, 0.9, averaged=False),
-    "Nesterov, η = 0.1": optimizers.nesterov(0.1, 0.9),
-    "Adam, η = 0.003": optimizers.adam(0.003),
+OTHERS: dict[str, tuple[Callable[[Scalar], Optimizer], float]] = {
+    "heavy ball, η = 0.3": (lambda rate: optimizers.momentum(rate, 0.9, averaged=False), 0.3),
+    "Nesterov, η = 0.1": (optimizers.nesterov, 0.1),
+    "Adam, η = 0.003": (optimizers.adam, 0.003),
 }
 COLUMNS = ("on", "optimizer", "first", "average", "highest", "final cost")
 
@@ -48,7 +48,7 @@ COLUMNS = ("on", "optimizer", "first", "average", "highest", "final cost")
 class Config:
     steps: int = 3000
     """Updates on the digits."""
-    polynomial_steps: int = 20_000
+    polynomial_steps: int = 10_000
     """Updates on the polynomial."""
     looks: int = 100
     """Number of measurements of the sharpness, evenly spaced over the updates."""
@@ -75,9 +75,11 @@ def run(config: Config) -> int:
     results = Results("edge_of_stability", config, config.runs)
     digits, points = Digits(config), Polynomial(config)
     console.print("Gradient descent on the digits and on the polynomial, and other optimizers on the digits ...")
-    on_digits = {f"η = {name}": digits.train(optimizers.sgd(rate)) for name, rate in RATES.items()}
-    on_points = {f"η = {name}": points.train(optimizers.sgd(rate)) for name, rate in POLYNOMIAL_RATES.items()}
-    others = {name: digits.train(optimizer) for name, optimizer in OTHERS.items()}
+    on_digits = digits.train(optimizers.sgd, {f"η = {name}": rate for name, rate in RATES.items()})
+    on_points = points.train(optimizers.sgd, {f"η = {name}": rate for name, rate in POLYNOMIAL_RATES.items()})
+    others = {}
+    for name, (make, rate) in OTHERS.items():
+        others |= digits.train(make, {name: rate})
 
     first = average(next(iter(on_digits.values())), 1 / 3)
     highest = max(course.ratios.max() for course in list(on_digits.values())[1:])
@@ -124,8 +126,16 @@ class Problem:
         self.batch, self.steps, self.looks = batch, steps, config.looks
         self.start = self.cost.model.init(jax.random.key(config.seed), batch[0])
 
-    def train(self, optimizer: Optimizer) -> Course:
-        """Return the course of whole-batch training, in one program."""
+    def train(self, make: Callable[[Scalar], Optimizer], rates: Mapping[str, float]) -> dict[str, Course]:
+        """Return the courses of whole-batch training at several rates, in one program."""
+        program = jax.jit(jax.vmap(lambda rate: self.course(make(rate))))
+        ratios, costs = map(np.asarray, program(jnp.array(list(rates.values()))))
+        looks = self.steps // self.looks * np.arange(1, self.looks + 1)
+        limits = [float(curvature.stability_limit(make(rate))) for rate in rates.values()]
+        return {name: Course(looks, ratios[i], costs[i], limits[i]) for i, name in enumerate(rates)}
+
+    def course(self, optimizer: Optimizer) -> tuple[Array, Array]:
+        """Return the ratios of sharpness and limit, and the costs, at all looks."""
         every = self.steps // self.looks
         step = fnnet.train_step(self.cost, optimizer)
         product = partial(curvature.hvp, self.cost)
@@ -139,9 +149,7 @@ class Problem:
             return state, (ratio, self.cost(state.params, self.batch))
 
         state = fnnet.TrainState.create(self.start, optimizer, jax.random.key(0))
-        _, (ratios, costs) = jax.jit(lambda state: jax.lax.scan(stretch, state, length=self.looks))(state)
-        looks = every * np.arange(1, self.looks + 1)
-        return Course(looks, np.asarray(ratios), np.asarray(costs), float(curvature.stability_limit(optimizer)))
+        return jax.lax.scan(stretch, state, length=self.looks)[1]
 
 
 class Digits(Problem):

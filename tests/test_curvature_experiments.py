@@ -77,7 +77,7 @@ def test_tangent_model_of_a_linear_model() -> None:
     x = np.random.default_rng(0).standard_normal((5, 3)).astype("float32")
     model = fnnet.sequential(fnnet.Dense(2))
     params = model.init(jax.random.key(0), jnp.asarray(x))
-    values, shares = conditioning.tangent_model(model, params, jnp.asarray(x), jnp.ones((5, 2)))
+    values, shares = conditioning.tangent_model(model, params, (jnp.asarray(x), jnp.ones((5, 2))))
     expected = np.repeat(np.linalg.eigvalsh((x @ x.T + 1) / 5), 2)
     np.testing.assert_allclose(values, expected.clip(0), atol=1e-5)
     assert shares.sum() == pytest.approx(1)
