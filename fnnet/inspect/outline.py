@@ -465,7 +465,7 @@ def path_of(path: str, name: str) -> str:
 
 def tensor(a: Any) -> Tensor:
     a = a if hasattr(a, "dtype") else jnp.asarray(a)
-    return Tensor(tuple(a.shape), a.dtype)
+    return Tensor(tuple(a.shape), checks.dtype_of(a))
 
 
 def rounded(layer: LowPrecision) -> Any:
