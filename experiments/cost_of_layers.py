@@ -68,14 +68,14 @@ def laws() -> list[Law]:
             "kernel k",
             2,
             (1, 2, 3, 5, 7, 9, 11, 15),
-            lambda k: (fnnet.Conv(32, k, use_bias=False), (1, 63 + k, 63 + k, 32)),
+            lambda k: (fnnet.Conv(128, k, use_bias=False), (1, 31 + k, 31 + k, 8)),
         ),
         Law(
             "Conv: O(k² n) by its image",
             "pixels n",
             1,
-            tuple(side**2 for side in (8, 16, 32, 64, 128, 256)),
-            lambda n: (fnnet.Conv(32, 3, use_bias=False), (1, math.isqrt(n) + 2, math.isqrt(n) + 2, 32)),
+            tuple(side**2 for side in (4, 8, 16, 32, 64, 128)),
+            lambda n: (fnnet.Conv(128, 3, use_bias=False), (1, math.isqrt(n) + 2, math.isqrt(n) + 2, 8)),
         ),
         Law(
             "GRU: O(T)",

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fnnet import (
@@ -288,6 +289,11 @@ def bold(z: Array) -> Array:
 
 
 bold.__name__ = "<b>"
+
+
+def test_arrays_of_numpy() -> None:
+    x = np.ones((5, 4))  # float64, which jax takes as float32
+    assert outline(sequential(Dense(3)), x).root.residuals == 4 * 5 * 4
 
 
 def test_an_activation_and_a_cell_without_a_rule() -> None:

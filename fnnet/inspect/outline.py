@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from fnnet import checks
 from fnnet.backprop import RULES
 from fnnet.backprop.custom_vjp import CustomVJP
-from fnnet.inspect.operations import OPERATIONS, operations
+from fnnet.initializers import zeros
+from fnnet.inspect.operations import CELLS, OPERATIONS, operations
 from fnnet.layers import Bidirectional, LowPrecision, Residual, Sequential, children
 from fnnet.layers.nesting import child_params
 from fnnet.optimizers import Optimizer
@@ -290,7 +291,7 @@ class Walk:
         return self.known[at]
 
     def init(self, layer: Layer, x: Any) -> Params:
-        return jax.eval_shape(lambda key: layer.init(key, x), self.key)
+        return jax.eval_shape(lambda key: undrawn(layer).init(key, x), self.key)
 
     def trace(self, layer: Layer, params: Params, x: Any) -> Leaf:
         rule = RULES.get(type(layer))
@@ -316,6 +317,18 @@ class Walk:
 
         y = jax.eval_shape(forward, params, x, self.key)
         return Leaf(params, y, **kept)
+
+
+def undrawn(layer: Any) -> Any:
+    """Return a layer or cell of fnnet that starts at zero: the shapes are the same, and random numbers trace slowly."""
+    if type(layer) not in OPERATIONS and type(layer) not in CELLS:
+        return layer
+    changes: Any = {
+        each.name: zeros if each.name.endswith("_init") else undrawn(getattr(layer, each.name))
+        for each in fields(layer)
+        if each.name.endswith("_init") or each.name in ("cell", "layer")
+    }
+    return replace(layer, **changes)
 
 
 def of_children(layer: Layer, params: Params, path: str) -> Iterable[Row]:
@@ -465,7 +478,7 @@ def path_of(path: str, name: str) -> str:
 
 def tensor(a: Any) -> Tensor:
     a = a if hasattr(a, "dtype") else jnp.asarray(a)
-    return Tensor(tuple(a.shape), a.dtype)
+    return Tensor(tuple(a.shape), checks.dtype_of(a))
 
 
 def rounded(layer: LowPrecision) -> Any:
