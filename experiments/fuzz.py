@@ -137,8 +137,9 @@ def described(error: Exception) -> str:
 
 
 def first_difference(found: Any, expected: Any) -> str:
-    if jax.tree.structure(found) != jax.tree.structure(expected):
-        return f"the rules give {jax.tree.structure(found)}, expected {jax.tree.structure(expected)}"
+    structures: list[Any] = [jax.tree.structure(found), jax.tree.structure(expected)]
+    if structures[0] != structures[1]:
+        return f"the rules give {structures[0]}, expected {structures[1]}"
     for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         if a != b:
             return f"{jax.tree_util.keystr(path)} by hand is {a}, expected {b}"

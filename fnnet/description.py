@@ -10,6 +10,7 @@ from types import FunctionType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -65,6 +66,6 @@ def name_in_module(value: Any) -> str:
 
 def checksum(array: Any) -> str:
     kind = f"{array.dtype} {array.shape}"
-    if isinstance(array, jax.core.Tracer) or jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
+    if isinstance(array, jax.core.Tracer) or jnp.issubdtype(array.dtype, jax.dtypes.extended):
         return kind
     return f"{kind} {zlib.crc32(np.ascontiguousarray(array).tobytes()):x}"

@@ -40,7 +40,8 @@ class ByHand:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def differentiated(cost: Cost, params: Params, x: Array, target: Array, weights: Array) -> Array:
-    return cost(params, (x, target, weights))
+    batch: Any = (x, target, weights)
+    return cost(params, batch)
 
 
 def forward(cost: Cost, *arrays: Any) -> tuple[Array, Any]:

@@ -19,6 +19,7 @@ from fnnet.data.augment import Augmentation
 from fnnet.data.stream import ArrayStream, Stream, as_stream
 from fnnet.description import checksum, description
 from fnnet.optimizers import Optimizer
+from fnnet.optimizers.base import kind_of
 from fnnet.training.callback import Callback, Memory, Run, as_callback, epoch_key
 from fnnet.training.checkpoint import Checkpoint, Saver
 from fnnet.training.data import check_moments, check_stream, placed_data
@@ -269,7 +270,7 @@ def facts_of(state: TrainState, functions: Mapping[str, Any]) -> dict[str, Any]:
     facts = {name: entry for each in described for name, entry in each.items()}
     return facts | {
         "key": np.asarray(raw(state.key)).tolist(),
-        "precision": str(jax.config.jax_default_matmul_precision),
+        "precision": str(settings_of_jax()[1]),
     }
 
 
@@ -277,8 +278,7 @@ def check_arguments(cost: Any, optimizer: Any, epochs: Any, validation: Any, met
     """Refuse what is easily confused: a model for its cost, an optimizer that was not called, a list of metrics."""
     if not isinstance(cost, Cost):
         raise TypeError(f"fit: cost is {cost!r}; expected a fnnet.Cost, such as Cost(model, losses.squared_error)")
-    if isinstance(optimizer, type) or not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"fit: optimizer is {optimizer!r}; expected an optimizer, such as fnnet.optimizers.adam(1e-3)")
+    kind_of("fit", optimizer)
     if metrics is not None and not isinstance(metrics, Mapping):
         raise TypeError(f'fit: metrics are {metrics!r}; expected a mapping, such as {{"accuracy": fnnet.accuracy}}')
     checks.positive_integer("fit", "epochs", epochs)
@@ -294,6 +294,7 @@ def initial_state(params: Params | TrainState, optimizer: Optimizer, key: Array 
         checks.require(key is None, "fit: a TrainState has its own key; leave key= out when continuing from one")
         return params
     checks.random_key("fit", key)
+    assert key is not None
     return TrainState.create(params, optimizer, key)
 
 

@@ -102,7 +102,7 @@ CONFUSED: list[tuple[dict[str, Any], str]] = [
     ({"key": None}, r"fit: key is None; expected a random key, such as jax.random.key\(0\)"),
     ({"key": 0}, "fit: key is 0; expected a random key"),
     ({"cost": COST.model}, r"fit: cost is Dense\(.*\); expected a fnnet.Cost, such as Cost\(model, losses"),
-    ({"optimizer": sgd}, "fit: optimizer is <function sgd at .*>; expected an optimizer, such as"),
+    ({"optimizer": sgd}, "fit: <function sgd at .*> has no init and update; expected an optimizer, such as"),
     ({"metrics": [accuracy], "validation": DATA}, r"fit: metrics are \[.*\]; expected a mapping, such as"),
     ({"callbacks": [EarlyStopping]}, "fit: callbacks has .*; expected a function"),
 ]

@@ -90,13 +90,13 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 OTHERS: list[tuple[dict[str, Any], str]] = [
-    ({"optimizer": adam(0.004)}, r"optimizer.learning_rate is 0.003 in the checkpoint, 0.004 in this run \(if that is"),
-    ({"optimizer": adam(0.003, 0.8)}, "optimizer.beta1 is 0.9 in the checkpoint, 0.8 in this run"),
+    ({"optimizer": adam(0.004)}, r"optimizer.update.learning_rate is 0.003 in the checkpoint, 0.004 in this run \(if that is"),
+    ({"optimizer": adam(0.003, 0.8)}, "optimizer.update.beta1 is 0.9 in the checkpoint, 0.8 in this run"),
     (
         {"optimizer": nadam(0.003)},
-        "optimizer.leaf is .*adam.<locals>.leaf in the checkpoint, .*nadam.<locals>.leaf",
+        "optimizer.update.leaf is .*adam.<locals>.leaf in the checkpoint, .*nadam.<locals>.leaf",
     ),
-    ({"optimizer": adam(schedules.step_decay(0.003, 0.5, 9))}, "optimizer.learning_rate.every is absent in"),
+    ({"optimizer": adam(schedules.step_decay(0.003, 0.5, 9))}, "optimizer.update.learning_rate.every is absent in"),
     ({"value_and_grad": backprop.value_and_grad}, "value_and_grad is jax.* in the checkpoint, fnnet.backprop"),
     (
         {"data": (X + 1, LABELS)},

@@ -145,7 +145,7 @@ SAID_BY_BOTH = {
     "validation": "fit: validation: the processes have as batch_size 8, 16",
     "loss": "fit: the processes have as cost.loss fnnet.losses.classes.softmax_cross_entropy, fnnet.losses.",
     "width": "fit: the processes have as cost.model.features 3, 4, in their order; expected the same in each",
-    "optimizer": "fit: the processes have as optimizer.learning_rate 0.1, 1.1, in their order",
+    "optimizer": "fit: the processes have as optimizer.update.learning_rate 0.1, 1.1, in their order",
     "key": "fit: the processes have as key [0, 0], [0, 1], in their order",
     "epochs": "fit: the processes have as epochs 1, 2, in their order",
 }
