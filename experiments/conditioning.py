@@ -45,7 +45,7 @@ NETWORK_COLUMNS = ("inputs", "normalization", "weights ×", "λ_max", "λ_max / 
 
 @dataclass(frozen=True)
 class Config:
-    factor: float = 1e-3
+    factor: float = 0.1
     """Part of the excess cost of the linear model that is left at the end."""
     network_factor: float = 0.1
     """Part of the cost of a network that is left at the end."""
@@ -130,19 +130,18 @@ def linear_model(name: str, x: Numbers, config: Config) -> Steps:
 
     predicted = first_step(left, config.factor)
 
-    def step(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        theta, t = carry
-        gradient = jnp.asarray(x.T) @ (jnp.asarray(x) @ theta - jnp.asarray(y)) / len(x)
-        return theta - rate * gradient, t + 1
-
     with jax.enable_x64(True):
-        lowest = 0.5 * np.square(x @ best - y).mean()
-        excess: Callable[[Array], Array] = lambda theta: (  # noqa: E731
-            0.5 * jnp.square(jnp.asarray(x) @ theta - jnp.asarray(y)).mean() - lowest
-        )
-        goal = config.factor * excess(jnp.zeros(x.shape[1]))
+        a, c = jnp.asarray(x.T @ x / len(x)), jnp.asarray(x.T @ y / len(x))
+
+        def step(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            theta, t = carry
+            return theta - rate * (a @ theta - c), t + 1
+
+        def excess(theta: Array) -> Array:
+            return 0.5 * (theta - best) @ a @ (theta - best)
+
         start = jnp.zeros(x.shape[1]), jnp.zeros((), jnp.int64)
-        most = 2 * predicted + 10
+        goal, most = config.factor * excess(start[0]), 2 * predicted + 10
         _, measured = jax.lax.while_loop(lambda carry: (excess(carry[0]) > goal) & (carry[1] < most), step, start)
     return Steps((name,), (condition, bound), predicted, float(measured))
 

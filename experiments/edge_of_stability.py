@@ -37,8 +37,8 @@ from fnnet.types import Array, Batch, Scalar
 RATES = {"1/4": 1 / 4, "1/6": 1 / 6, "1/10": 1 / 10, "1/15": 1 / 15}
 POLYNOMIAL_RATES = {"1/5": 1 / 5, "1/10": 1 / 10}
 OTHERS: dict[str, tuple[Callable[[Scalar], Optimizer], float]] = {
-    "heavy ball, η = 0.3": (lambda rate: optimizers.momentum(rate, 0.9, averaged=False), 0.3),
-    "Nesterov, η = 0.1": (optimizers.nesterov, 0.1),
+    "heavy ball, η = 0.6": (lambda rate: optimizers.momentum(rate, 0.9, averaged=False), 0.6),
+    "Nesterov, η = 0.2": (optimizers.nesterov, 0.2),
     "Adam, η = 0.003": (optimizers.adam, 0.003),
 }
 COLUMNS = ("on", "optimizer", "first", "average", "highest", "final cost")
@@ -50,7 +50,7 @@ class Config:
     """Updates on the digits."""
     polynomial_steps: int = 10_000
     """Updates on the polynomial."""
-    looks: int = 100
+    looks: int = 60
     """Number of measurements of the sharpness, evenly spaced over the updates."""
     examples: int = 128
     """Number of digits."""
@@ -145,7 +145,7 @@ class Problem:
             limits = curvature.stability_limits(optimizer, state.params, state.opt_state)
             scaled = curvature.scaled_product(partial(product, state.params, self.batch), limits)
             key = jax.random.fold_in(jax.random.key(1), state.step)
-            ratio = curvature.eigenvalues(scaled, state.params, key=key, steps=30).largest.values[0]
+            ratio = curvature.eigenvalues(scaled, state.params, key=key, steps=16).largest.values[0]
             return state, (ratio, self.cost(state.params, self.batch))
 
         state = fnnet.TrainState.create(self.start, optimizer, jax.random.key(0))
