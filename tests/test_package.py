@@ -73,7 +73,17 @@ def test_autodiff_is_found(source: str) -> None:
 
 FLOORS = [
     ["types"],
-    ["binding", "configuration", "description", "extras", "paths", "shards", "cpu.memory", "cpu.vectors", "cpu.permutation"],
+    [
+        "binding",
+        "configuration",
+        "description",
+        "extras",
+        "paths",
+        "shards",
+        "cpu.memory",
+        "cpu.vectors",
+        "cpu.permutation",
+    ],
     ["checks"],
     ["spectrum", "trees", "norms"],
     ["activations", "initializers", "penalties", "projections", "data"],
