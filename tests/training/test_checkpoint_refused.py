@@ -92,7 +92,7 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
 OTHERS: list[tuple[dict[str, Any], str]] = [
     (
         {"optimizer": adam(0.004)},
-        r"optimizer.update.learning_rate is 0.003 in the checkpoint, 0.004 in this run \(if that is",
+        r"optimizer.update.learning_rate is 0.003 in the checkpoint, 0.004 in this run \(if",
     ),
     ({"optimizer": adam(0.003, 0.8)}, "optimizer.update.beta1 is 0.9 in the checkpoint, 0.8 in this run"),
     (
