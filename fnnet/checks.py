@@ -46,6 +46,8 @@ def is_concrete(x: Any) -> bool:
 
 def array(place: str, name: str, value: Any) -> Array:
     """Return ``value`` as an array of JAX, or raise a ``TypeError`` that names it."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{place}: {name} is a masked array, whose mask would be lost; fill it, or give weights of 0")
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError) as error:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from fnnet import plots
@@ -42,3 +43,8 @@ def test_every_picture_can_be_drawn(tmp_path: Path) -> None:
     figure = plots.line_panels({"A": {}}, xlabel="x", ylabel="y")
     assert isinstance(figure, Figure)
     figure.savefig(tmp_path / "empty.png")
+
+
+def test_the_history_of_one_run_without_its_name() -> None:
+    with pytest.raises(TypeError, match="plots.training_curves: expected the histories of runs by name, such as"):
+        plots.training_curves({"epoch": [1], "cost": [0.5]})  # type: ignore[dict-item]

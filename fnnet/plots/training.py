@@ -18,6 +18,10 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
     ``histories`` maps the name of a run to its history. Later runs are drawn thinner and dashed above earlier ones, so
     that runs that coincide stay visible.
     """
+    if not isinstance(histories, Mapping) or not all(isinstance(history, Mapping) for history in histories.values()):
+        raise TypeError(
+            'plots.training_curves: expected the histories of runs by name, such as {"adam": result.history}'
+        )
     accuracy = any("validation_accuracy" in history for history in histories.values())
     figure = Figure(figsize=(9 if accuracy else 5, 3.6), layout="constrained")
     axes = figure.subplots(1, 2 if accuracy else 1, squeeze=False)[0]

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, accuracy, evaluate, losses, penalties
+from fnnet import BatchNorm, Cost, Dense, accuracy, evaluate, fit, losses, penalties, sequential
+from fnnet.data import from_arrays
+from fnnet.optimizers import sgd
 from tests.cases import random_params
-from tests.training.problems import COST, DATA, LABELS, NETWORK, PARAMS, X
+from tests.training.problems import COST, DATA, LABELS, NETWORK, PARAMS, X, key
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4, 5, 10, 100])
@@ -88,3 +90,42 @@ def test_accuracy_of_one_column_is_refused() -> None:
 def test_a_metric_cannot_take_the_name_of_the_cost() -> None:
     with pytest.raises(ValueError, match='a metric is named "cost"'):
         evaluate(COST, PARAMS, DATA, {"cost": accuracy})
+
+
+def test_a_masked_array_is_refused() -> None:
+    with pytest.raises(TypeError, match="evaluate: x is a masked array, whose mask would be lost"):
+        evaluate(COST, PARAMS, (np.ma.masked_array(X, np.isnan(X)), LABELS))
+
+
+class TestBatchNorm:
+    """Its output depends on the batch, and so would the numbers of a set that is divided into batches."""
+
+    cost = Cost(sequential(BatchNorm(), Dense(3)), losses.softmax_cross_entropy)
+    params = ({"scale": jnp.ones(3), "shift": jnp.zeros(3)}, PARAMS)
+
+    @pytest.mark.parametrize("batch_size", [3, 9, 10])
+    def test_a_set_in_memory_is_one_batch(self, batch_size: int) -> None:
+        x = np.asarray(X, np.float64)
+        logits = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) @ np.asarray(PARAMS["w"]) + np.asarray(PARAMS["b"])
+        each = np.log(np.exp(logits).sum(1)) - logits[np.arange(10), np.asarray(LABELS)]
+        found = evaluate(self.cost, self.params, DATA, batch_size=batch_size)["cost"]
+        np.testing.assert_allclose(found, each.mean(), rtol=1e-5)
+        options = {"key": key(), "epochs": 1, "batch_size": 5, "validation": DATA}
+        history = fit(self.cost, sgd(0.0), self.params, DATA, **options).history
+        np.testing.assert_allclose(history["validation_cost"], each.mean(), rtol=1e-5)
+
+    def test_a_stream_must_be_one(self) -> None:
+        whole, divided = (from_arrays(*map(np.asarray, DATA), size, shuffle=False) for size in (10, 5))
+        expected = evaluate(self.cost, self.params, DATA)["cost"]
+        np.testing.assert_allclose(evaluate(self.cost, self.params, whole)["cost"], expected, rtol=1e-6)
+        with pytest.raises(
+            ValueError, match="evaluate: the model has BatchNorm, so the numbers of a stream would depend"
+        ):
+            evaluate(self.cost, self.params, divided)
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_a_last_batch_of_one_example(self, stream: bool) -> None:
+        data: Any = from_arrays(*map(np.asarray, DATA), 3) if stream else DATA
+        options = {"key": key(), "epochs": 1} | ({} if stream else {"batch_size": 3})
+        with pytest.raises(ValueError, match="fit: the last batch would be a single example of 10, whose variance"):
+            fit(self.cost, sgd(0.1), self.params, data, **options)
