@@ -31,7 +31,7 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow tests first, so that no worker still has one to do when the others are done."""
+    """Run files with slow tests first, so that no worker still has one to do when the others are done."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 

@@ -19,8 +19,6 @@ from fnnet.paths import named_leaves
 from tests.haste import environment
 from tests.training import streams_on_devices
 
-pytestmark = pytest.mark.xdist_group("devices")  # one worker, so that what eight devices made is made once
-
 ROOT = Path(__file__).parents[2]
 SECONDS = 240  # after which a test gives up on a process
 
