@@ -200,7 +200,7 @@ def half_squared_error(prediction: Array, target: Array) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def largest_eigenvalue(cost: fnnet.Cost, params: Params, batch: Any) -> Array:
-    return eigenvalues(partial(ggn_vp, cost, params, batch), params, key=jax.random.key(1), steps=40).largest.values[0]
+    return eigenvalues(partial(ggn_vp, cost, params, batch), params, key=jax.random.key(1), steps=120).largest.values[0]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -208,7 +208,7 @@ def picture(looks: dict[str, Look]) -> Figure:
         ax.set(yscale="log", ylim=(0.1, 3e4), ylabel="eigenvalues\nper unit")
         ax.set_title(
             f"{name}: epoch {look.epoch}, cost {look.cost:.3g}, {outliers} outlier{'s' if outliers > 1 else ''} "
-            f"(long ticks), trace {float(look.hutch.value):.1f} ± {float(look.hutch.error):.1f}",
+            f"(long ticks), trace {float(look.hutch.value):.2f} ± {float(look.hutch.error):.2f}",
             loc="left", fontsize=plots.SMALL + 1,
         )  # fmt: skip
         plots.tidy(ax)

@@ -32,14 +32,15 @@ from fnnet import optimizers, plots
 from fnnet.initializers import lecun_normal, uniform
 from fnnet.inspect import curvature
 from fnnet.optimizers import Optimizer
+from fnnet.plots.look import legend_above
 from fnnet.types import Array, Batch, Scalar
 
 RATES = {"1/4": 1 / 4, "1/6": 1 / 6, "1/10": 1 / 10, "1/15": 1 / 15}
 POLYNOMIAL_RATES = {"1/5": 1 / 5, "1/10": 1 / 10}
 OTHERS: dict[str, tuple[Callable[[Scalar], Optimizer], float]] = {
-    "heavy ball, η = 0.6": (lambda rate: optimizers.momentum(rate, 0.9, averaged=False), 0.6),
-    "Nesterov, η = 0.2": (optimizers.nesterov, 0.2),
-    "Adam, η = 0.003": (optimizers.adam, 0.003),
+    "heavy ball, 0.6": (lambda rate: optimizers.momentum(rate, 0.9, averaged=False), 0.6),
+    "Nesterov, 0.2": (optimizers.nesterov, 0.2),
+    "Adam, 0.003": (optimizers.adam, 0.003),
 }
 COLUMNS = ("on", "optimizer", "first", "average", "highest", "final cost")
 
@@ -190,20 +191,20 @@ def row_of(group: str, name: str, course: Course) -> tuple[str, ...]:
 
 def picture(on_digits: Mapping[str, Course], on_points: Mapping[str, Course], others: Mapping[str, Course]) -> Figure:
     """Return the sharpness by step, as a fraction of the limit, and on the polynomial as it is."""
-    figure = Figure(figsize=(plots.WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(plots.WIDTH, 3.7), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     ratio: Callable[[Course], Numbers] = lambda course: course.ratios  # noqa: E731
     sharpness: Callable[[Course], Numbers] = lambda course: course.ratios * course.limit  # noqa: E731
     draw(left, on_digits, ratio, "η λ_max / 2", "128 digits")
     draw(middle, on_points, sharpness, "λ_max", "20 points")
-    draw(right, others, ratio, "sharpness / limit", "128 digits, other optimizers")
+    draw(right, others, ratio, "sharpness / limit", "128 digits, others and their η")
     for ax in (left, right):
         ax.axhline(1, color="black", linewidth=1, zorder=2)
         ax.set_ylim(0, 1.3)
     for course in on_points.values():
         middle.axhline(course.limit, color="black", linewidth=1, zorder=2)
         middle.annotate(
-            f"2/η = {course.limit:.0f}", (1, course.limit), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+            f"2/η = {course.limit:.0f}", (1, course.limit), xycoords=("axes fraction", "data"), xytext=(-2, 7),
             textcoords="offset points", ha="right", fontsize=plots.SMALL,
         )  # fmt: skip
     middle.set_ylim(0, 30)
@@ -214,6 +215,5 @@ def draw(ax: Any, courses: Mapping[str, Course], number: Callable[[Course], Numb
     for i, (name, course) in enumerate(courses.items()):
         ax.plot(course.steps, number(course), label=name, **plots.style(i))
     ax.set(xlabel="step", ylabel=label)
-    ax.set_title(title, loc="left", fontsize=plots.SMALL + 1)
     plots.tidy(ax)
-    ax.legend(loc="lower right", fontsize=plots.SMALL, framealpha=0.9)
+    legend_above(ax, title)

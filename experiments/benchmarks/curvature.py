@@ -1,6 +1,6 @@
 """Top eigenvalue, trace and density of a Hessian, by fnnet and by PyHessian: the same network, the same digits.
 
-A network 64-24-24-10 of tanh learns scikit-learn's digits, and both libraries look at its Hessian over all training
+A network 64-16-16-10 of tanh learns scikit-learn's digits, and both libraries look at its Hessian over all training
 digits, in turns, in one process. What they estimate is also computed exactly, from the whole matrix. Seconds are the
 median over the rounds, without compiling, which fnnet does once.
 
@@ -34,13 +34,13 @@ from experiments.tables import rich_table
 from fnnet.initializers import lecun_normal
 from fnnet.inspect.curvature import eigenvalues, hvp, spectral_density, trace
 
-WIDTH = 24
+WIDTH = 16
 PACKAGES = ("fnnet", "jax", "torch", "pyhessian")
 
 
 @dataclass(frozen=True)
 class Config:
-    rounds: int = 5
+    rounds: int = 3
     """Number of times that both libraries compute everything, in turns."""
     epochs: int = 20
     """Epochs of training before the Hessian is looked at."""
