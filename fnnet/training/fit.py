@@ -268,10 +268,9 @@ def facts_of(state: TrainState, functions: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the processes of a run, and a run and its checkpoint, must have in common."""
     described = [description(function, name) for name, function in functions.items()]
     facts = {name: entry for each in described for name, entry in each.items()}
-    return facts | {
-        "key": np.asarray(raw(state.key)).tolist(),
-        "precision": str(settings_of_jax()[1]),
-    }
+    config: Any = jax.config  # whose settings have no types
+    precision = str(config.jax_default_matmul_precision)
+    return facts | {"key": np.asarray(raw(state.key)).tolist(), "precision": precision}
 
 
 def check_arguments(cost: Any, optimizer: Any, epochs: Any, validation: Any, metrics: Any, validate_on: Any) -> None:

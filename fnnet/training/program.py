@@ -46,8 +46,18 @@ class Program:
         return self.compiled[kind](*arguments)
 
 
-@lru_cache(KEPT)
-def chunk_program(
+def chunk_program(*made_of: Any) -> Program:
+    """Return the compiled ``train_chunk``, the one of an earlier run if that was made of equal things.
+
+    The arguments are those of ``new_program``. The last few programs are kept.
+    """
+    try:
+        return kept_program(*made_of)
+    except TypeError:  # a model of the user's own that cannot be hashed
+        return new_program(*made_of)
+
+
+def new_program(
     cost: Cost,
     optimizer: Optimizer,
     value_and_grad: Callable[[Any], Callable[..., Any]],
@@ -56,10 +66,7 @@ def chunk_program(
     placement: Placement,
     settings: tuple[Any, ...],
 ) -> Program:
-    """Return the compiled ``train_chunk``, the one of an earlier run if that had equal arguments.
-
-    ``settings`` are those of JAX at the time. The last few programs are kept.
-    """
+    """Return the compiled ``train_chunk``. It depends on JAX's ``settings`` of the time, too."""
     train = train_chunk(
         cost, optimizer, value_and_grad=placement.engine(value_and_grad), measure=measure, augment=augment
     )
@@ -71,6 +78,9 @@ def chunk_program(
 
     # The state is taken over: what must outlive a chunk is copied by ``fit``, and nowhere else.
     return Program(run, donate_argnums=0)
+
+
+kept_program = lru_cache(KEPT)(new_program)
 
 
 def settings_of_jax() -> tuple[Any, ...]:

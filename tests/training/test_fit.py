@@ -2,6 +2,7 @@
 
 import re
 import signal
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -243,3 +244,19 @@ def test_an_interrupted_run_keeps_its_result(stream: bool) -> None:
     assert history["epoch"] == [1, 2]
     last = fit(COST, adam(0.1), state, data, epochs=5, **options)
     assert_identical(last.state, fit(COST, adam(0.1), PARAMS, data, key=key(), epochs=5, **options).state)
+
+
+def test_a_model_that_cannot_be_hashed() -> None:
+    @dataclass
+    class Scaled:
+        factors: list[float]
+
+        def init(self, key: Any, x: Any) -> Any:
+            return {"w": jnp.ones((3, 3))}
+
+        def apply(self, params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
+            return x @ params["w"] * jnp.asarray(self.factors, x.dtype)
+
+    cost = Cost(Scaled([1.0, 2.0, 3.0]), losses.softmax_cross_entropy)
+    history = fit(cost, sgd(0.1), {"w": PARAMS["w"]}, DATA, key=key(), epochs=3, batch_size=5).history
+    assert history["cost"][-1] < history["cost"][0]
