@@ -165,7 +165,7 @@ INPUTS: dict[str, Callable[[Numbers], Numbers]] = {
     "centred": lambda x: x - x.mean(0),
     "standardized": lambda x: (x - x.mean(0)) / np.maximum(x.std(0), 0.1),
 }
-NORMALIZATIONS: dict[str, tuple[Any, ...]] = {"none": (), "batch": (fnnet.BatchNorm(),), "layer": (fnnet.LayerNorm(),)}
+NORMALIZATIONS: dict[str, tuple[Any, ...]] = {"none": (), "batch": (fnnet.BatchNorm(),)}
 SCALES = (0.3, 1.0, 3.0)
 
 
