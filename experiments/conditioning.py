@@ -141,7 +141,7 @@ def linear_model(name: str, x: Numbers, config: Config) -> Steps:
             return 0.5 * (theta - best) @ a @ (theta - best)
 
         start = jnp.zeros(x.shape[1]), jnp.zeros((), jnp.int64)
-        goal, most = config.factor * excess(start[0]), 2 * predicted + 10
+        goal, most = config.factor * excess(start[0]), int(2 * predicted + 10)
         _, measured = jax.lax.while_loop(lambda carry: (excess(carry[0]) > goal) & (carry[1] < most), step, start)
     return Steps((name,), (condition, bound), predicted, float(measured))
 
@@ -165,7 +165,7 @@ INPUTS: dict[str, Callable[[Numbers], Numbers]] = {
     "centred": lambda x: x - x.mean(0),
     "standardized": lambda x: (x - x.mean(0)) / np.maximum(x.std(0), 0.1),
 }
-NORMALIZATIONS: dict[str, tuple[Any, ...]] = {"none": (), "batch": (fnnet.BatchNorm(),), "layer": (fnnet.LayerNorm(),)}
+NORMALIZATIONS: dict[str, tuple[Any, ...]] = {"none": (), "batch": (fnnet.BatchNorm(),)}
 SCALES = (0.3, 1.0, 3.0)
 
 
