@@ -78,7 +78,7 @@ def run(config: Config) -> int:
     console.print("Gradient descent on the digits and on the polynomial, and other optimizers on the digits ...")
     on_digits = digits.train(optimizers.sgd, {f"η = {name}": rate for name, rate in RATES.items()})
     on_points = points.train(optimizers.sgd, {f"η = {name}": rate for name, rate in POLYNOMIAL_RATES.items()})
-    others = {}
+    others: dict[str, Course] = {}
     for name, (make, rate) in OTHERS.items():
         others |= digits.train(make, {name: rate})
 
@@ -141,8 +141,11 @@ class Problem:
         step = fnnet.train_step(self.cost, optimizer)
         product = partial(curvature.hvp, self.cost)
 
+        def update(state: fnnet.TrainState, _: None) -> tuple[fnnet.TrainState, None]:
+            return step(state, self.batch)[0], None
+
         def stretch(state: fnnet.TrainState, _: None) -> tuple[fnnet.TrainState, tuple[Array, Array]]:
-            state, _ = jax.lax.scan(lambda s, _: step(s, self.batch), state, length=every)
+            state, _ = jax.lax.scan(update, state, length=every)
             limits = curvature.stability_limits(optimizer, state.params, state.opt_state)
             scaled = curvature.scaled_product(partial(product, state.params, self.batch), limits)
             key = jax.random.fold_in(jax.random.key(1), state.step)
