@@ -35,14 +35,12 @@ from fnnet.inspect.curvature import (
     eigenvalues,
     ggn_vp,
     hvp,
-    over_batches,
     spectral_density,
     trace,
 )
 from fnnet.types import Array, Params
 
 FIRST = 40  # eigenvalues among which the gap is sought
-BATCH = 256
 COLUMNS = ("epoch", "cost", "largest", "smallest", "outliers", "trace", "Hutchinson", "Hutch++", "tr G / tr H")
 
 
@@ -104,6 +102,7 @@ def run(config: Config) -> int:
         cost, optimizer, path[0], batch, key=order, epochs=config.epochs,
         callbacks=[lambda state, record: path.append(state.params)],
     )  # fmt: skip
+    path = jax.device_get(path)  # as the arrays of all epochs are alike, every function is compiled once
     value = jax.jit(cost)
     costs = [float(value(params, batch)) for params in path]
     middle = next(i for i, c in enumerate(costs) if c < costs[0] / 10 or i == config.epochs // 2)
@@ -135,11 +134,11 @@ def run(config: Config) -> int:
 
 def look_at(cost: fnnet.Cost, config: Config, params: Params, batch: Any, key: Array) -> dict[str, Any]:
     """Return the fields of a ``Look`` that come from products, all in one program."""
-    product = partial(over_batches(hvp, BATCH), cost, params, batch)
+    product = partial(hvp, cost, params, batch)
     keys = jax.random.split(key, 5)
     count = config.products // 3
     top, bottom = eigenvalues(product, params, key=keys[1], k=10, steps=config.steps)
-    gauss_newton = partial(over_batches(ggn_vp, BATCH), cost, params, batch)
+    gauss_newton = partial(ggn_vp, cost, params, batch)
     return {
         "density": spectral_density(product, params, key=keys[0], steps=config.steps, samples=config.samples),
         "largest": top.values,

@@ -130,13 +130,12 @@ class Problem:
     def train(self, make: Callable[[Scalar], Optimizer], rates: Mapping[str, float]) -> dict[str, Course]:
         """Return the courses of whole-batch training at several rates, in one program."""
         program = jax.jit(jax.vmap(lambda rate: self.course(make(rate))))
-        ratios, costs = map(np.asarray, program(jnp.array(list(rates.values()))))
+        ratios, costs, limits = map(np.asarray, program(jnp.array(list(rates.values()))))
         looks = self.steps // self.looks * np.arange(1, self.looks + 1)
-        limits = [float(curvature.stability_limit(make(rate))) for rate in rates.values()]
-        return {name: Course(looks, ratios[i], costs[i], limits[i]) for i, name in enumerate(rates)}
+        return {name: Course(looks, ratios[i], costs[i], float(limits[i])) for i, name in enumerate(rates)}
 
-    def course(self, optimizer: Optimizer) -> tuple[Array, Array]:
-        """Return the ratios of sharpness and limit, and the costs, at all looks."""
+    def course(self, optimizer: Optimizer) -> tuple[Array, Array, Array]:
+        """Return the ratios of sharpness and limit, and the costs, at all looks, and the limit."""
         every = self.steps // self.looks
         step = fnnet.train_step(self.cost, optimizer)
         product = partial(curvature.hvp, self.cost)
@@ -153,7 +152,8 @@ class Problem:
             return state, (ratio, self.cost(state.params, self.batch))
 
         state = fnnet.TrainState.create(self.start, optimizer, jax.random.key(0))
-        return jax.lax.scan(stretch, state, length=self.looks)[1]
+        _, (ratios, costs) = jax.lax.scan(stretch, state, length=self.looks)
+        return ratios, costs, curvature.stability_limit(optimizer)
 
 
 class Digits(Problem):
