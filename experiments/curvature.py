@@ -134,11 +134,11 @@ def run(config: Config) -> int:
 
 def look_at(cost: fnnet.Cost, config: Config, params: Params, batch: Any, key: Array) -> dict[str, Any]:
     """Return the fields of a ``Look`` that come from products, all in one program."""
-    product = partial(hvp, cost, params, batch)
+    product = jax.jit(partial(hvp, cost, params, batch))  # traced once for all
     keys = jax.random.split(key, 5)
     count = config.products // 3
     top, bottom = eigenvalues(product, params, key=keys[1], k=10, steps=config.steps)
-    gauss_newton = partial(ggn_vp, cost, params, batch)
+    gauss_newton = jax.jit(partial(ggn_vp, cost, params, batch))
     return {
         "density": spectral_density(product, params, key=keys[0], steps=config.steps, samples=config.samples),
         "largest": top.values,

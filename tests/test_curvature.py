@@ -125,10 +125,10 @@ def dense_hessian(cost: Any, params: Any, batch: Any) -> np.ndarray:
 def test_a_small_network_against_the_whole_hessian() -> None:
     cost, params = small_network(penalty=penalties.l2(0.1))
     hessian = dense_hessian(cost, params, BATCH)
-    product = partial(hvp, cost, params, BATCH)
-    assert_close(matrix_of(product, params), hessian, 1e-12)
-    u, v = (random_like(params, seed) for seed in (1, 2))
-    assert flat(u) @ flat(product(v)) == pytest.approx(flat(v) @ flat(product(u)), rel=1e-12)
+    matrix = matrix_of(partial(hvp, cost, params, BATCH), params)
+    assert_close(matrix, hessian, 1e-12)
+    np.testing.assert_allclose(matrix, matrix.T, rtol=1e-11, atol=1e-15)
+    product = product_of(matrix, params)
 
     values, vectors = np.linalg.eigh(hessian)
     size = len(hessian)
@@ -190,18 +190,18 @@ def test_fisher_information_is_a_mean_over_the_models_own_classes() -> None:
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    ("kind", "batch_size"), [("plain", 5), ("plain", 23), ("plain", 100), ("weights", 5), ("ignored", 5)]
+    ("kind", "count", "batch_size"), [("plain", 20, 5), ("plain", N, N), ("weights", N, 5), ("ignored", N, 5)]
 )
-def test_batches_give_the_product_of_the_whole_data_set(kind: str, batch_size: int) -> None:
-    """The last batch has 3 examples; weights and ignored labels are spread unevenly over the batches."""
+def test_batches_give_the_product_of_the_whole_data_set(kind: str, count: int, batch_size: int) -> None:
+    """The last batch is full, the only one, or has 3 examples; weights and ignored labels are spread unevenly."""
     cost, params = small_network(penalty=penalties.l2(0.3))
-    data: Any = BATCH
+    data: Any = (X[:count], LABELS[:count])
     if kind == "weights":
         data = (*BATCH, np.arange(N) / N)
     if kind == "ignored":
         cost = Cost(cost.model, cost.loss, cost.penalty, ignore_label=9)
         data = (X, np.where(np.arange(N) < 9, 9, LABELS))
-    products = (hvp, ggn_vp, partial(fisher_vp, empirical=True))
+    products = (hvp,) if kind == "plain" else (ggn_vp, partial(fisher_vp, empirical=True))
 
     def both(v: Any) -> Any:
         return [p(cost, params, data, v) for p in products], [
@@ -307,14 +307,14 @@ def test_a_diagonal_matrix_is_found_with_two_vectors_and_a_small_rank_exactly() 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("rank", [0, 5])
 def test_standard_errors_cover_the_trace(rank: int) -> None:
-    """2,000 traces by 60 samples each: 1.96 errors cover the truth in 95 ± 3 %, and the mean is the truth."""
+    """1,000 traces by 60 samples each: 1.96 errors cover the truth in 95 ± 3 %, and the mean is the truth."""
     params, eigen = tree(0, *SHAPES), np.exp(-np.arange(SIZE) / 8.0)
     product = product_of(symmetric(eigen), params)
     many = jax.jit(jax.vmap(lambda k: trace(product, params, key=k, samples=60, rank=rank)))
-    found = many(jax.random.split(key(), 2000))
+    found = many(jax.random.split(key(), 1000))
     error = np.asarray(found.value - eigen.sum())
     assert 0.92 < (np.abs(error) < 1.96 * np.asarray(found.error)).mean() < 0.98
-    assert abs(error.mean()) < 4 * error.std() / 2000**0.5
+    assert abs(error.mean()) < 4 * error.std() / 1000**0.5
     if rank == 0:
         a = symmetric(eigen)
         variance = 2 * ((a**2).sum() - (np.diag(a) ** 2).sum()) / 60
@@ -325,11 +325,11 @@ def test_standard_errors_cover_the_trace(rank: int) -> None:
 def test_the_density_has_the_moments_and_the_area_of_the_spectrum() -> None:
     params, eigen = tree(0, *SHAPES), np.concatenate([np.linspace(-0.5, 0.5, SIZE - 3), [4.0, 5.0, 7.0]])
     product = product_of(symmetric(eigen), params)
-    density = jax.jit(lambda k: spectral_density(product, params, key=k, steps=20, samples=200))(key())
+    density = jax.jit(lambda k: spectral_density(product, params, key=k, steps=12, samples=100))(key())
     np.testing.assert_allclose(density.weights.sum(1), 1, rtol=1e-12)
     for j in range(1, 4):
         each = np.asarray((density.weights * density.nodes**j).sum(1))
-        assert abs(each.mean() - (eigen**j).mean()) < 4 * each.std() / 200**0.5
+        assert abs(each.mean() - (eigen**j).mean()) < 4 * each.std() / 100**0.5
     at = np.linspace(-2, 9, 2000)
     smooth = np.asarray(density.smoothed(jnp.asarray(at), 0.1))
     assert np.trapezoid(smooth, at) == pytest.approx(1, abs=1e-6)
@@ -380,7 +380,7 @@ def test_one_program_under_jit_and_vmap_in_float32() -> None:
     stacked = jax.vmap(lambda k: cost.model.init(k, x))(jax.random.split(key()))
 
     def measure(params: Any, k: jax.Array) -> Any:
-        product = partial(hvp, cost, params, (x, y))
+        product = jax.jit(partial(hvp, cost, params, (x, y)))
         keys = jax.random.split(k, 4)
         return (
             eigenvalues(product, params, key=keys[0], steps=51).largest.values,
@@ -396,10 +396,10 @@ def test_one_program_under_jit_and_vmap_in_float32() -> None:
         found = program(stacked, jax.random.split(jax.random.key(seed)))
     assert counting.count == 1
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype("float32")}
-    for i in range(2):
-        params = jax.tree.map(lambda leaf, i=i: leaf[i], stacked)
-        expected = np.linalg.eigvalsh(dense_hessian(cost, params, (x, y)))[-1]
-        assert float(found[0][i, 0]) == pytest.approx(expected, rel=1e-4)
+    vectors = jax.vmap(lambda p: ravel_pytree(p)[0])(stacked)
+    back = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], stacked))[1]
+    hessians = jax.jit(jax.vmap(jax.hessian(lambda v: cost(back(v), (x, y)))))(vectors)
+    np.testing.assert_allclose(found[0][:, 0], np.linalg.eigvalsh(hessians)[:, -1], rtol=1e-4)
 
 
 def test_low_precision_parameters() -> None:

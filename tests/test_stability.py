@@ -1,5 +1,6 @@
 """The curvature beyond which optimizers diverge, and the sharpness in the history of a run."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -38,6 +39,10 @@ DIVISOR = np.array([2.0, 0.5, 3.0])  # Adam's √v of three parameters
 TURN = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
 
 
+def limit_of(optimizer: Any, *step: Any) -> float:
+    return float(jax.jit(lambda: stability_limit(optimizer, *step))())
+
+
 def hessian(largest: float, preconditioned: bool) -> jax.Array:
     """Return a matrix that mixes the parameters, whose largest eigenvalue (of ``P⁻¹ H``) is known."""
     h = (TURN * np.array([0.1, 0.5, 1.0]) * largest) @ TURN.T
@@ -50,7 +55,7 @@ def hessian(largest: float, preconditioned: bool) -> jax.Array:
 def test_a_quadratic_converges_just_below_the_limit_and_diverges_just_above(name: str) -> None:
     """The limit is that of the table; at 0.999 of it the parameters shrink, at 1.001 they grow."""
     optimizer, expected = FORMULAS[name]
-    limit = float(jax.jit(lambda: stability_limit(optimizer))())
+    limit = limit_of(optimizer)
     assert limit == pytest.approx(expected, rel=1e-9)
     start = 1e-12 * jnp.asarray(TURN[:, 2] / (np.sqrt(DIVISOR) if name == "adam" else 1))
     state = optimizer.init(start)
@@ -78,10 +83,11 @@ def test_limits_of_every_entry_of_adam() -> None:
     """They are Adam's limit times its divisor: on ``L^(−1/2) H L^(−1/2)`` the limit is 1."""
     params = jnp.asarray(DIVISOR)
     state = ADAM.init(params)._replace(v=jnp.square(params).at[1].set(0.0))
-    limits = stability_limits(ADAM, params, state)
+    limits_at = jax.jit(partial(stability_limits, ADAM))
+    limits = limits_at(params, state)
     np.testing.assert_allclose(limits[::2], FORMULAS["adam"][1] * (DIVISOR[::2] + 1e-8), rtol=1e-6)
     assert 0 < float(limits[1]) < 1e-5  # only ε is left
-    limits = stability_limits(ADAM, params, ADAM.init(params)._replace(v=jnp.square(params)))
+    limits = limits_at(params, state._replace(v=jnp.square(params)))
     h = hessian(7.0, True)
     scaled = jax.vmap(scaled_product(lambda v: h @ v, limits))(jnp.eye(3))
     assert np.linalg.eigvalsh(scaled)[-1] == pytest.approx(7.0 / FORMULAS["adam"][1], rel=1e-6)
@@ -89,21 +95,23 @@ def test_limits_of_every_entry_of_adam() -> None:
 
 def test_limits_of_other_optimizers() -> None:
     """Schedules, traced rates, decay, chains, groups, layer-wise rates, and what has no limit."""
-    assert float(stability_limit(sgd(lambda step: 1 / (1 + step.astype(float))), 3)) == pytest.approx(8)
+    assert limit_of(sgd(lambda step: 1 / (1 + step.astype(float))), 3) == pytest.approx(8)
     rates = jnp.array([0.1, 0.2])
-    np.testing.assert_allclose(jax.vmap(lambda rate: stability_limit(adam(rate)))(rates), 38 / rates, rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(lambda rate: stability_limit(adam(rate))))(rates), 38 / rates, rtol=1e-5
+    )
     # With θ' = (1 − α λ_d) θ − α u the eigenvalue −1 is reached earlier.
-    assert float(stability_limit(chain(sgd(0.1), layerwise(lambda name: 0.5)))) == pytest.approx(40)
-    assert float(stability_limit(adamw(0.1, weight_decay=0.5))) == pytest.approx(38 / 0.1 * (2 - 0.05) / 2, rel=1e-3)
-    assert float(stability_limit(rmsprop(0.1))) == pytest.approx(20, rel=1e-5)
-    assert float(stability_limit(sgd(0.0))) == np.inf
+    assert limit_of(chain(sgd(0.1), layerwise(lambda name: 0.5))) == pytest.approx(40)
+    assert limit_of(adamw(0.1, weight_decay=0.5)) == pytest.approx(38 / 0.1 * (2 - 0.05) / 2, rel=1e-3)
+    assert limit_of(rmsprop(0.1)) == pytest.approx(20, rel=1e-5)
+    assert limit_of(sgd(0.0)) == np.inf
     for without in (lion(0.1), muon(0.1, adam(0.1))):
-        assert np.isnan(float(stability_limit(without)))
+        assert np.isnan(limit_of(without))
 
     params = {"a": jnp.ones((2, 3)), "b": jnp.ones(()), "c": jnp.ones(3, "bfloat16")}
     optimizer = groups(lambda name: name, {"a": sgd(0.1), "b": momentum(0.1, 0.9, averaged=False), "c": nesterov(0.1)})
     optimizer = chain(optimizer, layerwise(lambda name: 0.5 if name == "a" else 1.0))
-    limits = stability_limits(optimizer, params, optimizer.init(params))
+    limits = jax.jit(lambda p: stability_limits(optimizer, p, optimizer.init(p)))(params)
     expected = {"a": jnp.full((2, 3), 40.0), "b": jnp.asarray(38.0), "c": jnp.full(3, 38 / 0.1 / 28)}
     assert_close(limits, expected, 1e-5)
     assert {leaf.dtype for leaf in jax.tree.leaves(limits)} == {jnp.dtype("float32")}
@@ -112,20 +120,21 @@ def test_limits_of_other_optimizers() -> None:
 def test_optax_can_be_asked() -> None:
     optax = pytest.importorskip("optax")
     with jax.numpy_dtype_promotion("standard"):
-        assert float(stability_limit(optax.adam(0.1))) == pytest.approx(380, rel=1e-5)
-        assert float(stability_limit(optax.sgd(0.1, momentum=0.9, nesterov=True))) == pytest.approx(38 / 2.8, rel=1e-5)
+        assert limit_of(optax.adam(0.1)) == pytest.approx(380, rel=1e-5)
+        assert limit_of(optax.sgd(0.1, momentum=0.9, nesterov=True)) == pytest.approx(38 / 2.8, rel=1e-5)
 
 
 X = jnp.asarray(np.random.default_rng(3).standard_normal((12, 3)), "float32")
 Y = (X[:, 0] * X[:, 1] > 0).astype(int)
 COST = Cost(sequential(Dense(4), tanh, Dense(2)), losses.softmax_cross_entropy)
 PARAMS = COST.model.init(jax.random.key(0), X)
+VECTOR, BACK = jax.flatten_util.ravel_pytree(PARAMS)
+HESSIAN = jax.jit(jax.hessian(lambda vector: COST(BACK(vector), (X, Y))))
 
 
 def exact_sharpness(params: Any, limits: Any = None) -> float:
     """Return the largest eigenvalue of the Hessian, or of ``L^(−1/2) H L^(−1/2)``, from the whole matrix."""
-    vector, back = jax.flatten_util.ravel_pytree(params)
-    h = np.asarray(jax.hessian(lambda v: COST(back(v), (X, Y)))(vector), float)
+    h = np.asarray(HESSIAN(jax.flatten_util.ravel_pytree(params)[0]), float)
     root = np.ones(len(h)) if limits is None else np.sqrt(np.asarray(jax.flatten_util.ravel_pytree(limits)[0], float))
     return float(np.linalg.eigvalsh(h / np.outer(root, root))[-1])
 
@@ -154,8 +163,8 @@ def test_sharpness_as_a_callback(name: str) -> None:
     state = states[1]
     limit = look.history["stability_limit"][0]
     if name == "adam":
-        limits = stability_limits(optimizer, state.params, state.opt_state)
-        expected, expected_limit = exact_sharpness(state.params, limits) * limit, float(stability_limit(optimizer, 6))
+        limits = jax.jit(partial(stability_limits, optimizer))(state.params, state.opt_state)
+        expected, expected_limit = exact_sharpness(state.params, limits) * limit, limit_of(optimizer, 6)
     else:
         expected, expected_limit = exact_sharpness(state.params), np.nan
     assert look.history["sharpness"][0] == pytest.approx(expected, rel=1e-3)
@@ -165,10 +174,13 @@ def test_sharpness_as_a_callback(name: str) -> None:
 def test_a_run_that_goes_on_keeps_the_looks(tmp_path: Any) -> None:
     pytest.importorskip("orbax.checkpoint")
 
+    cost = Cost(Dense(2), losses.softmax_cross_entropy)
+    params = {"b": jnp.zeros(2), "w": jnp.zeros((3, 2))}
+
     def train(epochs: int, folder: str) -> dict[str, list[float]]:
-        look = Sharpness((X, Y), every=3)
+        look = Sharpness((X, Y), every=3, steps=4)
         options: Any = {"key": jax.random.key(0), "batch_size": 12, "checkpoint": tmp_path / folder}
-        fit(COST, sgd(0.1), PARAMS, (X, Y), epochs=epochs, callbacks=[look], **options)
+        fit(cost, sgd(0.1), params, (X, Y), epochs=epochs, callbacks=[look], **options)
         return look.history
 
     train(4, "interrupted")
