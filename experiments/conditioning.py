@@ -177,7 +177,7 @@ def network(inputs: str, normalization: str, scale: float, config: Config) -> St
     dense = partial(fnnet.Dense, w_init=lecun_normal)
     model = fnnet.sequential(dense(32), *NORMALIZATIONS[normalization], fnnet.tanh, dense(10))
     cost = fnnet.Cost(model, half_squared_error)
-    params = map_named(lambda name, p: scale * p if is_weight(name) else p, model.init(jax.random.key(config.seed), x))
+    params = map_named(lambda name, p: scale * p if is_weight(p) else p, model.init(jax.random.key(config.seed), x))
     values, shares = tangent_model(model, params, batch)
     top = float(largest_eigenvalue(cost, params, batch))
     if not np.isclose(top, values[-1], rtol=1e-2):
@@ -244,8 +244,8 @@ def steps_until(
 
 def rank_correlation(a: list[float], b: list[float]) -> float:
     """Return Spearman's correlation."""
-    ranks = [np.argsort(np.argsort(np.minimum(each, 1e18))) for each in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    of_a, of_b = (np.argsort(np.argsort(np.minimum(each, 1e18))) for each in (a, b))
+    return float(np.corrcoef(of_a, of_b)[0, 1])
 
 
 def row_of(each: Steps) -> tuple[str, ...]:

@@ -35,14 +35,12 @@ from fnnet.inspect.curvature import (
     eigenvalues,
     ggn_vp,
     hvp,
-    over_batches,
     spectral_density,
     trace,
 )
 from fnnet.types import Array, Params
 
 FIRST = 40  # eigenvalues among which the gap is sought
-BATCH = 256
 COLUMNS = ("epoch", "cost", "largest", "smallest", "outliers", "trace", "Hutchinson", "Hutch++", "tr G / tr H")
 
 
@@ -104,6 +102,7 @@ def run(config: Config) -> int:
         cost, optimizer, path[0], batch, key=order, epochs=config.epochs,
         callbacks=[lambda state, record: path.append(state.params)],
     )  # fmt: skip
+    path = jax.device_get(path)  # as the arrays of all epochs are alike, every function is compiled once
     value = jax.jit(cost)
     costs = [float(value(params, batch)) for params in path]
     middle = next(i for i, c in enumerate(costs) if c < costs[0] / 10 or i == config.epochs // 2)
@@ -113,7 +112,7 @@ def run(config: Config) -> int:
     looks = {}
     for (name, epoch), key in zip({"start": 0, "middle": middle, "end": config.epochs}.items(), keys, strict=True):
         exact = np.linalg.eigvalsh(np.asarray(whole(path[epoch], batch), np.float64))
-        looks[name] = Look(epoch, costs[epoch], *look(path[epoch], batch, key), exact)
+        looks[name] = Look(epoch, costs[epoch], **look(path[epoch], batch, key), exact=exact)
     rows = [row_of(look) for look in looks.values()]
     for name, each in looks.items():
         results.record(
@@ -133,22 +132,21 @@ def run(config: Config) -> int:
     return 1 if wrong else 0
 
 
-def look_at(cost: fnnet.Cost, config: Config, params: Params, batch: Any, key: Array) -> tuple[Any, ...]:
+def look_at(cost: fnnet.Cost, config: Config, params: Params, batch: Any, key: Array) -> dict[str, Any]:
     """Return the fields of a ``Look`` that come from products, all in one program."""
-    product = partial(over_batches(hvp, BATCH), cost, params, batch)
+    product = partial(hvp, cost, params, batch)
     keys = jax.random.split(key, 5)
     count = config.products // 3
     top, bottom = eigenvalues(product, params, key=keys[1], k=10, steps=config.steps)
-    return (
-        spectral_density(product, params, key=keys[0], steps=config.steps, samples=config.samples),
-        top.values,
-        bottom.values,
-        trace(product, params, key=keys[2], samples=config.products),
-        trace(product, params, key=keys[3], samples=count, rank=count),
-        trace(
-            partial(over_batches(ggn_vp, BATCH), cost, params, batch), params, key=keys[4], samples=count, rank=count
-        ),
-    )
+    gauss_newton = partial(ggn_vp, cost, params, batch)
+    return {
+        "density": spectral_density(product, params, key=keys[0], steps=config.steps, samples=config.samples),
+        "largest": top.values,
+        "smallest": bottom.values,
+        "hutchinson": trace(product, params, key=keys[2], samples=config.products),
+        "hutch": trace(product, params, key=keys[3], samples=count, rank=count),
+        "gauss_newton": trace(gauss_newton, params, key=keys[4], samples=count, rank=count),
+    }
 
 
 def whole_matrix(cost: fnnet.Cost, params: Params, batch: Any) -> Array:

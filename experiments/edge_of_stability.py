@@ -78,7 +78,7 @@ def run(config: Config) -> int:
     console.print("Gradient descent on the digits and on the polynomial, and other optimizers on the digits ...")
     on_digits = digits.train(optimizers.sgd, {f"η = {name}": rate for name, rate in RATES.items()})
     on_points = points.train(optimizers.sgd, {f"η = {name}": rate for name, rate in POLYNOMIAL_RATES.items()})
-    others = {}
+    others: dict[str, Course] = {}
     for name, (make, rate) in OTHERS.items():
         others |= digits.train(make, {name: rate})
 
@@ -130,19 +130,21 @@ class Problem:
     def train(self, make: Callable[[Scalar], Optimizer], rates: Mapping[str, float]) -> dict[str, Course]:
         """Return the courses of whole-batch training at several rates, in one program."""
         program = jax.jit(jax.vmap(lambda rate: self.course(make(rate))))
-        ratios, costs = map(np.asarray, program(jnp.array(list(rates.values()))))
+        ratios, costs, limits = map(np.asarray, program(jnp.array(list(rates.values()))))
         looks = self.steps // self.looks * np.arange(1, self.looks + 1)
-        limits = [float(curvature.stability_limit(make(rate))) for rate in rates.values()]
-        return {name: Course(looks, ratios[i], costs[i], limits[i]) for i, name in enumerate(rates)}
+        return {name: Course(looks, ratios[i], costs[i], float(limits[i])) for i, name in enumerate(rates)}
 
-    def course(self, optimizer: Optimizer) -> tuple[Array, Array]:
-        """Return the ratios of sharpness and limit, and the costs, at all looks."""
+    def course(self, optimizer: Optimizer) -> tuple[Array, Array, Array]:
+        """Return the ratios of sharpness and limit, and the costs, at all looks, and the limit."""
         every = self.steps // self.looks
         step = fnnet.train_step(self.cost, optimizer)
         product = partial(curvature.hvp, self.cost)
 
+        def update(state: fnnet.TrainState, _: None) -> tuple[fnnet.TrainState, None]:
+            return step(state, self.batch)[0], None
+
         def stretch(state: fnnet.TrainState, _: None) -> tuple[fnnet.TrainState, tuple[Array, Array]]:
-            state, _ = jax.lax.scan(lambda s, _: step(s, self.batch), state, length=every)
+            state, _ = jax.lax.scan(update, state, length=every)
             limits = curvature.stability_limits(optimizer, state.params, state.opt_state)
             scaled = curvature.scaled_product(partial(product, state.params, self.batch), limits)
             key = jax.random.fold_in(jax.random.key(1), state.step)
@@ -150,7 +152,8 @@ class Problem:
             return state, (ratio, self.cost(state.params, self.batch))
 
         state = fnnet.TrainState.create(self.start, optimizer, jax.random.key(0))
-        return jax.lax.scan(stretch, state, length=self.looks)[1]
+        _, (ratios, costs) = jax.lax.scan(stretch, state, length=self.looks)
+        return ratios, costs, curvature.stability_limit(optimizer)
 
 
 class Digits(Problem):

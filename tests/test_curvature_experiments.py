@@ -40,8 +40,9 @@ def test_outliers_lie_above_the_widest_gap(exact: list[float], outliers: int) ->
     assert curvature.Look(*[nothing] * 8, exact=np.array(exact)).outliers == outliers
 
 
-def test_the_edge_is_looked_at_and_judged(tmp_path: Path) -> None:
-    """After a few steps no rate is at its edge, which the experiment says."""
+def test_the_edge_is_looked_at_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few steps no rate is at its edge, which the experiment says; Adam stands for the other optimizers."""
+    monkeypatch.setattr(edge_of_stability, "OTHERS", dict(list(edge_of_stability.OTHERS.items())[-1:]))
     config = edge_of_stability.Config(steps=4, polynomial_steps=4, looks=2, examples=16, runs=tmp_path)
     assert edge_of_stability.run(config) == 1
     folder = only_folder(tmp_path / "edge_of_stability")
@@ -64,10 +65,12 @@ def test_steps_of_linear_models_are_those_of_the_eigenvalues() -> None:
 
 
 def test_steps_of_a_network_near_its_tangent_model() -> None:
-    """The weights are large, so that they hardly move: predicted and measured steps agree within a tenth."""
+    """From weights that are not small they hardly move: predicted and measured steps agree within a fifth."""
     config = conditioning.Config(examples=16, network_factor=0.5)
     steps = conditioning.network("centred", "none", 1.0, config)
     assert steps.measured == pytest.approx(steps.predicted, rel=0.2)
+    smaller = conditioning.network("centred", "none", 0.3, config)
+    assert smaller.numbers[0] < 0.7 * steps.numbers[0]
 
 
 def test_tangent_model_of_a_linear_model() -> None:

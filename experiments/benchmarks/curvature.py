@@ -158,7 +158,7 @@ def theirs(params: Any, batch: Any, config: Config) -> Numbers:
         values, vectors = torch.linalg.eigh(matrix)
         return values[:, None], vectors
 
-    torch.eig = eig
+    vars(torch)["eig"] = eig
     dense = [layer for layer in params if layer]
     linear = [torch.nn.Linear(*layer["w"].shape) for layer in dense]
     for to, layer in zip(linear, dense, strict=True):

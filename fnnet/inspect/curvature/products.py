@@ -119,6 +119,8 @@ def over_batches(function: Callable[..., Any], batch_size: int = 1024) -> Callab
             f"curvature.over_batches: the arrays of data have {[len(a) for a in arrays]} examples; expected the same "
             f"number of each, at least one",
         )
+        if len(arrays[0]) <= batch_size:
+            return function(cost, params, data, *args)
         full, left = divmod(len(arrays[0]), batch_size)
 
         def weighted(batch: Any) -> Any:

@@ -203,10 +203,10 @@ class Sharpness(Callback):
     def start(self, run: Run) -> None:
         self.memory = Memory((), {"seen": 0, "history": {"step": [], "sharpness": [], "stability_limit": []}})
         cost, optimizer = run.cost, run.optimizer
-        known = bool(jnp.isfinite(stability_limit(optimizer)))
+        known = bool(jnp.isfinite(jax.jit(lambda: stability_limit(optimizer))()))
 
         def look(params: Params, opt_state: Any, step: Array, data: Batch) -> tuple[Array, Array]:
-            product = partial(over_batches(hvp, self.batch_size), cost, params, data)
+            product: Product = partial(over_batches(hvp, self.batch_size), cost, params, data)
             limit = stability_limit(optimizer, step)
             if known:
                 product = scaled_product(product, stability_limits(optimizer, params, opt_state))
