@@ -1,4 +1,4 @@
-"""Eigenvalues and the density of the spectrum of a symmetric operator, by Lanczos' method.
+"""Eigenvalues and the density of the spectrum of a symmetric operator, such as the Hessian, by Lanczos' method.
 
 From a unit vector ``q₁``, ``m`` products with ``A`` give orthonormal vectors ``Q = (q₁ ... q_m)`` with ``Qᵀ A Q = T``,
 a tridiagonal matrix. The eigenvalues of ``T`` approach those at both ends of the spectrum of ``A`` first, and together
