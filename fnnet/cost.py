@@ -104,7 +104,7 @@ class Cost:
             losses.shape[:1] == prediction.shape[:1] and losses.ndim > 0,
             f"{place}; expected one number per example: {mend}",
         )
-        examples = len(losses)
+        examples = losses.shape[0]
         checks.require(
             losses.shape[1:2] != (examples,) or examples == 1 or examples in (*prediction.shape[1:], *target.shape[1:]),
             f"{place} and a target of shape {target.shape}, a number for every pair of examples, because the two were "
@@ -121,8 +121,8 @@ class Cost:
         if not shapes:
             return x
         each: Any = self.loss_weights(target, weights, max(shapes, key=len))
-        counts = (each != 0).reshape(len(x), -1).any(-1)
-        first = counts & (jnp.arange(len(x)) == counts.argmax())
+        counts = (each != 0).reshape(x.shape[0], -1).any(-1)
+        first = counts & (jnp.arange(x.shape[0]) == counts.argmax())
         counts, first = (a.reshape(-1, *[1] * (x.ndim - 1)) for a in (counts, first))
         # The sum has a single term. It is x[i] in a form that is also known for arrays spread over devices.
         return jnp.where(counts, x, jnp.where(first, x, jnp.zeros_like(x)).sum(0, keepdims=True, dtype=x.dtype))
@@ -220,7 +220,7 @@ def split_batch(place: str, batch: Any) -> tuple[Array, Array]:
         raise TypeError(f"{place}: batch is {type(batch).__name__}; expected a pair (x, y) of inputs and targets")
     x, target = checks.array(place, "x", batch[0]), checks.array(place, "y", batch[1])
     checks.require(
-        x.ndim > 0 and target.ndim > 0 and len(x) == len(target) and len(x) > 0,
+        x.ndim > 0 and target.ndim > 0 and x.shape[0] == target.shape[0] and x.shape[0] > 0,
         f"{place}: x has shape {x.shape} and y has shape {target.shape}; expected the same number of examples, "
         f"at least one, on the first axis of both",
     )

@@ -118,6 +118,10 @@ class Measures:
 
     @classmethod
     def of(cls, place: str, cost: Cost, metrics: Metrics | None) -> Measures:
+        if not isinstance(cost, Cost):
+            raise TypeError(f"{place}: cost is {cost!r}; expected a fnnet.Cost, such as Cost(model, loss)")
+        if metrics is not None and not isinstance(metrics, Mapping):
+            raise TypeError(f'{place}: metrics are {metrics!r}; expected a mapping, such as {{"accuracy": accuracy}}')
         chosen = dict(metrics or {})
         checks.require("cost" not in chosen, f'{place}: a metric is named "cost", the name of the cost; rename it')
         means = {name: m if isinstance(m, Metric) else Mean(place, name, m) for name, m in chosen.items()}

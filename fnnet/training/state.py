@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.optimizers import Optimizer
+from fnnet.optimizers.base import kind_of
 from fnnet.optimizers.wrappers import AverageState
 from fnnet.types import Array, Params
 
@@ -28,6 +29,8 @@ class TrainState(NamedTuple):
     @classmethod
     def create(cls, params: Params, optimizer: Optimizer, key: Array) -> TrainState:
         """Return the state before the first update."""
+        kind_of("TrainState.create", optimizer)
+        checks.random_key("TrainState.create", key)
         return cls(params, optimizer.init(params), jnp.zeros((), jnp.int32), key)
 
     def network_key(self) -> Array:

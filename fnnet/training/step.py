@@ -12,6 +12,7 @@ from fnnet.checks import at_least_float32, require
 from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
 from fnnet.optimizers import Optimizer, apply_updates
+from fnnet.optimizers.base import kind_of
 from fnnet.optimizers.loss_scale import loss_scale
 from fnnet.optimizers.wrappers import weighed
 from fnnet.training.state import TrainState
@@ -46,6 +47,8 @@ def train_step(
     ``augment(key, (x, y)) -> (x, y)`` changes the batch at random before it is used, with a key made of the run's key
     and the step, such as ``fnnet.data.augment.inputs(fnnet.data.augment.random_flip)``.
     """
+
+    kind_of("train_step", optimizer)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         if augment is not None:
