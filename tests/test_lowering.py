@@ -185,3 +185,16 @@ def test_what_works_on_one_platform_only_is_found(function: Callable[..., Any]) 
     refusals = (NotImplementedError, ValueError, AssertionError)
     with pytest.raises(refusals, match=r"MLIR translation|custom call|asked for the devices"):
         lower(function, jnp.ones((2, 2)))
+
+
+@pytest.mark.parametrize("engine", [jax.grad, backprop.grad], ids=["autodiff", "by hand"])
+def test_gradients_of_a_cost_for_any_number_of_examples(engine: Any) -> None:
+    """With weights and without them; the program takes batches of all lengths."""
+    (batch,) = export.symbolic_shape("batch")
+    cost = Cost(Dense(4), fnnet.losses.softmax_cross_entropy)
+    params = jax.eval_shape(
+        cost.model.init, jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((1, 3), "float32")
+    )
+    x, y = jax.ShapeDtypeStruct((batch, 3), jnp.float32), jax.ShapeDtypeStruct((batch,), jnp.int32)
+    lower(engine(cost), params, (x, y))
+    lower(engine(cost), params, (x, y, jax.ShapeDtypeStruct((batch,), jnp.float32)))

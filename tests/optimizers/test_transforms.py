@@ -159,6 +159,13 @@ def test_norms_neither_vanish_nor_overflow(transform: Optimizer, bound: float, s
     assert bool((zero["w"] == 0).all())
 
 
+@pytest.mark.parametrize("size", [1e-37, 1e38, 3e38, np.inf])
+def test_norms_of_the_smallest_and_the_largest_numbers(size: float) -> None:
+    """The reciprocal of 1e38 is subnormal, and XLA takes it for 0."""
+    for function in (global_norm, jax.jit(global_norm)):
+        assert float(function({"a": jnp.array([size, 0.0])})) == pytest.approx(size, rel=1e-6)
+
+
 def test_a_nan_is_not_clipped_away() -> None:
     grads = {"w": jnp.array([[1.0, jnp.nan]]), "b": jnp.ones(2)}
     for transform, poisoned in ((clip_by_global_norm(1.0), 4), (clip_by_layer_norm(1.0), 2), (clip_by_value(1.0), 1)):
