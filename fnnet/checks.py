@@ -198,6 +198,7 @@ def key_given(place: str, key: Array | None) -> Array:
             f"{place}: train=True draws random numbers but key is None; pass key=jax.random.key(...), "
             f"or train=False for the deterministic network"
         )
+    random_key(place, key)
     return key
 
 

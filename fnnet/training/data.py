@@ -70,12 +70,12 @@ def check_stream(
     placement.check_batch_size(place, stream.batch_size, placement.processes)
 
 
-def check_moments(place: str, cost: Cost, stream: Stream) -> None:
+def check_moments(place: str, cost: Cost, examples: int, batch_size: int, *, drop_last: bool) -> None:
     """Refuse a last batch of one example, which has no variance for ``BatchNorm``."""
     checks.require(
-        (stream.examples or 0) % stream.batch_size != 1 or stream.drop_last or not holds(cost.model, BatchNorm),
-        f"{place}: the last batch would be a single example of {stream.examples}, whose variance BatchNorm cannot "
-        f"take; use drop_last=True or another batch_size than {stream.batch_size}",
+        examples % batch_size != 1 or batch_size == 1 or drop_last or not holds(cost.model, BatchNorm),
+        f"{place}: the last batch would be a single example of {examples}, whose variance BatchNorm cannot take; use "
+        f"drop_last=True or another batch_size than {batch_size}",
     )
 
 

@@ -102,6 +102,8 @@ def fit(
     processes (see ``fnnet.training.placement.Placement``).
     """
     check_arguments(cost, optimizer, epochs, validation, metrics, validate_on)
+    if isinstance(callbacks, Callback) or callable(callbacks):
+        raise TypeError(f"fit: callbacks is {callbacks!r}; expected a list of them: callbacks=[...]")
     called = [as_callback(each) for each in callbacks]
     guard = next((each for each in called if isinstance(each, StopAtNonFinite)), StopAtNonFinite())
     called = called if guard in called else [guard, *called]
@@ -122,7 +124,7 @@ def fit(
     stream = as_stream(data, batch_size, shuffle=shuffle, drop_last=drop_last)
     if data is not stream:
         placement.check_batch_size("fit", stream.batch_size)
-    check_moments("fit", cost, stream)
+    check_moments("fit", cost, stream.examples or 0, stream.batch_size, drop_last=stream.drop_last)
     validate = None
     if validation is not None:
         chosen = validate_on or (lambda state: state.params)

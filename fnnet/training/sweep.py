@@ -16,9 +16,10 @@ from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.data.stream import check_batch_size
 from fnnet.optimizers import Optimizer
+from fnnet.optimizers.base import kind_of
 from fnnet.paths import is_weight
 from fnnet.training.chunk import train_epoch
-from fnnet.training.data import checked_data
+from fnnet.training.data import check_moments, checked_data
 from fnnet.training.evaluate import evaluate
 from fnnet.training.program import Program
 from fnnet.training.state import TrainState
@@ -94,12 +95,14 @@ def sweep(
     checks.positive_integer("sweep", "batch_size", batch_size)
     if chunk is not None:
         checks.positive_integer("sweep", "chunk", chunk)
+    checks.random_key("sweep", key)
     checks.require(not metrics or validation is not None, "sweep: metrics need validation data; pass validation=(x, y)")
     columns = checked_settings(settings)
     cost = checked_cost(make, columns)
     params = jax.eval_shape(lambda key: cost.model.init(key, jnp.asarray(data[0])), key)
     data = checked_data("sweep", cost, params, data)
     check_batch_size("sweep", batch_size, len(data[0]))
+    check_moments("sweep", cost, len(data[0]), batch_size, drop_last=options.get("drop_last", False))
     if validation is not None:
         validation = checked_data("sweep: validation", cost, params, validation)
     floating = [leaf for leaf in jax.tree.leaves(params) if checks.is_float(leaf)]
@@ -231,8 +234,9 @@ def checked_cost(make: Make, columns: Mapping[str, np.ndarray[Any, Any]]) -> Cos
             raise
         if not isinstance(trial, tuple) or len(trial) not in (2, 3) or not isinstance(trial[0], Cost):
             raise TypeError(
-                f"sweep: make(**{setting}) returned {type(trial).__name__}; expected (cost, optimizer) or "
-                f"(cost, optimizer, scale)"
+                f"sweep: make(**{setting}) returned {trial!r}; expected (cost, optimizer) or (cost, optimizer, scale), "
+                f"with a fnnet.Cost and an optimizer"
             )
+        kind_of("sweep", trial[1])
         costs.append(trial[0])
     return costs[0]

@@ -104,6 +104,7 @@ CONFUSED: list[tuple[dict[str, Any], str]] = [
     ({"cost": COST.model}, r"fit: cost is Dense\(.*\); expected a fnnet.Cost, such as Cost\(model, losses"),
     ({"optimizer": sgd}, "fit: <function sgd at .*> has no init and update; expected an optimizer, such as"),
     ({"metrics": [accuracy], "validation": DATA}, r"fit: metrics are \[.*\]; expected a mapping, such as"),
+    ({"callbacks": EarlyStopping(2)}, r"fit: callbacks is .*; expected a list of them: callbacks=\[...\]"),
     ({"callbacks": [EarlyStopping]}, "fit: callbacks has .*; expected a function"),
 ]
 
