@@ -29,7 +29,8 @@ def explained(place: str, path: Path) -> Iterator[None]:
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except Exception as error:  # a decoder of a damaged file raises anything
-        raise ValueError(f"{place}: cannot read {path}: {error}") from error
+        hint = "" if isinstance(error, ValueError) else "; get the file again"
+        raise ValueError(f"{place}: cannot read {path}: {error}{hint}") from error
 
 
 def read_idx(path: str | PathLike[str], *, mmap: bool = False) -> NumpyArray:
