@@ -141,10 +141,10 @@ def moments_of(optimizer: Optimizer, params: Params) -> list[list[int]]:
 
 def scaled_product(product: Product, limits: Params) -> Product:
     """Return ``v ↦ L^(−1/2) A L^(−1/2) v`` for an operator ``A`` and a tree ``L`` of positive numbers."""
-    roots = jax.tree.map(jnp.sqrt, limits)
+    scales = jax.tree.map(jnp.sqrt, limits)
 
     def divided(v: Params) -> Params:
-        return jax.tree.map(lambda a, root: (a.astype(root.dtype) / root).astype(a.dtype), v, roots)
+        return jax.tree.map(lambda a, scale: (a.astype(scale.dtype) / scale).astype(a.dtype), v, scales)
 
     return lambda v: divided(product(divided(v)))
 
