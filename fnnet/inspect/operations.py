@@ -142,8 +142,8 @@ def taps_inside(geometry: Geometry) -> list[int]:
 # Operations for each entry of z: forward, transcendental, backward.
 ELEMENTWISE: dict[Any, tuple[int, int, int]] = {
     f.identity: (0, 0, 0),
-    f.relu: (2, 0, 1),
-    f.leaky_relu: (3, 0, 2),
+    f.relu: (5, 0, 4),
+    f.leaky_relu: (6, 0, 5),
     f.sigmoid: (3, 1, 3),
     f.tanh: (0, 1, 3),
     f.elu: (4, 1, 4),
@@ -155,8 +155,8 @@ ELEMENTWISE: dict[Any, tuple[int, int, int]] = {
     f.silu: (11, 1, 13),
     f.gelu: (73, 1, 77),  # erfc is a quotient of polynomials
     f.mish: (14, 3, 20),
-    f.hard_sigmoid: (6, 0, 2),
-    f.hard_tanh: (4, 0, 1),
+    f.hard_sigmoid: (9, 0, 5),
+    f.hard_tanh: (7, 0, 4),
     f.hard_silu: (9, 0, 10),
 }
 
@@ -180,7 +180,7 @@ def activation_operations(function: ActivationFunction, z: Shape) -> Operations 
         return Operations(9 * entries // 2, 0, 8 * entries, entries // 2, growth)
     if bare is f.maxout:
         chosen = entries // options.get("pieces", 2)
-        return Operations(10 * (entries - chosen) + 2 * entries, 0, entries, growth=growth)
+        return Operations(10 * (entries - chosen) + 7 * entries, 0, 4 * entries, growth=growth)
     return None
 
 
@@ -297,10 +297,10 @@ def rnn(cell: RNNCell, rows: int, d: int) -> Operations | None:
 
 KEPT = {
     f.sigmoid: 3,
-    f.relu: 1,
-    f.leaky_relu: 1,
-    f.hard_sigmoid: 3,
-    f.hard_tanh: 3,
+    f.relu: 4,
+    f.leaky_relu: 4,
+    f.hard_sigmoid: 6,
+    f.hard_tanh: 6,
 }  # to get what the rule keeps from z
 
 
