@@ -23,7 +23,7 @@ def test_network(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert all(f"({name}.png)" in (folder / "summary.md").read_text(encoding="utf-8") for name in names)
     shown = capsys.readouterr().out
     assert "Residual × 9" in shown
-    assert "3,486,162 in the outline" in shown
+    assert "3,555,138 in the outline" in shown
 
 
 def test_network_fails_if_the_counts_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
