@@ -120,6 +120,11 @@ class Cost:
         shapes = [a.shape for a in (weights, None if self.ignore_label is None else target) if a is not None]
         if not shapes:
             return x
+        checks.require(
+            all(shape[:1] == x.shape[:1] for shape in shapes),
+            f"Cost: weights has shape {shapes[0]}, which does not fit x of shape {x.shape}; expected {x.shape[:1]} or "
+            f"the shape of the losses",
+        )
         each: Any = self.loss_weights(target, weights, max(shapes, key=len))
         counts = (each != 0).reshape(x.shape[0], -1).any(-1)
         first = counts & (jnp.arange(x.shape[0]) == counts.argmax())
