@@ -18,8 +18,8 @@ def description(value: Any, path: str = "") -> dict[str, Any]:
     """Return, by path, the names and numbers that a value is made of.
 
     A closure is described by its name and by what it encloses: the description of ``adam(1e-3).update`` has, among
-    others, ``".learning_rate": 0.001`` and ``".leaf": "fnnet.optimizers.adam.adam.<locals>.leaf"``. Lambdas differ by
-    their code, arrays by a checksum. Values that are built alike have equal descriptions, also in two processes.
+    others, ``".update.learning_rate": 0.001`` and ``".update.caller": "optimizers.adam"``. Lambdas differ by their
+    code, arrays by a checksum. Values that are built alike have equal descriptions, also in two processes.
     """
     return dict(described(value, path, ()))
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from fnnet import Cost, Dense, apply_updates, chain, fit, losses, sequential, tanh
@@ -118,7 +119,6 @@ def test_limits_of_other_optimizers() -> None:
 
 
 def test_optax_can_be_asked() -> None:
-    optax = pytest.importorskip("optax")
     with jax.numpy_dtype_promotion("standard"):
         assert limit_of(optax.adam(0.1)) == pytest.approx(380, rel=1e-5)
         assert limit_of(optax.sgd(0.1, momentum=0.9, nesterov=True)) == pytest.approx(38 / 2.8, rel=1e-5)
@@ -172,8 +172,6 @@ def test_sharpness_as_a_callback(name: str) -> None:
 
 
 def test_a_run_that_goes_on_keeps_the_looks(tmp_path: Any) -> None:
-    pytest.importorskip("orbax.checkpoint")
-
     cost = Cost(Dense(2), losses.softmax_cross_entropy)
     params = {"b": jnp.zeros(2), "w": jnp.zeros((3, 2))}
 

@@ -30,7 +30,7 @@ def as_numbers(place: str, name: str, value: Any) -> Any:
     with np.errstate(over="ignore"):  # a number that becomes infinite is found by the check for these
         result = array.astype(dtype)
     changed = jnp.issubdtype(dtype, jnp.integer) and (result != array).any()
-    checks.require(not changed, f"{place}: {name} has integers that do not fit into {dtype}; enable float64 in JAX")
+    checks.require(not changed, f"{place}: {name} has integers that do not fit into {dtype}; use jax.enable_x64")
     return result
 
 

@@ -353,7 +353,7 @@ def leaves_shown(summary: Outline) -> list[Row]:
 
 
 class Layout:
-    """Where the next box goes, and the shapes so far."""
+    """The shapes that are drawn so far, and the place of the next box."""
 
     def __init__(self, depth: int | None, parameters: int, forward: int) -> None:
         self.depth, self.parameters, self.forward = depth, parameters, forward

@@ -285,10 +285,15 @@ class Saver:
             raise CheckpointError(f"{place} cannot be read, it is damaged or not fnnet's: {error}") from error
 
 
-def locked(directory: Path) -> BinaryIO:
-    """Return an open file that keeps other runs from saving to the directory until it is closed or its process ends."""
-    import fcntl  # which Windows does not have
+def locked(directory: Path) -> BinaryIO | None:
+    """Return an open file that keeps other runs from saving to the directory until it is closed or its process ends.
 
+    Windows, which has no such locks, gets None.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
     file = (directory / LOCK).open("a+b")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -57,6 +57,14 @@ def evaluate(
     return measures.over_arrays(params, split_batch("evaluate", data), batch_size)
 
 
+def check_cost_and_metrics(place: str, cost: Any, metrics: Any) -> None:
+    """Refuse a model in place of its cost, and a list of metrics, which have names."""
+    if not isinstance(cost, Cost):
+        raise TypeError(f"{place}: cost is {cost!r}; expected a fnnet.Cost, such as Cost(model, losses.squared_error)")
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(f'{place}: metrics are {metrics!r}; expected a mapping, such as {{"accuracy": fnnet.accuracy}}')
+
+
 def validation_record(
     cost: Cost, metrics: Metrics | None, data: Batch | Stream, placement: Placement, params: Params, key: Array
 ) -> Callable[[Params], dict[str, float]]:
@@ -118,10 +126,7 @@ class Measures:
 
     @classmethod
     def of(cls, place: str, cost: Cost, metrics: Metrics | None) -> Measures:
-        if not isinstance(cost, Cost):
-            raise TypeError(f"{place}: cost is {cost!r}; expected a fnnet.Cost, such as Cost(model, loss)")
-        if metrics is not None and not isinstance(metrics, Mapping):
-            raise TypeError(f'{place}: metrics are {metrics!r}; expected a mapping, such as {{"accuracy": accuracy}}')
+        check_cost_and_metrics(place, cost, metrics)
         chosen = dict(metrics or {})
         checks.require("cost" not in chosen, f'{place}: a metric is named "cost", the name of the cost; rename it')
         means = {name: m if isinstance(m, Metric) else Mean(place, name, m) for name, m in chosen.items()}

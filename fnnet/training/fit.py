@@ -23,7 +23,7 @@ from fnnet.optimizers.base import kind_of
 from fnnet.training.callback import Callback, Memory, Run, as_callback, epoch_key
 from fnnet.training.checkpoint import Checkpoint, Saver
 from fnnet.training.data import check_moments, check_stream, placed_data
-from fnnet.training.evaluate import Metrics, validation_record
+from fnnet.training.evaluate import Metrics, check_cost_and_metrics, validation_record
 from fnnet.training.non_finite import NonFinite, StopAtNonFinite
 from fnnet.training.placement import Placement, explained_loss_of_a_process
 from fnnet.training.processes import agreed, gathered, together
@@ -277,11 +277,8 @@ def facts_of(state: TrainState, functions: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_arguments(cost: Any, optimizer: Any, epochs: Any, validation: Any, metrics: Any, validate_on: Any) -> None:
     """Refuse what is easily confused: a model for its cost, an optimizer that was not called, a list of metrics."""
-    if not isinstance(cost, Cost):
-        raise TypeError(f"fit: cost is {cost!r}; expected a fnnet.Cost, such as Cost(model, losses.squared_error)")
+    check_cost_and_metrics("fit", cost, metrics)
     kind_of("fit", optimizer)
-    if metrics is not None and not isinstance(metrics, Mapping):
-        raise TypeError(f'fit: metrics are {metrics!r}; expected a mapping, such as {{"accuracy": fnnet.accuracy}}')
     checks.positive_integer("fit", "epochs", epochs)
     for name, needs in (("metrics", metrics or None), ("validate_on", validate_on)):
         checks.require(
