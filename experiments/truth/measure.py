@@ -140,10 +140,11 @@ def loss(f: Callable[..., Any], x: Any, target: Any) -> Computed:
 
 
 def penalty(f: Callable[..., Any], x: Any, target: None) -> Computed:
-    """Return what is computed for each example as a weight of its own."""
-    value, autodiff = jax.vmap(jax.value_and_grad(f))({"w": x})
-    by_hand = jax.vmap(lambda params: penalty_gradient(f, params))({"w": x})
-    return Computed(value[:, None], by_hand["w"][:, None], autodiff["w"][:, None])
+    """Return what is computed for each example as a weight of its own, of one row: a vector would be a bias."""
+    params = {"w": x[:, None]}
+    value, autodiff = jax.vmap(jax.value_and_grad(f))(params)
+    by_hand = jax.vmap(lambda params: penalty_gradient(f, params))(params)
+    return Computed(value[:, None], by_hand["w"], autodiff["w"])
 
 
 KINDS: dict[str, Callable[..., Computed]] = {"activation": activation, "loss": loss, "penalty": penalty}
