@@ -1,0 +1,11 @@
+"""Verdicts on a training run: what is wrong, the evidence, and a change that was tried.
+
+A verdict is a tested hypothesis. ``preflight`` looks before training, ``Watch`` during it, ``diagnose`` after it, and
+``remedies`` trains again from a state of the run with one thing changed. Each returns a ``Report``. The handbook of all
+verdicts is the docstrings in ``fnnet.diagnosis.verdicts``.
+"""
+
+from fnnet.diagnosis.report import CERTAINTIES, NotLookedAt, Outcome, Report, Verdict
+from fnnet.diagnosis.thresholds import THRESHOLDS, Threshold
+
+__all__ = ["CERTAINTIES", "THRESHOLDS", "NotLookedAt", "Outcome", "Report", "Threshold", "Verdict"]
