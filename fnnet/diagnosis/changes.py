@@ -406,6 +406,10 @@ def remove_augment(change: Change, setup: Setup) -> Setup:
     return replace(setup, augment=None)
 
 
+def fold_key(change: Change, setup: Setup) -> Setup:
+    return replace(setup, key=jax.random.fold_in(setup.key, change.value))
+
+
 class Action(NamedTuple):
     """``apply(change, setup)`` makes the change, ``line(change)`` is the corrected line of code."""
 
@@ -452,5 +456,6 @@ ACTIONS: dict[tuple[str, str], Action] = {
     ("batch_size", "set"): Action(set_number, line("batch_size = {value}")),
     ("batch_size", "scale"): Action(scale_number, line("batch_size = {value} * batch_size")),
     ("shuffle", "set"): Action(set_number, line("shuffle = {value}")),
+    ("key", "fold"): Action(fold_key, line("key = jax.random.fold_in(key, {value})")),
     ("augment", "remove"): Action(remove_augment, line("augment = None")),
 }
