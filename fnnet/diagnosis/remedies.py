@@ -32,7 +32,7 @@ from fnnet.data.stream import as_stream
 from fnnet.diagnosis.changes import Change, ScaledPenalty, Setup, apply, scaled_updates, scaled_weights
 from fnnet.diagnosis.report import NotLookedAt, Outcome, Report, Verdict, in_order
 from fnnet.diagnosis.thresholds import THRESHOLDS
-from fnnet.inspect.baselines import baselines
+from fnnet.inspect.baselines import constant_baseline, least_loss, normalized_loss
 from fnnet.training.chunk import train_chunk
 from fnnet.training.placement import Placement
 from fnnet.training.program import chunk_program, copied, settings_of_jax
@@ -45,7 +45,7 @@ PROBE = 512  # examples
 FEWEST, MOST = 50, 300  # steps of an arm
 LARGEST = 100.0  # λ of one example; NaN and infinity count as this
 LARGEST_Z = 99.0
-LOGIT = 1e-6  # the smallest probability in a score
+SMALLEST = 1e-6  # probability in a score
 
 
 def remedies(
@@ -319,46 +319,57 @@ def sham_of(changes: Sequence[Change]) -> Change:
 # Scores of predictions, in which setups with different losses can be compared.
 
 
-def score_of(setup: Setup, changed: Setup) -> Loss:
+class Score(NamedTuple):
+    """``loss`` scores predictions; ``baseline`` is the loss that it is for the outputs that it is made for."""
+
+    loss: Loss
+    baseline: Loss
+
+
+def score_of(setup: Setup, changed: Setup) -> Score:
     """Return the loss if both have the same one, else a proper score that both admit.
 
     That is the cross-entropy of the normalized outputs for labels and targets in {0, 1}, else the squared error.
     """
-    if setup.cost.loss is changed.cost.loss or setup.cost.loss == changed.cost.loss:
-        return setup.cost.loss
+    if setup.cost.loss == changed.cost.loss:
+        return Score(setup.cost.loss, setup.cost.loss)
     target = np.asarray(setup.data[1])
-    if checks.is_integer(target):
-        return of_classes
-    binary = bool(np.isin(target, (0, 1)).all())
-    if binary and target.ndim > 1 and target.shape[-1] > 1 and bool((target.sum(-1) == 1).all()):
-        return of_classes
-    return of_yes_and_no if binary else losses.squared_error
+    binary = not checks.is_integer(target) and bool(np.isin(target, (0, 1)).all())
+    one_hot = binary and target.ndim > 1 and target.shape[-1] > 1 and bool((target.sum(-1) == 1).all())
+    if checks.is_integer(target) or one_hot:
+        return Score(of_classes, losses.softmax_cross_entropy)
+    return Score(of_yes_and_no, losses.sigmoid_cross_entropy) if binary else Score(*[losses.squared_error] * 2)
 
 
 def of_classes(prediction: Array, target: Array) -> Array:
-    """Return the cross-entropy of outputs that are logits or, if no row has another sum than 1, probabilities."""
-    sums = jnp.abs(prediction.sum(-1) - 1).max()
-    probabilities = (prediction.min() >= 0) & (sums < 1e-3)
-    logits = jnp.where(probabilities, jnp.log(jnp.maximum(prediction, LOGIT)), prediction)
+    """Return the cross-entropy of outputs that are logits or, if the sum of every row is 1, probabilities."""
+    probabilities = (prediction.min() >= 0) & (jnp.abs(prediction.sum(-1) - 1).max() < 1e-3)
+    logits = jnp.where(probabilities, jnp.log(jnp.maximum(prediction, SMALLEST)), prediction)
     return losses.softmax_cross_entropy(logits, target)
 
 
 def of_yes_and_no(prediction: Array, target: Array) -> Array:
     """Return the cross-entropy of outputs that are logits or, if all lie in [0, 1], probabilities."""
     probabilities = (prediction.min() >= 0) & (prediction.max() <= 1)
-    p = jnp.clip(prediction, LOGIT, 1 - LOGIT)
-    logits = jnp.where(probabilities, jnp.log(p) - jnp.log1p(-p), prediction)
-    return losses.sigmoid_cross_entropy(logits, target)
+    p = jnp.clip(prediction, SMALLEST, 1 - SMALLEST)
+    return losses.sigmoid_cross_entropy(jnp.where(probabilities, jnp.log(p) - jnp.log1p(-p), prediction), target)
 
 
-def excess(setup: Setup, params: Params, probe: Batch, score: Loss) -> Excess:
+def excess(setup: Setup, params: Params, probe: Batch, score: Score) -> Excess:
     """Return ``(ℓ_n − L*) / (H₀ − L*)`` of each example of the probe set, at most ``LARGEST``."""
-    cost = replace(setup.cost, loss=score, penalty=None) if score is not setup.cost.loss else setup.cost
+    cost = replace(setup.cost, loss=score.loss, penalty=None)
     x, y = (jnp.asarray(part) for part in probe)
-    each = np.asarray(example_losses(cost, params, x, y), np.float64)
-    constant, least = baselines(cost.loss, y)
-    scaled = (each - least) / (constant - least)
+    each = example_losses(cost, params, x, y)
+    constant, least = bounds(replace(cost, loss=score.baseline), params, x, y)
+    scaled = np.asarray(jax.vmap(lambda loss: normalized_loss(loss, constant, least))(each), np.float64)
     return np.where(np.isfinite(scaled), np.clip(scaled, -LARGEST, LARGEST), LARGEST)
+
+
+@partial(jax.jit, static_argnums=0)
+def bounds(cost: Cost, params: Params, x: Array, y: Array) -> tuple[Array, Array]:
+    """Return ``H₀`` and ``L*`` on these examples."""
+    shape = jax.eval_shape(cost.model.apply, params, x).shape
+    return constant_baseline(cost, (x, y), shape), least_loss(cost, (x, y), shape)
 
 
 @partial(jax.jit, static_argnums=0)
