@@ -28,7 +28,6 @@ from fnnet.training.state import TrainState
 
 BUDGET = 20.0  # shares of the run: these runs are so short that a tenth of one is a few steps
 SEEDS = 5  # runs of a fault and of its healthy twin, whose results are compared
-KEPT_STATES = 12  # of a run, evenly spaced, from which reruns may start
 NO_HARM_D, NO_HARM_P = 0.5, 0.05
 
 
@@ -58,12 +57,6 @@ def examine(make: Callable[[], Setup], *, budget: float = BUDGET, look: bool = T
     states: list[TrainState] = []
     try:
         setup = make()
-        every = max(1, setup.epochs // KEPT_STATES)
-
-        def keep(state: TrainState, record: Any) -> None:
-            if record["epoch"] % every == 0 or record["epoch"] == setup.epochs - 1:
-                states.append(state)
-
         before = preflight(
             setup.cost,
             setup.params,
@@ -76,7 +69,7 @@ def examine(make: Callable[[], Setup], *, budget: float = BUDGET, look: bool = T
         watch = Watch()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "fit: ")
-            result = setup.fit(callbacks=[watch, keep])
+            result = setup.fit(callbacks=[watch, lambda state, record: states.append(state)])
         after = diagnose(
             result,
             setup.cost,
@@ -170,8 +163,8 @@ def fault_entries(faults: Sequence[Fault], severities: Sequence[Severity], *, he
 
 def held_out_bases(fault: Fault) -> tuple[str, ...]:
     """Return the bases on which a fault is tried in the held-out half: those of its families, seen and unseen."""
-    families = {(BASES[name].family, BASES[name].setup().cost.loss) for name in fault.bases}
-    unseen = [b.name for b in BASES.values() if b.held_out and (b.family, b.loss) in families]
+    kinds = {(BASES[name].family, BASES[name].loss) for name in fault.bases}
+    unseen = [base.name for base in BASES.values() if base.held_out and (base.family, base.loss) in kinds]
     return (*fault.bases, *unseen) if fault.held_out else tuple(unseen)
 
 

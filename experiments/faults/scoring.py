@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -144,10 +144,6 @@ def false_alarms(each: Finding) -> Counts:
     return (0.0, 0.0) if each.case.faulty else (float(len(each.sure)), 1.0)
 
 
-def exact_false_alarm(each: Finding) -> Counts:
-    return (0.0, 0.0) if each.case.faulty else (float(each.sick), 1.0)
-
-
 def diagnosis_precision(each: Finding) -> Counts:
     return float(len(each.right)), float(len(each.sure))
 
@@ -169,7 +165,9 @@ def mended(each: Finding) -> Counts:
 
 def as_if_sure(each: Finding) -> Finding:
     """Return the finding as if suspicions counted, which shows what the reruns are worth."""
-    return Finding(each.case, (*each.sure, *each.suspected), layers=(*each.layers, *[None] * len(each.suspected)))
+    return replace(
+        each, sure=(*each.sure, *each.suspected), layers=(*each.layers, *[None] * len(each.suspected)), suspected=()
+    )
 
 
 MEASURES: dict[str, Callable[[Finding], Counts]] = {

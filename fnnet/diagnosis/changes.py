@@ -23,7 +23,7 @@ from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
 from fnnet.layers import Activation, Conv, Dense, Dropout, Recurrent, Sequential
 from fnnet.layers.nesting import children, nested
-from fnnet.optimizers import Optimizer, chain, clip_by_global_norm
+from fnnet.optimizers import Optimizer, clip_by_global_norm
 from fnnet.optimizers.base import kind_of
 from fnnet.optimizers.leaves import multiplied
 from fnnet.paths import is_weight, map_named, named_leaves
@@ -136,6 +136,18 @@ def scaled_updates(optimizer: Optimizer, factor: Scalar) -> Optimizer:
     def update(grads: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
         updates, state = optimizer.update(grads, state, params)
         return jax.tree.map(lambda u: multiplied(u, factor), updates), state
+
+    return Optimizer(optimizer.init, update, kind)
+
+
+def clipped_gradients(optimizer: Optimizer, bound: Scalar) -> Optimizer:
+    """Return ``chain(clip_by_global_norm(bound), optimizer)`` with the state of ``optimizer``."""
+    kind = kind_of("changes.clipped_gradients", optimizer)
+    clip = clip_by_global_norm(bound)
+
+    def update(grads: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
+        grads, _ = clip.update(grads, clip.init(params))
+        return optimizer.update(grads, state, params)
 
     return Optimizer(optimizer.init, update, kind)
 
@@ -267,7 +279,7 @@ def replace_optimizer(change: Change, setup: Setup) -> Setup:
 
 
 def clip_gradients(change: Change, setup: Setup) -> Setup:
-    return replace(setup, optimizer=chain(clip_by_global_norm(change.value), setup.optimizer))
+    return replace(setup, optimizer=clipped_gradients(setup.optimizer, change.value))
 
 
 def scale_penalty(change: Change, setup: Setup) -> Setup:

@@ -145,7 +145,7 @@ def branch_of(
 
 
 # What can be changed in the middle of a run, because the state stays as it is.
-MIDWAY = ("learning_rate", "penalty", "batch_size", "loss", "augment", "key")
+MIDWAY = ("learning_rate", "gradients", "penalty", "batch_size", "loss", "augment", "key")
 # What changes the result of a run and not that of a few steps.
 WHOLE_RUN = (("penalty", "replace"), ("dropout", "set"), ("model", "widen"), ("model", "replace"), ("augment", "remove"))
 
@@ -312,7 +312,7 @@ def sham_of(changes: Sequence[Change]) -> Change:
     Remedies at the start are compared with a lower rate, which calms any run. Those that change the steps are compared
     with other batches and other random numbers, which is what chance gives.
     """
-    calm = all(change.target not in (*MIDWAY, "optimizer", "gradients") for change in changes)
+    calm = all(change.target not in (*MIDWAY, "optimizer") for change in changes)
     return Change("learning_rate", "scale", 1 / 3) if calm else Change("key", "fold", 1)
 
 
