@@ -113,12 +113,13 @@ class Subject:
 
     @cached_property
     def classes(self) -> Numbers | None:
-        """The labels ``(N,)`` of classes: integers, or real targets that are 0 and 1 or −1 and 1; None if there are none.
+        """The labels ``(N,)`` of classes, None if the targets are other numbers.
 
-        One-hot targets become their labels. Labels of sequences and images are those of all positions.
+        They are integers with one axis less than the prediction, or targets of its shape that are all 0 and 1, or −1
+        and 1. One-hot targets become their labels. Labels of sequences and images are those of all positions.
         """
         y = self.y
-        if not checks.is_float(y):
+        if not checks.is_float(y) and y.ndim < len(self.shapes_of(jnp.asarray(self.x[:1]))[0]):
             labels = y.reshape(-1).astype(np.int64)
             return labels if self.cost.ignore_label is None else labels[labels != self.cost.ignore_label]
         if not (np.isin(y, (0, 1)).all() or np.isin(y, (-1, 1)).all()):
@@ -281,6 +282,8 @@ class Subject:
             bounds, goal = None, -np.inf
         state = jax.jit(optimizers.adam(RATE).init)(self.params)
         early, state, *_ = train(self.cost, self.params, state, batch, self.key, -np.inf, FIRST_STEPS)
+        if not all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in jax.tree.leaves(early)):
+            early = self.params
         if bounds is None or not np.isfinite(goal) or not bounds.constant > bounds.least:
             return OneBatch(early, np.nan, FIRST_STEPS)
         _, _, loss, steps = train(self.cost, early, state, batch, self.key, goal, MOST_STEPS - FIRST_STEPS)
@@ -348,7 +351,7 @@ def look_of(cost: Cost, params: Params, batch: Any, key: Array, regression: Any)
     centered = loss
     if checks.is_float(y) and y.shape == prediction.shape:
         shift = (y.astype(prediction.dtype) - prediction).mean(0)
-        centered = jnp.where(regression, cost.mean_loss(prediction + shift, y, weights), loss)
+        centered = jnp.where(regression, jnp.minimum(loss, cost.mean_loss(prediction + shift, y, weights)), loss)
     return Look(signals(cost, params, batch, key=key), prediction, loss, centered)
 
 

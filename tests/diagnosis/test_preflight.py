@@ -190,7 +190,7 @@ FAULTS: dict[str, tuple[Start, str, set[str]]] = {
     ),
     "F23 raw inputs": (Start(data=(X * 100 + 100, LABELS)), "suspected", {INPUTS, LOSS}),
     "F24 scaled twice": (Start(data=(X / 255**2, LABELS)), "suspected", {INPUTS}),
-    "F25 targets in hundreds": (Start(after(gelu, 1).layers and deep(relu, 1, outputs=1), SQUARED, (X, REAL * 300)), "suspected", {TARGETS}),
+    "F25 targets in hundreds": (Start(deep(relu, 1, outputs=1), SQUARED, (X, REAL * 300)), "suspected", {TARGETS}),
     "F25 targets with an offset": (Start(deep(relu, 1, outputs=1), SQUARED, (X, REAL + 1000)), "suspected", {TARGETS}),
     "F26 one column × 1e4": (Start(data=(X * [1e4, *[1] * 7], LABELS)), "suspected", {INPUTS}),
     "F27 constant features": (
@@ -257,7 +257,7 @@ HEALTHY: dict[str, Start] = {
     "probabilities": Start(after(softmax), losses.cross_entropy),
     "yes or no": Start(deep(relu, 1, outputs=1), losses.sigmoid_cross_entropy, (X, YES)),
     "smoothed labels": Start(loss=bind(LOGITS, smoothing=0.1)),
-    "margins": Start(after(tanh, 1), losses.hinge, (X, 2 * YES - 1)),
+    "margins": Start(deep(relu, 1, outputs=1), losses.hinge, (X, 2 * YES - 1)),
     "convolutions": Start(
         sequential(Conv(6, 3), relu, MaxPool(2), Flatten(), Dense(2)), data=(IMAGES, BRIGHT)
     ),
@@ -299,3 +299,70 @@ def test_a_healthy_start_gives_none(name: str) -> None:
     report = report_of(name)
     assert report.ok, str(report)
     assert [row for row in report.rows if row.certainty == "suspected"] == [], str(report)
+
+
+def test_the_faults_cover_every_verdict() -> None:
+    given = {row.name for name in FAULTS for row in report_of(name).rows}
+    assert given == {name_of(check) for check in CHECKS}
+
+
+def test_the_same_start_gives_the_same_report() -> None:
+    assert str(FAULTS["F15 deep sigmoid"][0].report()) == str(report_of("F15 deep sigmoid"))
+
+
+def test_a_verdict_that_is_meant_is_left_out() -> None:
+    start, _, (name,) = FAULTS["F13 no activations"]
+    report = replace(start, options=(("leave_out", (name,)),)).report()
+    assert report.ok
+    assert report.not_looked_at[name] == "left out"
+    with pytest.raises(ValueError, match=r"leave_out has \['no such name'\]"):
+        replace(start, options=(("leave_out", ("no such name",)),)).report()
+
+
+BAD: dict[str, tuple[Start, str]] = {
+    "one class": (Start(data=(X, np.zeros(160, int))), "the targets are all alike"),
+    "constant targets": (Start(deep(relu, 1, outputs=1), SQUARED, (X, np.full((160, 1), 7.0))), "no target varies"),
+    "NaN inputs": (Start(data=(np.where(X > 2, np.nan, X), LABELS)), "x has NaN or infinite entries"),
+    "no validation data": (Start(), "pass validation="),
+    "no optimizer": (Start(), "pass optimizer="),
+    "no layers": (Start(sequential(), SQUARED, (X, X)), ""),
+    "no parameters": (Start(sequential(tanh), SQUARED, (X, X)), ""),
+    "one example": (Start(data=(X[:1], LABELS[:1])), "there are fewer than two examples"),
+    "a loss without a least value": (Start(deep(tanh, 1, outputs=2), losses.gaussian_negative_log_likelihood, (X, REAL)), "−∞ below"),
+    "labels out of range": (Start(data=(X, LABELS + 1)), "NaN"),
+    "a stream": (Start(data=from_batches([(X[:32], LABELS[:32])] * 2, batch_size=32), validation=CLASSES), "a stream"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_said(name: str) -> None:
+    start, reason = BAD[name]
+    if name == "a stream":
+        params = start.model.init(KEY, X[:2])
+        report = preflight(Cost(start.model, start.loss), params, start.data, start.validation, key=KEY)
+    else:
+        report = start.report()
+    assert report.ok, str(report)
+    assert any(reason in why for why in report.not_looked_at.values()), str(report)
+
+
+def test_a_model_whose_layers_cannot_be_seen() -> None:
+    class Closed:
+        """Softmax before softmax cross-entropy, out of sight."""
+
+        def init(self, key: Any, x: Any) -> Any:
+            return BASE.init(key, x)
+
+        def apply(self, params: Any, x: Any, *, key: Any = None, train: bool = False) -> Any:
+            return softmax(BASE.apply(params, x))
+
+    report = Start(Closed()).report()
+    assert report.ok
+    assert "cannot be seen" in report.not_looked_at[PAIRING]
+    assert "Closed shows no layers" in report.not_looked_at["the inside of the model"]
+    assert report[BATCH].value == pytest.approx(0.55, abs=0.1)  # log(1 + 2/e) / log 3 = 0.50
+
+
+def test_a_cost_that_does_not_take_the_data_raises_its_own_error() -> None:
+    with pytest.raises(ValueError, match=r"losses.squared_error: .* shape"):
+        Start(loss=SQUARED).report()

@@ -11,6 +11,7 @@ from fnnet.diagnosis.changes import Change
 from fnnet.diagnosis.report import NotLookedAt, Verdict
 from fnnet.diagnosis.subject import Numbers, Subject, bound, found, spread
 from fnnet.layers import BatchNorm, Embedding, GroupNorm, LayerNorm
+from fnnet.paths import named_leaves
 
 CONSTANT = 1e-7  # a standard deviation below this part of the mean is that of a constant in float32
 SAMPLE = 512  # examples whose distances or correlations are computed
@@ -39,7 +40,8 @@ def inputs_are_not_scaled(subject: Subject) -> Verdict | None:
     standardized data wrong; this does not. Suspected, until a rerun with standardized inputs is better.
     """
     name = "inputs are not scaled"
-    first = next(iter(subject.layers.values()), None)
+    trained = {name.rpartition(".")[0] for name, _ in named_leaves(subject.params)}
+    first = next((layer for path, layer in subject.layers.items() if path in trained), None)
     if isinstance(first, (BatchNorm, GroupNorm, LayerNorm, Embedding)):
         return None
     table = subject.table
@@ -215,10 +217,12 @@ def labels_do_not_depend_on_the_inputs(subject: Subject) -> Verdict | None:
 def as_matrix(subject: Subject, rows: Numbers) -> Numbers:
     """Return the targets of one label or a few numbers each as ``(n, m)``: one-hot, or standardized."""
     y = subject.y[rows]
+    if (y == y[:1]).all():
+        raise NotLookedAt("the targets are all alike")
     if subject.classes is not None and len(subject.classes) == len(subject.y):
         labels = subject.classes[rows]
         return np.asarray(labels[:, None] == np.unique(labels), np.float64)
-    if not checks.is_float(y) or y.ndim > 2:
+    if not subject.is_regression or y.ndim > 2:
         raise NotLookedAt("the targets are sequences or images")
     return standardized(y)
 
@@ -293,8 +297,6 @@ def rows_occur_in_training_and_test(subject: Subject) -> Verdict | None:
     share = float(common.mean())
     if not (share > bound(name, statistic) and share > bound(name, "share over that within training") * within):
         return None
-    x, y = subject.validation
-    remedy = Change("validation", "replace", (x[~common], y[~common])) if not common.all() else None
     return found(
         name,
         statistic,
@@ -302,8 +304,7 @@ def rows_occur_in_training_and_test(subject: Subject) -> Verdict | None:
         "exact",
         f"{common.sum()} of {len(other)} validation examples are also in the training data: take them out before "
         f"you believe the validation loss.",
-        evidence={"within the training data": within, "rows": np.flatnonzero(common)[:100].tolist()},
-        remedy=remedy,
+        evidence={"within the training data": within, "rows": np.flatnonzero(common).tolist()},
     )
 
 
@@ -363,7 +364,7 @@ def classes_are_unbalanced(subject: Subject) -> list[Verdict]:
 
     Formula: ``max_c n_c / min_c n_c`` over the classes that occur. Outputs without any example are counted, too.
 
-    Threshold: above 10, as the rule ``ClassImbalance`` of Amazon SageMaker Debugger.
+    Threshold: above 10, as the rule ``ClassImbalance`` of Amazon SageMaker Debugger; above 0 classes without examples.
 
     When it is wrong: it is a note. It becomes a verdict if a class is not learned.
     """

@@ -144,6 +144,8 @@ def signal_dies_on_the_way_in(subject: Subject) -> Verdict | None:
     hidden = [path for path in subject.hidden if path in signals]
     if not hidden:
         raise NotLookedAt("there are no hidden layers that can be seen")
+    if len(subject.rows) < 2:
+        raise NotLookedAt("there are fewer than two examples")
     flat = {path: float(signals[path].vary) for path in hidden if float(signals[path].rms) > 0}
     flat = {path: value for path, value in flat.items() if not np.isnan(value)}
     worst = min(flat, key=lambda path: flat[path], default=None)
