@@ -6,7 +6,19 @@ verdicts is the docstrings in ``fnnet.diagnosis.verdicts``.
 """
 
 from fnnet.diagnosis.changes import Change, Setup
+from fnnet.diagnosis.preflight import preflight
 from fnnet.diagnosis.report import CERTAINTIES, NotLookedAt, Outcome, Report, Verdict
 from fnnet.diagnosis.thresholds import THRESHOLDS, Threshold
 
-__all__ = ["CERTAINTIES", "THRESHOLDS", "Change", "NotLookedAt", "Outcome", "Report", "Setup", "Threshold", "Verdict"]
+__all__ = [
+    "CERTAINTIES",
+    "THRESHOLDS",
+    "Change",
+    "NotLookedAt",
+    "Outcome",
+    "Report",
+    "Setup",
+    "Threshold",
+    "Verdict",
+    "preflight",
+]
