@@ -5,7 +5,8 @@ A verdict is a tested hypothesis. ``preflight`` looks before training, ``Watch``
 verdicts is the docstrings in ``fnnet.diagnosis.verdicts``.
 """
 
+from fnnet.diagnosis.changes import Change, Setup
 from fnnet.diagnosis.report import CERTAINTIES, NotLookedAt, Outcome, Report, Verdict
 from fnnet.diagnosis.thresholds import THRESHOLDS, Threshold
 
-__all__ = ["CERTAINTIES", "THRESHOLDS", "NotLookedAt", "Outcome", "Report", "Threshold", "Verdict"]
+__all__ = ["CERTAINTIES", "THRESHOLDS", "Change", "NotLookedAt", "Outcome", "Report", "Setup", "Threshold", "Verdict"]

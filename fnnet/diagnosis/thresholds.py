@@ -18,4 +18,8 @@ class Threshold(NamedTuple):
 
 
 # By "verdict: statistic". A verdict that has several bounds has several entries.
-THRESHOLDS: dict[str, Threshold] = {}
+THRESHOLDS: dict[str, Threshold] = {
+    "rerun: z": Threshold(3.0, (-3.0, 3.0), "a normal number is larger in one of 741 cases"),
+    "rerun: effect": Threshold(0.1, (-1.0, 0.1), "a tenth of the excess loss"),
+    "rerun: z over the sham": Threshold(2.0, (-2.0, 2.0), "a normal number is larger in one of 44 cases"),
+}

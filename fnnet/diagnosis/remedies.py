@@ -1,0 +1,388 @@
+"""Reruns with one thing changed: what confirms or refutes a verdict.
+
+A run is a pure function of its state, data and key. ``remedies`` goes back to a state of the run, the branch point, and
+trains on with the same batches and the same random numbers, once unchanged and once for each remedy. These are the
+arms:
+
+- *unchanged*: it gives the run again, bit for bit on a CPU;
+- *sham*: something else is changed, so that a run that anything would improve is not taken for a proof;
+- one arm for each remedy. Arms whose change is a factor are one program under ``vmap``.
+
+What counts is the difference of the losses of every example of the probe set, on the scale ``λ``, where 1 is the best
+constant prediction and 0 the least possible loss. With the differences ``d_n``, ``z = mean(d) / (sd(d) / √n)``, and the
+effect is ``mean(d)`` divided by the ``λ`` of the unchanged arm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fnnet import checks, losses
+from fnnet.cost import Cost
+from fnnet.data.chunks import Chunk
+from fnnet.data.stream import as_stream
+from fnnet.diagnosis.changes import Change, ScaledPenalty, Setup, apply, scaled_updates, scaled_weights
+from fnnet.diagnosis.report import NotLookedAt, Outcome, Report, Verdict, in_order
+from fnnet.diagnosis.thresholds import THRESHOLDS
+from fnnet.inspect.baselines import baselines
+from fnnet.training.chunk import train_chunk
+from fnnet.training.placement import Placement
+from fnnet.training.program import chunk_program, copied, settings_of_jax
+from fnnet.training.state import TrainState
+from fnnet.types import Array, Batch, Loss, Params, Scalar
+
+Run = Any  # a function (state, chunk) -> (state, numbers)
+Excess = np.ndarray[Any, Any]  # λ of each example of the probe set
+PROBE = 512  # examples
+FEWEST, MOST = 50, 300  # steps of an arm
+LARGEST = 100.0  # λ of one example; NaN and infinity count as this
+LARGEST_Z = 99.0
+LOGIT = 1e-6  # the smallest probability in a score
+
+
+def remedies(
+    report: Report,
+    setup: Setup,
+    *,
+    states: Sequence[TrainState] = (),
+    budget: float = 0.1,
+    probe: Batch | None = None,
+) -> Report:
+    """Return the report with each suspected verdict confirmed or refuted by reruns, as far as the budget goes.
+
+    A verdict is confirmed if the best of its remedies has ``z ≥ 3``, removes at least a tenth of the excess loss, and
+    is better than the sham with ``z ≥ 2``; else it is refuted. ``row.remedy`` is then the best one, and
+    ``row.outcome`` what it gave. Exact verdicts stay exact.
+
+    ``setup`` is what the run was made of, and ``states`` are states after some of its epochs. A rerun starts from the
+    last of them before the window of the verdict, or from the start. An arm has as many steps as an epoch, but at
+    least 50 and at most 300; remedies of the whole run, such as a penalty against overfitting, have all of its steps.
+    ``budget`` is the share of the run's steps that all reruns together may have; what it does not pay for is in
+    ``not_looked_at``. ``probe`` are the examples on which the arms are compared: by default the first 512 of the
+    validation data, or else of the training data.
+    """
+    left = budget * setup.steps
+    rows: list[Verdict] = []
+    skipped: dict[str, str] = {}
+    reruns: dict[tuple[int, int], Rerun] = {}
+    for row in sorted(report.rows, key=lambda row: row.certainty != "suspected"):
+        changes = changes_of(row)
+        if not changes or row.certainty not in ("suspected", "exact"):
+            rows.append(row)
+            continue
+        try:
+            branch, steps = branch_of(row, changes, setup, states)
+            rerun = reruns.setdefault((int(branch.step), steps), Rerun(setup, branch, steps, probe or probe_of(setup)))
+            before = rerun.made
+            price = rerun.price(changes)
+            if price > left:
+                raise NotLookedAt(
+                    f"its rerun takes {price} steps, and {left:.0f} are left of the budget; pass remedies a budget of "
+                    f"at least {(budget * setup.steps - left + price) / setup.steps:.2g}"
+                )
+            rows.append(judged(row, rerun, changes))
+            left -= rerun.made - before
+        except NotLookedAt as why:
+            rows.append(row)
+            skipped[f"the remedy of {row.name}"] = str(why)
+    return Report(in_order(tuple(rows)), report.fine, {**report.not_looked_at, **skipped})
+
+
+def changes_of(row: Verdict) -> tuple[Change, ...]:
+    """Return the changes that may mend a verdict: its remedy is one change or several alternatives."""
+    found = row.remedy if isinstance(row.remedy, (tuple, list)) else (row.remedy,)
+    return tuple(change for change in found if isinstance(change, Change))
+
+
+def judged(row: Verdict, rerun: Rerun, changes: tuple[Change, ...]) -> Verdict:
+    """Return the verdict with the outcome of the best of its remedies, confirmed or refuted by it."""
+    outcomes = rerun.outcomes(changes)
+    remedy, best = max(
+        zip(changes, outcomes, strict=True), key=lambda pair: (confirms(pair[1]), pair[1].effect)
+    )
+    certainty = row.certainty
+    if certainty == "suspected":
+        certainty = "confirmed" if confirms(best) else "refuted"
+    arms = {str(change): outcome.effect for change, outcome in zip(changes, outcomes, strict=True)}
+    return replace(row, certainty=certainty, remedy=remedy, outcome=best, evidence={**row.evidence, "arms": arms})
+
+
+def confirms(outcome: Outcome) -> bool:
+    """Return whether an outcome confirms a verdict."""
+    return (
+        outcome.z >= THRESHOLDS["rerun: z"].value
+        and outcome.effect >= THRESHOLDS["rerun: effect"].value
+        and outcome.sham_z >= THRESHOLDS["rerun: z over the sham"].value
+    )
+
+
+def branch_of(
+    row: Verdict, changes: tuple[Change, ...], setup: Setup, states: Sequence[TrainState]
+) -> tuple[TrainState, int]:
+    """Return the state from which the reruns of a verdict start, and how many steps they have.
+
+    What is changed in the program alone can be changed in the middle of a run. A change of the data or of the
+    parameters is one of the run from its start.
+    """
+    if any(change.target == "epochs" for change in changes):
+        checks.require(len(changes) == 1, "remedies: a change of epochs has no alternatives; give it alone")
+        if not states:
+            raise NotLookedAt("it needs the last state of the run; pass states=[...] to remedies")
+        return max(states, key=lambda state: int(state.step)), 0
+    if any((change.target, change.action) in WHOLE_RUN for change in changes):
+        return setup.start(), setup.steps
+    start = row.window[0] if row.window and all(change.target in MIDWAY for change in changes) else 0
+    before = [state for state in states if int(state.step) <= start]
+    return max(before, key=lambda state: int(state.step), default=setup.start()), length(setup)
+
+
+# What can be changed in the middle of a run, because the state stays as it is.
+MIDWAY = ("learning_rate", "penalty", "batch_size", "loss", "augment", "key")
+# What changes the result of a run and not that of a few steps.
+WHOLE_RUN = (("penalty", "replace"), ("dropout", "set"), ("model", "widen"), ("model", "replace"), ("augment", "remove"))
+
+
+def length(setup: Setup) -> int:
+    """Return the number of steps of an arm: an epoch or, where these are short, the fewest epochs of 50 steps."""
+    own = setup.steps_of_epoch
+    return MOST if own > MOST else own * math.ceil(FEWEST / own)
+
+
+def probe_of(setup: Setup) -> Batch:
+    x, y = setup.data if setup.validation is None else setup.validation
+    return x[:PROBE], y[:PROBE]
+
+
+class Arm(NamedTuple):
+    """A rerun: what it was made of, its parameters after each epoch, and how many steps it had."""
+
+    setup: Setup
+    params: tuple[Params, ...]
+    steps: int
+
+
+@dataclass
+class Rerun:
+    """Reruns of a run from one of its states. ``made`` counts the steps of all arms so far."""
+
+    setup: Setup
+    state: TrainState
+    steps: int
+    probe: Batch
+    made: int = 0
+
+    @cached_property
+    def unchanged(self) -> Arm:
+        return self.arm(self.setup)
+
+    def price(self, changes: Sequence[Change]) -> int:
+        """Return how many steps the arms of these changes take, with those of the control arms."""
+        if changes[0].target == "epochs":
+            return max(0, apply(changes[0], self.setup).steps - self.setup.steps)
+        return self.steps * (len(changes) + 1 + ("unchanged" not in vars(self)))
+
+    def outcomes(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Return what each change gave."""
+        if changes[0].target == "epochs":
+            return [self.of_epochs(changes[0])]
+        *changed, sham = self.arms([*changes, sham_of(changes)])
+        return [self.outcome(arm, sham) for arm in changed]
+
+    def outcome(self, arm: Arm, sham: Arm) -> Outcome:
+        score = score_of(self.setup, arm.setup)
+        before, after, other = (
+            [excess(each.setup, params, self.probe_for(each.setup), score) for params in each.params]
+            for each in (self.unchanged, arm, sham)
+        )
+        gain = before[-1] - after[-1]
+        return Outcome(
+            z=z_of(gain),
+            effect=share(gain, before[-1]),
+            sham_z=z_of(other[-1] - after[-1]),
+            steps=arm.steps,
+            before=tuple(float(each.mean()) for each in before),
+            after=tuple(float(each.mean()) for each in after),
+        )
+
+    def of_epochs(self, change: Change) -> Outcome:
+        """Return what more epochs give, compared with the end of the run. There is no sham: one was the run itself."""
+        end = Arm(self.setup, (self.state.params,), 0)
+        changed = apply(change, self.setup)
+        self.__dict__["unchanged"] = end
+        more = changed.steps - self.setup.steps
+        params = tuple(self.trained(chunk_run(changed), changed, self.state, more)) if more > 0 else ()
+        self.made += max(more, 0)
+        arm = Arm(changed, params or (self.state.params,), max(more, 0))
+        outcome = self.outcome(arm, end)
+        return replace(outcome, sham_z=outcome.z)
+
+    def probe_for(self, setup: Setup) -> Batch:
+        """Return the probe set as a changed setup has it: with inputs standardized, for example."""
+        if setup.data is self.setup.data:
+            return self.probe
+        own = replace(self.setup, data=self.setup.data, validation=self.probe)
+        for change in (Change("inputs", "standardize"), Change("targets", "standardize")):
+            part = 0 if change.target == "inputs" else 1
+            if setup.data[part] is not self.setup.data[part]:
+                own = apply(change, own)
+        assert own.validation is not None
+        return own.validation
+
+    def arms(self, changes: Sequence[Change]) -> list[Arm]:
+        """Return an arm for each change."""
+        numbers = [change for change in changes if change.is_number]
+        of_numbers = iter(self.arms_of_numbers(numbers) if numbers else [])
+        return [next(of_numbers) if change.is_number else self.arm(apply(change, self.setup)) for change in changes]
+
+    def arm(self, setup: Setup) -> Arm:
+        """Return the rerun of a changed setup, from the branch point if its state can go on from there."""
+        changed = setup.params is not self.setup.params or setup.optimizer.init is not self.setup.optimizer.init
+        state = setup.start() if changed else self.state._replace(key=setup.key)
+        steps = max(1, self.steps * self.setup.batch_size // setup.batch_size)  # of as many examples
+        params = tuple(self.trained(chunk_run(setup), setup, state, steps))
+        self.made += steps
+        return Arm(setup, params, steps)
+
+    def arms_of_numbers(self, changes: Sequence[Change]) -> list[Arm]:
+        """Return the arms whose change is a factor, all from one program."""
+        factors = {
+            target: jnp.asarray([change.value if change.target == target else 1.0 for change in changes], jnp.float32)
+            for target in ("learning_rate", "penalty", "params")
+        }
+
+        def run(state: TrainState, chunk: Chunk, rate: Scalar, strength: Scalar) -> tuple[TrainState, Any]:
+            cost, optimizer = self.setup.cost, scaled_updates(self.setup.optimizer, rate)
+            if cost.penalty is not None:
+                cost = replace(cost, penalty=ScaledPenalty(cost.penalty, strength))
+            return train_chunk(cost, optimizer, augment=self.setup.augment)(state, chunk)
+
+        program = jax.jit(jax.vmap(run, (0, None, 0, 0)))
+        params = jax.vmap(lambda factor: scaled_weights(self.state.params, factor))(factors["params"])
+        rest = jax.tree.map(lambda a: jnp.stack([a] * len(changes)), self.state._replace(params=()))
+        states = rest._replace(params=params)
+
+        def run_all(states: TrainState, chunk: Chunk) -> Any:
+            return program(states, chunk, factors["learning_rate"], factors["penalty"])
+
+        made = list(self.trained(run_all, self.setup, states, self.steps))
+        self.made += self.steps * len(changes)
+        return [
+            Arm(self.setup, tuple(jax.tree.map(lambda a, i=i: a[i], params) for params in made), self.steps)
+            for i in range(len(changes))
+        ]
+
+    def trained(self, run: Run, setup: Setup, state: TrainState, steps: int) -> Iterator[Params]:
+        """Yield the parameters after each epoch, and after the last step. The order of the examples is that of fit.
+
+        The leaves of the state may have the arms on a first axis.
+        """
+        data = tuple(jnp.asarray(part) for part in setup.data)
+        stream = as_stream(data, setup.batch_size, shuffle=setup.shuffle, drop_last=False)
+        state, left = copied(state), steps
+        while left > 0:
+            one = state if state.step.ndim == 0 else jax.tree.map(lambda a: a[0], state._replace(params=(), opt_state=()))
+            for chunk in stream.chunks(one.order_key()):
+                part = chunk if chunk.updates <= left else chunk._replace(rows=chunk.rows[:left])
+                state, _ = run(state, part)
+                left -= part.updates
+                if left == 0:
+                    break
+            yield copied(state.params)  # the next epoch takes the buffers over
+
+
+def chunk_run(setup: Setup) -> Run:
+    """Return the program that ``fit`` compiles for this setup."""
+    placement = Placement.of(None, setup.params)
+    return chunk_program(
+        setup.cost, setup.optimizer, jax.value_and_grad, None, setup.augment, placement, settings_of_jax()
+    )
+
+
+def sham_of(changes: Sequence[Change]) -> Change:
+    """Return a change that is not expected to help where these are.
+
+    Remedies at the start are compared with a lower rate, which calms any run. Those that change the steps are compared
+    with other batches and other random numbers, which is what chance gives.
+    """
+    calm = all(change.target not in (*MIDWAY, "optimizer", "gradients") for change in changes)
+    return Change("learning_rate", "scale", 1 / 3) if calm else Change("key", "fold", 1)
+
+
+# Scores of predictions, in which setups with different losses can be compared.
+
+
+def score_of(setup: Setup, changed: Setup) -> Loss:
+    """Return the loss if both have the same one, else a proper score that both admit.
+
+    That is the cross-entropy of the normalized outputs for labels and targets in {0, 1}, else the squared error.
+    """
+    if setup.cost.loss is changed.cost.loss or setup.cost.loss == changed.cost.loss:
+        return setup.cost.loss
+    target = np.asarray(setup.data[1])
+    if checks.is_integer(target):
+        return of_classes
+    binary = bool(np.isin(target, (0, 1)).all())
+    if binary and target.ndim > 1 and target.shape[-1] > 1 and bool((target.sum(-1) == 1).all()):
+        return of_classes
+    return of_yes_and_no if binary else losses.squared_error
+
+
+def of_classes(prediction: Array, target: Array) -> Array:
+    """Return the cross-entropy of outputs that are logits or, if no row has another sum than 1, probabilities."""
+    sums = jnp.abs(prediction.sum(-1) - 1).max()
+    probabilities = (prediction.min() >= 0) & (sums < 1e-3)
+    logits = jnp.where(probabilities, jnp.log(jnp.maximum(prediction, LOGIT)), prediction)
+    return losses.softmax_cross_entropy(logits, target)
+
+
+def of_yes_and_no(prediction: Array, target: Array) -> Array:
+    """Return the cross-entropy of outputs that are logits or, if all lie in [0, 1], probabilities."""
+    probabilities = (prediction.min() >= 0) & (prediction.max() <= 1)
+    p = jnp.clip(prediction, LOGIT, 1 - LOGIT)
+    logits = jnp.where(probabilities, jnp.log(p) - jnp.log1p(-p), prediction)
+    return losses.sigmoid_cross_entropy(logits, target)
+
+
+def excess(setup: Setup, params: Params, probe: Batch, score: Loss) -> Excess:
+    """Return ``(ℓ_n − L*) / (H₀ − L*)`` of each example of the probe set, at most ``LARGEST``."""
+    cost = replace(setup.cost, loss=score, penalty=None) if score is not setup.cost.loss else setup.cost
+    x, y = (jnp.asarray(part) for part in probe)
+    each = np.asarray(example_losses(cost, params, x, y), np.float64)
+    constant, least = baselines(cost.loss, y)
+    scaled = (each - least) / (constant - least)
+    return np.where(np.isfinite(scaled), np.clip(scaled, -LARGEST, LARGEST), LARGEST)
+
+
+@partial(jax.jit, static_argnums=0)
+def example_losses(cost: Cost, params: Params, x: Array, y: Array) -> Array:
+    """Return the loss of each example, the mean over its steps for sequences, without the penalty."""
+    each = cost.loss(cost.model.apply(params, x), cost.known_labels(y))
+    counts = cost.loss_weights(y, None, each.shape)
+    axes = tuple(range(1, each.ndim))
+    if counts is None:
+        return each.mean(axes)
+    counts = counts.astype(each.dtype)
+    return jnp.where(counts == 0, 0, each * counts).sum(axes) / jnp.maximum(counts.sum(axes), 1)
+
+
+def z_of(difference: Excess) -> float:
+    """Return the mean over its standard error, between ``-LARGEST_Z`` and ``LARGEST_Z``."""
+    mean = float(difference.mean())
+    error = float(difference.std(ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
+    if error == 0:
+        return math.copysign(LARGEST_Z, mean) if mean else 0.0
+    return max(-LARGEST_Z, min(mean / error, LARGEST_Z))
+
+
+def share(gain: Excess, before: Excess) -> float:
+    """Return the share of the excess loss that a change removed, 0 where there was none."""
+    total = float(before.mean())
+    return float(gain.mean()) / total if total > 0 else 0.0
