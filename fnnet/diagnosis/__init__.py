@@ -6,7 +6,24 @@ verdicts is the docstrings in ``fnnet.diagnosis.verdicts``.
 """
 
 from fnnet.diagnosis.changes import Change, Setup
+from fnnet.diagnosis.diagnose import diagnose, diagnose_sweep
 from fnnet.diagnosis.report import CERTAINTIES, NotLookedAt, Outcome, Report, Verdict
 from fnnet.diagnosis.thresholds import THRESHOLDS, Threshold
+from fnnet.diagnosis.watch import Watch
+from fnnet.diagnosis.watched import Watched
 
-__all__ = ["CERTAINTIES", "THRESHOLDS", "Change", "NotLookedAt", "Outcome", "Report", "Setup", "Threshold", "Verdict"]
+__all__ = [
+    "CERTAINTIES",
+    "THRESHOLDS",
+    "Change",
+    "NotLookedAt",
+    "Outcome",
+    "Report",
+    "Setup",
+    "Threshold",
+    "Verdict",
+    "Watch",
+    "Watched",
+    "diagnose",
+    "diagnose_sweep",
+]

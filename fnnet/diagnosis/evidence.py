@@ -12,7 +12,8 @@ import numpy as np
 
 from fnnet.cost import Cost
 from fnnet.description import own_and_parts
-from fnnet.diagnosis.report import NotLookedAt
+from fnnet.diagnosis.report import EXPLANATIONS, Certainty, NotLookedAt, Verdict
+from fnnet.diagnosis.thresholds import THRESHOLDS
 from fnnet.diagnosis.watched import Numbers, Watched, bounds_of, scale_of
 from fnnet.optimizers import Optimizer
 from fnnet.training.non_finite import NonFinite
@@ -102,7 +103,9 @@ class Evidence:
                 best_constant, scale = scale_of(bounds_of(self.cost, self.state.params, first(data)))
                 value = 1 + (self.series(cost) - best_constant) / scale
             else:
-                raise NotLookedAt("λ needs the targets; watch the run, or pass data=, validation= and state= to diagnose")
+                raise NotLookedAt(
+                    "λ needs the targets; watch the run, or pass data=, validation= and state= to diagnose"
+                )
             step = self.history.get("step", np.arange(1, len(value) + 1))
             series = Series(step, value, np.full(len(value), np.nan))
         if np.isnan(series.value).all():
@@ -130,7 +133,11 @@ class Evidence:
         if len(late) < 2:
             return 0.0
         error = np.sqrt(early.var(ddof=1) / len(early) + late.var(ddof=1) / len(late))
-        return float((early.mean() - late.mean()) / error) if error > 0 else float(np.sign(early.mean() - late.mean())) * 99
+        return (
+            float((early.mean() - late.mean()) / error)
+            if error > 0
+            else float(np.sign(early.mean() - late.mean())) * 99
+        )
 
     def hyperparameter(self, name: str) -> Any:
         """Return the value that an optimizer was made with, a number or a schedule, as far as it can be seen."""
@@ -145,6 +152,19 @@ class Evidence:
         """Return at most 512 examples of ``data`` or ``validation`` in the memory of the host."""
         x, y = first(self.given(name))
         return np.asarray(x), np.asarray(y)
+
+
+def found(name: str, statistic: str, value: float, certainty: Certainty, sentence: str, **more: Any) -> Verdict:
+    """Return the verdict of this name, with the threshold of one of its statistics; ``more`` are fields of it."""
+    bound = THRESHOLDS[f"{name}: {statistic}"]
+    explained = EXPLANATIONS.get(name, ())
+    return Verdict(
+        name, certainty, sentence, statistic, float(value), bound.value, bound.healthy, explains=explained, **more
+    )
+
+
+def bound(name: str, statistic: str) -> float:
+    return THRESHOLDS[f"{name}: {statistic}"].value
 
 
 def first(data: Batch) -> Batch:
@@ -172,8 +192,12 @@ def z_of_means(a: Numbers, b: Numbers) -> float:
     d = (a - b)[np.isfinite(a - b)]
     if len(d) < 2:
         return 0.0
-    error = d.std(ddof=1) / np.sqrt(len(d))
-    return float(d.mean() / error) if error > 0 else float(np.sign(d.mean())) * 99
+    return divided(d.mean(), d.std(ddof=1) / np.sqrt(len(d)))
+
+
+def divided(difference: float, error: float) -> float:
+    """Return a difference over its standard error, ±99 where there is no error."""
+    return float(difference / error) if error > 0 else float(np.sign(difference)) * 99
 
 
 def nearest(x: Numbers, others: Numbers, k: int, *, itself: bool) -> Numbers:

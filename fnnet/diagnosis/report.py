@@ -164,3 +164,58 @@ def as_table(report: Report) -> str:
 
 # Verdicts in the order from causes to symptoms, each with the symptoms that it explains where it is certain.
 EXPLANATIONS: dict[str, tuple[str, ...]] = {}
+
+# In flight and after the run.
+EXPLANATIONS |= {
+    "not finite": ("diverges", "gradients explode", "loss spikes"),
+    "diverges": ("loss spikes", "learning rate too high"),
+    "learning rate too high": (
+        "not finite",
+        "diverges",
+        "ReLUs die",
+        "gradients explode",
+        "loss spikes",
+        "at the edge of stability",
+        "noise rules",
+        "rate still too high at the end",
+        "underfits: too small",
+        "stuck at the constant",
+    ),
+    "ReLUs die": ("gradients vanish", "underfits: too small", "stuck at the constant", "learning rate too low"),
+    "units are saturated": ("gradients vanish", "learning rate too low", "stuck at the constant"),
+    "gradients vanish": (
+        "a layer stands still",
+        "learning rate too low",
+        "underfits: too small",
+        "stopped too early",
+        "stuck at the constant",
+    ),
+    "gradients explode": ("not finite", "diverges", "loss spikes"),
+    "memory does not reach back": ("gradients vanish", "underfits: too small", "stuck at the constant"),
+    "state explodes through time": ("not finite", "gradients explode", "loss spikes"),
+    "a penalty rules": ("learning rate too low", "underfits: too small", "stuck at the constant"),
+    "optimizer's ε rules": ("learning rate too low", "stopped too early"),
+    "every gradient is clipped": ("learning rate too low", "stopped too early"),
+    "rate decayed too early": ("learning rate too low", "stopped too early", "underfits: too small"),
+    "learning rate too low": (
+        "a layer stands still",
+        "underfits: too small",
+        "stopped too early",
+        "stuck at the constant",
+    ),
+    "a layer stands still": ("underfits: too small", "stopped too early", "learning rate too low"),
+    "noise rules": ("rate still too high at the end", "underfits: too small", "stuck at the constant"),
+    "rate still too high at the end": ("underfits: too small",),
+    "training and test differ": ("memorizes without learning", "overfits", "lack of regularization"),
+    "memorizes without learning": ("overfits", "lack of regularization"),
+    "underfits: too small": ("stuck at the constant",),
+    "stopped too early": (),
+    "lack of regularization": ("overfits",),
+    "overfits": (),
+    "validation better than training": (),
+    "a class is not learned": (),
+    "stuck at the constant": (),
+    "loss spikes": (),
+    "at the edge of stability": (),
+    "not reproducible": (),
+}

@@ -7,6 +7,7 @@ held fixed for the whole run. Letters: ``S`` probed steps, ``E`` looks (one befo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,11 +23,12 @@ from fnnet.diagnosis.watched import Watched
 from fnnet.inspect.curvature import gradient_statistics
 from fnnet.inspect.signals import leaf_layers, signals
 from fnnet.norms import norm
-from fnnet.optimizers import apply_updates
+from fnnet.optimizers import Optimizer, apply_updates
 from fnnet.training.callback import Callback, Memory, Run
 from fnnet.training.placement import Placement, local
 from fnnet.training.snapshot import Record
 from fnnet.training.state import TrainState
+from fnnet.training.step import gradients
 from fnnet.types import Array, Batch, Params
 
 FIRST = 20  # steps, of which each is probed: a rate that is too high does its damage there
@@ -53,27 +55,30 @@ class StepProbe:
     def __call__(
         self, cost: Cost, state: TrainState, batch: Batch, value: Array, grads: Params, updates: Params
     ) -> dict[str, Array]:
-        wide = at_least_float32(value)
-        value = value.astype(wide)
-
-        def measured() -> dict[str, Array]:
-            params = apply_updates(state.params, updates)
-            moved = cost(params, batch, key=state.network_key(), train=True).astype(wide)
-            p, g, u, after = (jax.tree.leaves(tree) for tree in (state.params, grads, updates, params))
-            products = [jnp.vdot(a.astype(wide), b.astype(wide)) for a, b in zip(g, u, strict=True)]
-            lost = [((b != 0) & (a == c)).mean() for a, b, c in zip(p, u, after, strict=True)]
-            return {
-                "change": moved - value,
-                "predicted": sum(products, jnp.zeros((), wide)),
-                **{name: stacked(map(norm, leaves), wide) for name, leaves in zip(NORMS, (g, u, p), strict=True)},
-                "lost": stacked(lost, wide),
-            }
-
+        measured = partial(measured_step, cost, state, batch, value, grads, updates)
         number, place = jnp.divmod(state.step, self.every)
         due = (state.step < FIRST) | (place == number % self.every)
         zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(measured))
         numbers = jax.lax.cond(due, measured, lambda: zeros)
-        return {"step": jnp.where(due, state.step, -1), "cost": value, **numbers}
+        return numbers | {"step": jnp.where(due, state.step, -1), "cost": value.astype(at_least_float32(value))}
+
+
+def measured_step(
+    cost: Cost, state: TrainState, batch: Batch, value: Array, grads: Params, updates: Params
+) -> dict[str, Array]:
+    """Return the numbers of one step, as ``StepProbe`` lists them. ``state`` is the one before it."""
+    wide = at_least_float32(value)
+    params = apply_updates(state.params, updates)
+    moved = cost(params, batch, key=state.network_key(), train=True).astype(wide)
+    p, g, u, after = (jax.tree.leaves(tree) for tree in (state.params, grads, updates, params))
+    products = [jnp.vdot(a.astype(wide), b.astype(wide)) for a, b in zip(g, u, strict=True)]
+    lost = [((b != 0) & (a == c)).mean() for a, b, c in zip(p, u, after, strict=True)]
+    return {
+        "change": moved - value.astype(wide),
+        "predicted": sum(products, jnp.zeros((), wide)),
+        **{name: stacked(map(norm, leaves), wide) for name, leaves in zip(NORMS, (g, u, p), strict=True)},
+        "lost": stacked(lost, wide),
+    }
 
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm")
@@ -88,11 +93,12 @@ def stacked(scalars: Any, dtype: Any) -> Array:
 def look(cost: Cost, params: Params, before: Params, training: Batch, probe: Batch | None) -> dict[str, Array]:
     """Return the numbers of a look, a pure function. The network is deterministic, and the penalty is left out.
 
-    ``before`` are the parameters of the look before. Of the training examples: ``training_losses (n,)``; ``gradient_norm
-    (P,)`` of their mean loss; ``signal`` and ``noise``, the estimates of ``fnnet.inspect.curvature.NoiseScale``;
-    ``penalty_push``, ``⟨∇R, −∇L⟩ / ‖∇L‖²`` for the penalty ``R``. Of the probe set, or of the training examples without
-    one: ``losses (n,)``, ``spread``, how much of the output depends on the input, and of each layer ``dead``,
-    ``saturated``, ``vary`` and ``cosine``, ``(L,)``. ``travel (P,)`` is ``‖θ − θ_before‖ / ‖θ_before‖``.
+    ``before`` are the parameters of the look before. Of the training examples: ``training_losses (n,)``;
+    ``gradient_norm (P,)`` of their mean loss; ``signal`` and ``noise``, the estimates of
+    ``fnnet.inspect.curvature.NoiseScale``; ``penalty_push``, ``⟨∇R, −∇L⟩ / ‖∇L‖²`` for the penalty ``R``. Of the probe
+    set, or of the training examples without one: ``losses (n,)``, ``spread``, how much of the output depends on the
+    input, and of each layer ``dead``, ``saturated``, ``vary`` and ``cosine``, ``(L,)``. ``travel (P,)`` is ``‖θ −
+    θ_before‖ / ‖θ_before‖``.
     """
     data = Cost(cost.model, cost.loss, None, cost.ignore_label)
     size = max(1, len(training[0]) // PARTS)
@@ -181,7 +187,7 @@ class Watch(Callback):
         checks.positive_integer("diagnosis.Watch", "examples", examples)
         checks.require(
             probe is None or len(probe[0]) > 0,
-            "diagnosis.Watch: probe has no examples; expected (x, y) with at least one, or None for the validation data",
+            "diagnosis.Watch: probe has no examples; expected (x, y) with one at least, or None",
         )
         self.step_probe, self.given, self.examples = StepProbe(every), probe, examples
         self.watched: Watched | None = None
@@ -207,7 +213,8 @@ class Watch(Callback):
         given = run.validation if self.given is None else self.given
         self.probe = None if given is None else first_examples(given, self.examples, run.placement, key)
         self.before = state.params
-        self.watched = Watched.begun(run.cost, state.params, self.training, self.probe, run.stream)
+        stream = run.stream
+        self.watched = Watched.begun(run.cost, state.params, self.training, self.probe, stream.batch_size, stream.steps)
         self.watched.add_look(int(state.step), self.looked(state.params))
 
     def looked(self, params: Params) -> dict[str, np.ndarray[Any, Any]]:
@@ -225,6 +232,28 @@ class Watch(Callback):
 
     def __call__(self, state: TrainState, record: Record) -> None:
         self.before = state.params
+
+    # What ``sweep`` asks for: pure functions.
+
+    look = staticmethod(look)
+
+    def sets(self, data: Batch, validation: Batch | None) -> tuple[Batch, Batch | None]:
+        """Return the training examples and the probe set of the looks at a run with these data in memory."""
+        probe = validation if self.given is None else self.given
+        training, probe = (d and tuple(jnp.asarray(part[: self.examples]) for part in d) for d in (data, probe))
+        return training, probe
+
+    def measured(
+        self, cost: Cost, optimizer: Optimizer, before: TrainState, after: TrainState, batch: Batch, sets: Any
+    ) -> dict[str, Any]:
+        """Return the numbers of a step from ``before`` on a batch, which is not made, and of a look at ``after``."""
+        value, grads = gradients(cost, jax.value_and_grad, before, batch)
+        updates, _ = optimizer.update(grads, before.opt_state, before.params)
+        step = measured_step(cost, before, batch, value, grads, updates)
+        return {
+            "step": step | {"step": before.step, "cost": value},
+            "look": look(cost, after.params, before.params, *sets),
+        }
 
 
 def first_examples(data: Batch | Stream, count: int, placement: Placement, key: Array) -> Batch:

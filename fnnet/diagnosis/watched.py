@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fnnet.checks import is_float
+from fnnet.checks import is_float, is_integer
 from fnnet.cost import Cost
-from fnnet.data.stream import Stream
 from fnnet.inspect.baselines import constant_baseline, least_loss
 from fnnet.inspect.signals import leaf_layers
 from fnnet.layers import Activation, LowPrecision
@@ -37,9 +36,10 @@ class Watched:
 
     - ``parameters`` and ``layers``: the paths, in the order of the arrays ``(P,)`` and ``(L,)``; ``activations``: the
       layers that are an ``Activation``;
-    - ``probe_bounds`` and ``training_bounds``: ``[H₀, L*]`` of the targets of the probe set and of the training examples;
+    - ``probe_bounds`` and ``training_bounds``: ``[H₀, L*]`` of the targets of both sets;
     - ``validates``: whether the probe set is another one than the training examples;
     - ``resolution``: the smallest relative change of a cost that is more than its rounding;
+    - ``labels``: whether the targets are labels of the classes of the output;
     - ``batch_size`` and ``steps_per_epoch``, None if not known.
     """
 
@@ -50,9 +50,13 @@ class Watched:
     costs: list[float] = field(default_factory=list)
 
     @classmethod
-    def begun(cls, cost: Cost, params: Params, training: Batch, probe: Batch | None, stream: Stream) -> Watched:
-        """Return the measurements before the first look."""
+    def begun(
+        cls, cost: Cost, params: Params, training: Batch, probe: Batch | None, batch_size: int, steps: int | None
+    ) -> Watched:
+        """Return the measurements before the first look, of a run with so many steps per epoch."""
         layers = leaf_layers(cost.model)
+        output = jax.eval_shape(lambda p: cost.model.apply(p, training[0]), params)
+        labels = is_integer(training[1]) and output.ndim == training[1].ndim + 1 and output.shape[-1] > 1
         dtypes = [leaf.dtype for leaf in jax.tree.leaves(params) if is_float(leaf)]
         dtypes += [layer.dtype for _, layer in nested(cost.model) if isinstance(layer, LowPrecision)]
         return cls(
@@ -64,8 +68,9 @@ class Watched:
                 "training_bounds": bounds_of(cost, params, training),
                 "validates": probe is not None,
                 "resolution": RESOLVED * max((float(jnp.finfo(dtype).eps) for dtype in dtypes), default=0.0),
-                "batch_size": stream.batch_size,
-                "steps_per_epoch": stream.steps,
+                "labels": labels,
+                "batch_size": batch_size,
+                "steps_per_epoch": steps,
             }
         )
 
@@ -87,7 +92,9 @@ class Watched:
                 continue
             known = values[np.isfinite(values)] if np.isfinite(values).any() else values
             entry[name.replace("losses", "loss")] = float(known.mean())
-            entry[name.replace("losses", "error")] = float(known.std(ddof=1) / len(known) ** 0.5) if len(known) > 1 else 0.0
+            entry[name.replace("losses", "error")] = (
+                float(known.std(ddof=1) / len(known) ** 0.5) if len(known) > 1 else 0.0
+            )
         best = not self.looks or not entry["loss"] >= min(self.looks["loss"])
         for when, is_due in zip(KEPT, (not self.looks, best, True), strict=True):
             if is_due:
@@ -99,7 +106,7 @@ class Watched:
 
     @property
     def numbers(self) -> dict[str, Numbers]:
-        """All of it as arrays: ``cost (S,)``, ``gradient_norm (S, P)``, ``look_loss (E,)``, ``best_losses (n,)``, ..."""
+        """All of it as arrays: ``cost (S,)``, ``gradient_norm (S, P)``, ``look_loss (E,)``, ``best_losses (n,)``."""
         looks = {f"look_{name}": values for name, values in self.looks.items()}
         arrays = {name: np.asarray(values) for name, values in {**self.steps, **looks, **self.losses}.items()}
         return arrays | ({"rho": self.rho} if self.steps else {})
@@ -122,7 +129,7 @@ class Watched:
         return 1 + (loss - best_constant) / scale, error / scale
 
     def by_layer(self, name: str, *, looks: bool = False) -> tuple[list[str], Numbers]:
-        """Return the layers with parameters, and a norm of all parameters of each, ``(S, layers)`` or ``(E, layers)``."""
+        """Return the layers with parameters, and a norm of all parameters of each, ``(S or E, layers)``."""
         values = np.asarray((self.looks if looks else self.steps)[name])
         owners = [layer_of(path) for path in self.facts["parameters"]]
         layers = list(dict.fromkeys(owners))

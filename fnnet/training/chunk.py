@@ -18,7 +18,7 @@ from fnnet.data.stream import check_batch_size
 from fnnet.optimizers import Optimizer
 from fnnet.training.state import TrainState
 from fnnet.training.step import COUNTED, Measure, Probe, train_step
-from fnnet.types import Array, Batch
+from fnnet.types import Batch
 
 Numbers = dict[str, Any]
 Epoch = Callable[[TrainState, Batch], tuple[TrainState, Numbers]]

@@ -131,9 +131,8 @@ def fit(
         record_of = validation_record(cost, metrics, validation, placement, chosen(state), state.order_key())
         validate = lambda state: record_of(chosen(state))  # noqa: E731
 
-    probes = tuple(each.step_probe for each in called if each.step_probe is not None)
-    made_of = cost, optimizer, value_and_grad, measure, augment, probes, placement, settings_of_jax()
-    run_chunk = chunk_program(*made_of)
+    made_of = cost, optimizer, value_and_grad, measure, augment, placement, settings_of_jax()
+    run_chunk = chunk_program(*made_of, *(each.step_probe for each in called if each.step_probe is not None))
     snapshot = Snapshot(state, epoch=epochs_made(state, stream))
     began_finite = bool(all_finite(state.params))
     with ExitStack() as stack:

@@ -63,9 +63,9 @@ def new_program(
     value_and_grad: Callable[[Any], Callable[..., Any]],
     measure: Measure | None,
     augment: Augmentation | None,
-    probes: tuple[Probe, ...],
     placement: Placement,
     settings: tuple[Any, ...],
+    *probes: Probe,
 ) -> Program:
     """Return the compiled ``train_chunk``. It depends on JAX's ``settings`` of the time, too."""
     engine = placement.engine(value_and_grad)

@@ -23,7 +23,7 @@ Measure = Callable[[Params, Params, Params], dict[str, Array]]  # (params, grads
 Probe = Callable[..., Any]  # (cost, state, batch, value, grads, updates) -> a pytree of arrays
 COUNTED, PROBED = "counted", "probed"
 # The names of fit's own numbers.
-TAKEN = frozenset({"cost", COUNTED, PROBED, "step_costs", "epoch", "step", "seconds", "compile_seconds", "reading_seconds"})
+TAKEN = {"cost", COUNTED, PROBED, "step_costs", "epoch", "step", "seconds", "compile_seconds", "reading_seconds"}
 
 
 def train_step(
@@ -49,8 +49,9 @@ def train_step(
     ``augment(key, (x, y)) -> (x, y)`` changes the batch at random before it is used, with a key made of the run's key
     and the step, such as ``fnnet.data.augment.inputs(fnnet.data.augment.random_flip)``.
 
-    Each of ``probes`` is called with ``(cost, state, batch, value, grads, updates)``, where ``state`` is the one before the
-    update and ``value`` the cost of the batch, and returns a pytree of arrays. ``metrics["probed"]`` is the tuple of these.
+    Each of ``probes`` is called with ``(cost, state, batch, value, grads, updates)``, where ``state`` is the one before
+    the update and ``value`` the cost of the batch, and returns a pytree of arrays. ``metrics["probed"]`` is the tuple
+    of these.
     """
 
     kind_of("train_step", optimizer)
