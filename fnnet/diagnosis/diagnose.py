@@ -81,10 +81,11 @@ def diagnose(
 
     A verdict is exact where it is a theorem about the program, else suspected: ``remedies`` confirms or refutes it.
     """
+    history = history_of(run)
     evidence = Evidence(
         cost,
-        history_of(run),
-        watch.watched if isinstance(watch, Watch) else watch,
+        history,
+        watch.watched if isinstance(watch, Watch) else watch or Watched.of_history(history),
         run.state if state is None and isinstance(run, FitResult) else state,
         optimizer,
         data,

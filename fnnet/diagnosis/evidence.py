@@ -88,7 +88,8 @@ class Evidence:
     @cached_property
     def validated(self) -> Series:
         """``λ`` of examples that are not trained on."""
-        if self.watched is not None and not self.watched.facts["validates"]:
+        validates = "validation_cost" in self.history if self.watched is None else self.watched.facts["validates"]
+        if not validates:
             raise NotLookedAt("there are no validation data; pass validation= to fit, or probe= to Watch")
         return self.probe
 

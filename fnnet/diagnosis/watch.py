@@ -7,6 +7,8 @@ held fixed for the whole run. Letters: ``S`` probed steps, ``E`` looks (one befo
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,20 +21,21 @@ from fnnet.checks import at_least_float32
 from fnnet.configuration import configuration
 from fnnet.cost import Cost, broadcast_weights
 from fnnet.data.stream import Stream
-from fnnet.diagnosis.watched import Watched
+from fnnet.diagnosis.watched import Watched, compiled
 from fnnet.inspect.curvature import gradient_statistics
 from fnnet.inspect.signals import leaf_layers, signals
 from fnnet.norms import norm
 from fnnet.optimizers import Optimizer, apply_updates
 from fnnet.training.callback import Callback, Memory, Run
-from fnnet.training.placement import Placement, local
+from fnnet.training.data import placed_data
+from fnnet.training.placement import local
 from fnnet.training.snapshot import Record
 from fnnet.training.state import TrainState
 from fnnet.training.step import gradients
 from fnnet.types import Array, Batch, Params
 
 FIRST = 20  # steps, of which each is probed: a rate that is too high does its damage there
-PARTS = 8  # of the training examples, whose gradients tell the noise
+PARTS, OF = 8, 16  # the gradients of so many parts of so many training examples each tell the noise
 
 
 @configuration
@@ -75,7 +78,7 @@ def measured_step(
     lost = [((b != 0) & (a == c)).mean() for a, b, c in zip(p, u, after, strict=True)]
     return {
         "change": moved - value.astype(wide),
-        "predicted": sum(products, jnp.zeros((), wide)),
+        "predicted": stacked(products, wide).sum(),
         **{name: stacked(map(norm, leaves), wide) for name, leaves in zip(NORMS, (g, u, p), strict=True)},
         "lost": stacked(lost, wide),
     }
@@ -85,7 +88,7 @@ NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 SIGNALS = ("dead", "saturated", "vary", "cosine")
 
 
-def stacked(scalars: Any, dtype: Any) -> Array:
+def stacked(scalars: Iterable[Any], dtype: Any = jnp.float32) -> Array:
     each = [jnp.asarray(scalar).astype(dtype) for scalar in scalars]
     return jnp.stack(each) if each else jnp.zeros(0, dtype)
 
@@ -93,41 +96,45 @@ def stacked(scalars: Any, dtype: Any) -> Array:
 def look(cost: Cost, params: Params, before: Params, training: Batch, probe: Batch | None) -> dict[str, Array]:
     """Return the numbers of a look, a pure function. The network is deterministic, and the penalty is left out.
 
-    ``before`` are the parameters of the look before. Of the training examples: ``training_losses (n,)``;
-    ``gradient_norm (P,)`` of their mean loss; ``signal`` and ``noise``, the estimates of
+    ``before`` are the parameters of the look before. Of the training examples: ``training_losses (n,)``,
+    and of the first 128 of them ``gradient_norm (P,)`` of the mean loss; ``signal`` and ``noise``, the estimates of
     ``fnnet.inspect.curvature.NoiseScale``; ``penalty_push``, ``⟨∇R, −∇L⟩ / ‖∇L‖²`` for the penalty ``R``. Of the probe
     set, or of the training examples without one: ``losses (n,)``, ``spread``, how much of the output depends on the
     input, and of each layer ``dead``, ``saturated``, ``vary`` and ``cosine``, ``(L,)``. ``travel (P,)`` is ``‖θ −
     θ_before‖ / ‖θ_before‖``.
     """
-    data = Cost(cost.model, cost.loss, None, cost.ignore_label)
-    size = max(1, len(training[0]) // PARTS)
-    numbers = {"training_losses": losses_of(data, params, training)}
-    if len(training[0]) // size > 1:
-        found = gradient_statistics(data, params, training, batch_size=size, chunk=1)
-        mean, variance = jax.tree.leaves(found.mean), jax.tree.leaves(found.variance)
-        square, spread = (sum((a.sum() for a in each), jnp.zeros(())) for each in (map(jnp.square, mean), variance))
-        numbers |= {
-            "gradient_norm": stacked(map(norm, mean), jnp.float32),
-            "signal": square - spread / (len(training[0]) // size),
-            "noise": size * spread,
-        }
-        if cost.penalty is not None:
-            push = jax.tree.leaves(jax.grad(cost.penalty)(params))
-            product = sum((jnp.vdot(a.astype(b.dtype), b) for a, b in zip(push, mean, strict=True)), jnp.zeros(()))
-            numbers["penalty_push"] = -product / jnp.where(square > 0, square, 1)
-    leaves = zip(jax.tree.leaves(params), jax.tree.leaves(before), strict=True)
-    numbers["travel"] = stacked((ratio(norm(a - b), norm(b)) for a, b in leaves), jnp.float32)
-    numbers["parameter_norm"] = stacked(map(norm, jax.tree.leaves(params)), jnp.float32)
-    x, y = seen = training if probe is None else probe
-    prediction = cost.model.apply(params, x)
-    found = signals(data, params, seen)
+    seen = training if probe is None else probe
+    found = signals(cost, params, seen)
     layers = [found.get(path) for path in leaf_layers(cost.model)]
-    for name in SIGNALS:
-        each = [jnp.nan if layer is None else getattr(layer, name) for layer in layers]
-        numbers[name] = stacked(each, jnp.float32)
-    numbers["spread"] = spread_of(prediction, y)
-    numbers["losses"] = numbers["training_losses"] if probe is None else losses_of(data, params, probe)
+    own, old = jax.tree.leaves(params), jax.tree.leaves(before)
+    losses = losses_of(cost, params, training)
+    return {
+        "training_losses": losses,
+        "losses": losses if probe is None else losses_of(cost, params, probe),
+        "spread": spread_of(cost.model.apply(params, seen[0]), seen[1]),
+        "parameter_norm": stacked(map(norm, own)),
+        "travel": stacked(ratio(norm(a - b), norm(b)) for a, b in zip(own, old, strict=True)),
+        **{name: stacked(jnp.nan if each is None else getattr(each, name) for each in layers) for name in SIGNALS},
+        **gradients_of(cost, params, training),
+    }
+
+
+def gradients_of(cost: Cost, params: Params, training: Batch) -> dict[str, Array]:
+    """Return what the gradients of the first 128 training examples, in 8 parts, tell; nothing of a single example."""
+    size = min(max(1, len(training[0]) // PARTS), OF)
+    parts = min(len(training[0]) // size, PARTS)
+    if parts < 2:
+        return {}
+    training = training[0][: parts * size], training[1][: parts * size]
+    loss = cost if cost.penalty is None else replace(cost, penalty=None)
+    statistics = gradient_statistics(loss, params, training, batch_size=size, chunk=1)
+    mean, variance = jax.tree.leaves(statistics.mean), jax.tree.leaves(statistics.variance)
+    square, spread = stacked(jnp.square(g).sum() for g in mean).sum(), stacked(v.sum() for v in variance).sum()
+    numbers = {"gradient_norm": stacked(map(norm, mean)), "signal": square - spread / parts, "noise": size * spread}
+    if cost.penalty is not None:
+        pushes = zip(jax.tree.leaves(jax.grad(cost.penalty)(params)), mean, strict=True)
+        product = stacked(jnp.vdot(push.astype(g.dtype), g) for push, g in pushes).sum()
+        numbers["penalty_push"] = -product / jnp.where(square > 0, square, 1)
     return numbers
 
 
@@ -144,7 +151,8 @@ def losses_of(cost: Cost, params: Params, batch: Batch) -> Array:
     weights = cost.loss_weights(y, None, each.shape)
     counts = jnp.ones_like(each) if weights is None else broadcast_weights("target", weights, each.shape)
     axes = tuple(range(1, each.ndim))
-    return jnp.where(counts == 0, 0, each).sum(axes) / (counts != 0).sum(axes)
+    counted = (counts != 0).astype(each.dtype)
+    return (jnp.where(counts == 0, 0, each) * counted).sum(axes) / counted.sum(axes)
 
 
 def spread_of(prediction: Array, target: Array) -> Array:
@@ -162,9 +170,6 @@ def spread_of(prediction: Array, target: Array) -> Array:
 
         return entropy(p.mean(0)) - entropy(p).mean()
     return ratio(wide.var(0).mean(), target.astype(wide.dtype).var(0).mean())
-
-
-compiled_look = jax.jit(look, static_argnums=0)
 
 
 class Watch(Callback):
@@ -209,16 +214,25 @@ class Watch(Callback):
         self.cost, self.placement = run.cost, run.placement
         state = run.before.state
         key = state.order_key()
-        self.training = first_examples(run.stream, self.examples, run.placement, key)
+
+        def first(data: Any) -> Batch:
+            """Return the first examples of a set, or of the first batch of a stream, where they belong."""
+            if isinstance(data, Stream) and data.on_device:
+                return jax.jit(lambda arrays: tuple(a[: self.examples] for a in arrays))(data.arrays)  # type: ignore[attr-defined]
+            x, y = data.first(key) if isinstance(data, Stream) else data
+            pair = x[: self.examples], y[: self.examples]
+            return placed_data("diagnosis.Watch: the probe set", run.cost, run.placement, state.params, pair)
+
+        self.training = first(run.stream)
         given = run.validation if self.given is None else self.given
-        self.probe = None if given is None else first_examples(given, self.examples, run.placement, key)
+        self.probe = None if given is None else first(given)
         self.before = state.params
         stream = run.stream
         self.watched = Watched.begun(run.cost, state.params, self.training, self.probe, stream.batch_size, stream.steps)
         self.watched.add_look(int(state.step), self.looked(state.params))
 
     def looked(self, params: Params) -> dict[str, np.ndarray[Any, Any]]:
-        numbers = compiled_look(self.cost, params, self.before, self.training, self.probe)
+        numbers = compiled(look, self.cost)(params, self.before, self.training, self.probe)
         return {name: np.asarray(local(value), np.float64) for name, value in numbers.items()}
 
     def after_chunk(self, probed: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -254,12 +268,3 @@ class Watch(Callback):
             "step": step | {"step": before.step, "cost": value},
             "look": look(cost, after.params, before.params, *sets),
         }
-
-
-def first_examples(data: Batch | Stream, count: int, placement: Placement, key: Array) -> Batch:
-    """Return the first examples of a set, or of the first batch of a stream, where they belong."""
-    if not isinstance(data, Stream):
-        return placement.batch(tuple(jnp.asarray(part[:count]) for part in data))
-    if data.on_device:  # where they belong already
-        return jax.jit(lambda arrays: tuple(a[:count] for a in arrays))(data.arrays)  # type: ignore[attr-defined]
-    return placement.batch(tuple(part[:count] for part in data.first(key)))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 
 from fnnet.checks import is_float, is_integer
 from fnnet.cost import Cost
+from fnnet.diagnosis.report import NotLookedAt
 from fnnet.inspect.baselines import constant_baseline, least_loss
 from fnnet.inspect.signals import leaf_layers
 from fnnet.layers import Activation, LowPrecision
@@ -24,6 +25,13 @@ Numbers = np.ndarray[Any, Any]
 RESOLVED = 64  # roundings of the cost, below which a change of it is not seen
 SPIKE = 10  # median absolute deviations
 KEPT = ("start", "best", "last")  # the looks whose losses of each example are kept
+
+
+class Measured(dict[str, list[Any]]):
+    """Measurements by name; one that was not made raises ``NotLookedAt``."""
+
+    def __missing__(self, name: str) -> list[Any]:
+        raise NotLookedAt(f"{name.replace('_', ' ')} was not measured; pass callbacks=[Watch()] to fit, and watch=")
 
 
 @dataclass
@@ -44,9 +52,9 @@ class Watched:
     """
 
     facts: dict[str, Any]
-    steps: dict[str, list[Any]] = field(default_factory=dict)
-    looks: dict[str, list[Any]] = field(default_factory=dict)
-    losses: dict[str, list[Any]] = field(default_factory=dict)
+    steps: Measured = field(default_factory=Measured)
+    looks: Measured = field(default_factory=Measured)
+    losses: Measured = field(default_factory=Measured)
     costs: list[float] = field(default_factory=list)
 
     @classmethod
@@ -98,7 +106,11 @@ class Watched:
         best = not self.looks or not entry["loss"] >= min(self.looks["loss"])
         for when, is_due in zip(KEPT, (not self.looks, best, True), strict=True):
             if is_due:
-                self.losses |= {f"{when}_{name}": v.tolist() for name, v in numbers.items() if name.endswith("losses")}
+                self.losses |= {
+                    f"{when}_{name}": np.asarray(v, np.float64).tolist()
+                    for name, v in numbers.items()
+                    if name.endswith("losses")
+                }
                 self.losses[f"{when}_step"] = [step]
         for name, value in entry.items():
             self.looks.setdefault(name, []).append(value)
@@ -165,22 +177,76 @@ class Watched:
 
     def as_lists(self) -> dict[str, Any]:
         """Return it as numbers that JSON can represent."""
-        return {name: getattr(self, name) for name in ("facts", "steps", "looks", "losses", "costs")}
+        lists = ("steps", "looks", "losses")
+        copies = {each: {name: list(values) for name, values in getattr(self, each).items()} for each in lists}
+        return {"facts": dict(self.facts), "costs": list(self.costs), **copies}
 
     @classmethod
     def of_lists(cls, lists: Mapping[str, Any]) -> Watched:
-        return cls(**lists)
+        named = {each: Measured(lists[each]) for each in ("steps", "looks", "losses")}
+        return cls(lists["facts"], **named, costs=lists["costs"])
+
+    @classmethod
+    def of_history(cls, history: Mapping[str, Numbers]) -> Watched | None:
+        """Return what the summaries in a history tell, one probed step for each epoch; None if nobody watched.
+
+        Shares of units are the most over all layers, whose path is then ``"*"``.
+        """
+        if "rho" not in history:
+            return None
+        epochs = len(history["rho"])
+        step = np.asarray(history.get("step", np.arange(1, epochs + 1)), int).tolist()
+        unknown = [float("nan")] * epochs
+        layers = {name: [[share] for share in np.asarray(history[name]).tolist()] for name in ("dead", "saturated")}
+        return cls(
+            {
+                "parameters": [],
+                "layers": ["*"],
+                "activations": ["*"],
+                "probe_bounds": [1.0, 0.0],
+                "training_bounds": [1.0, 0.0],
+                "validates": "validation_cost" in history,
+                "resolution": 0.0,
+                "labels": False,
+            },
+            Measured(
+                step=step,
+                change=(-np.asarray(history["rho"])).tolist(),
+                predicted=[-1.0] * epochs,
+                cost=np.asarray(history["cost"]).tolist(),
+            ),
+            Measured(
+                step=step,
+                loss=np.asarray(history["lambda"]).tolist(),
+                training_loss=np.asarray(history["training_lambda"]).tolist(),
+                error=unknown,
+                training_error=unknown,
+                **layers,
+            ),
+        )
 
 
 def bounds_of(cost: Cost, params: Params, data: Batch) -> list[float]:
     """Return ``[H₀, L*]``, the loss of the best constant prediction and the least loss that there is."""
     shape = jax.eval_shape(lambda p: cost.model.apply(p, data[0]), params).shape
-    return [float(bound) for bound in compiled_bounds(replace(cost, penalty=None), data, shape)]
+    return [float(bound) for bound in compiled(bounds, cost, shape)(data)]
 
 
-@partial(jax.jit, static_argnums=(0, 2))
-def compiled_bounds(cost: Cost, data: Batch, shape: Shape) -> tuple[Array, Array]:
+def bounds(cost: Cost, shape: Shape, data: Batch) -> tuple[Array, Array]:
     return constant_baseline(cost, data, shape), least_loss(cost, data, shape)
+
+
+def compiled(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+    """Return the compiled function of the other arguments, the same one for equal ones that can be hashed."""
+    try:
+        return kept(function, *static)
+    except TypeError:  # a model of the user's own that cannot be hashed
+        return jax.jit(partial(function, *static))
+
+
+@lru_cache(16)
+def kept(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+    return jax.jit(partial(function, *static))
 
 
 def scale_of(bounds: list[float]) -> tuple[float, float]:

@@ -35,7 +35,7 @@ def relus_die(run: Evidence) -> list[Verdict]:
         risen = now >= bound(name, "share of dead units") and now - start >= bound(name, "rise")
         if not whole and not risen:
             continue
-        constant = watched.looks["spread"][-1] == 0
+        constant = "spread" in watched.looks and watched.looks["spread"][-1] == 0
         certainty = "exact" if whole and start < 1 and constant else "suspected"
         first = int(np.argmax(shares >= max(now / 2, start + (now - start) / 2)))
         steps = watched.looks["step"]
