@@ -15,6 +15,7 @@ BENCHMARKS = {
     "curvature": "experiments.benchmarks.curvature",
     "training": "experiments.benchmarks.training",
     "sweep": "experiments.benchmarks.sweep",
+    "watching": "experiments.benchmarks.watching",
 }
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def fnnet_epoch(task: Task, streamed: bool) -> Work:
     # What fit itself does in an epoch, compiled once: a new call of fit would compile again.
     program = Program(train_chunk(cost, optimizer), donate_argnums=0)
     snapshot = Snapshot(placement.state(state))
-    run = Run(cost, optimizer, jax.value_and_grad, None, stream, placement, False, None, snapshot)
+    run = Run(cost, optimizer, jax.value_and_grad, None, stream, placement, None, None, snapshot)
 
     def epoch() -> float:
         nonlocal snapshot

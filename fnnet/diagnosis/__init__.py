@@ -6,9 +6,13 @@ verdicts is the docstrings in ``fnnet.diagnosis.verdicts``.
 """
 
 from fnnet.diagnosis.changes import Change, Setup
+from fnnet.diagnosis.diagnose import diagnose, diagnose_sweep
 from fnnet.diagnosis.preflight import preflight
+from fnnet.diagnosis.remedies import remedies
 from fnnet.diagnosis.report import CERTAINTIES, NotLookedAt, Outcome, Report, Verdict
 from fnnet.diagnosis.thresholds import THRESHOLDS, Threshold
+from fnnet.diagnosis.watch import Watch
+from fnnet.diagnosis.watched import Watched
 
 __all__ = [
     "CERTAINTIES",
@@ -20,5 +24,10 @@ __all__ = [
     "Setup",
     "Threshold",
     "Verdict",
+    "Watch",
+    "Watched",
+    "diagnose",
+    "diagnose_sweep",
     "preflight",
+    "remedies",
 ]

@@ -22,7 +22,8 @@ from fnnet.training.checkpoint import Saver
 from fnnet.training.placement import Placement, is_key
 from fnnet.training.snapshot import Record, Snapshot, raw
 from fnnet.training.state import TrainState
-from fnnet.types import Array
+from fnnet.training.step import Probe
+from fnnet.types import Array, Batch
 
 
 @dataclass
@@ -35,10 +36,14 @@ class Run:
     augment: Augmentation | None
     stream: Stream
     placement: Placement
-    validates: bool
+    validation: Batch | Stream | None
     saver: Saver | None
     before: Snapshot  # before the last chunk of updates; its state is a copy, which no program takes over
     resumed_at: int | None = None  # the number of updates in the checkpoint that the run goes on from
+
+    @property
+    def validates(self) -> bool:
+        return self.validation is not None
 
     def replay(self) -> Iterator[Any]:
         """Yield the batches of the updates since ``before`` and those after them, in the order of the run."""
@@ -67,9 +72,17 @@ class Callback:
     """The protocol of ``fit``'s callbacks; all methods of this base class do nothing."""
 
     memory: Memory | None = None  # saved and restored with the checkpoints of a run
+    step_probe: Probe | None = None  # a pure function of ``train_step``, computed in every step
 
     def start(self, run: Run) -> None:
         """Called before the first epoch, before a checkpoint is read."""
+
+    def after_chunk(self, probed: Any) -> None:
+        """Called after every chunk with what ``step_probe`` returned, on the host, ``(K, ...)`` for ``K`` updates."""
+
+    def to_record(self, state: TrainState) -> Record:
+        """Return numbers to add to the record of the epoch that has ended, for every callback to see."""
+        return {}
 
     def __call__(self, state: TrainState, record: Record) -> bool | None:
         """Called after every epoch with a state that may be kept; True stops the training."""

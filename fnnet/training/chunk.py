@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,10 +17,10 @@ from fnnet.data.shuffling import order_of_examples
 from fnnet.data.stream import check_batch_size
 from fnnet.optimizers import Optimizer
 from fnnet.training.state import TrainState
-from fnnet.training.step import COUNTED, Measure, train_step
-from fnnet.types import Array, Batch
+from fnnet.training.step import COUNTED, Measure, Probe, train_step
+from fnnet.types import Batch
 
-Numbers = dict[str, Array]
+Numbers = dict[str, Any]
 Epoch = Callable[[TrainState, Batch], tuple[TrainState, Numbers]]
 NEXT_TO_NOTHING = 1e-30
 
@@ -32,12 +32,13 @@ def train_chunk(
     value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
     measure: Measure | None = None,
     augment: Augmentation | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Callable[[TrainState, Chunk], tuple[TrainState, Numbers]]:
     """Return ``run(state, chunk) -> (state, numbers)``: ``train_step`` for each batch of a chunk, one after the other.
 
     ``numbers`` are the metrics of ``train_step``, each ``(K,)`` for the ``K`` batches of the chunk.
     """
-    step = train_step(cost, optimizer, value_and_grad, measure, augment)
+    step = train_step(cost, optimizer, value_and_grad, measure, augment, probes)
 
     def run(state: TrainState, chunk: Chunk) -> tuple[TrainState, Numbers]:
         if chunk.updates == 1:

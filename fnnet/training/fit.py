@@ -30,7 +30,7 @@ from fnnet.training.processes import agreed, gathered, together
 from fnnet.training.program import Program, chunk_program, copied, settings_of_jax
 from fnnet.training.snapshot import Record, Snapshot, kinds_of, raw
 from fnnet.training.state import TrainState
-from fnnet.training.step import Measure
+from fnnet.training.step import PROBED, Measure
 from fnnet.trees import all_finite
 from fnnet.types import Array, Batch, Params
 
@@ -131,7 +131,8 @@ def fit(
         record_of = validation_record(cost, metrics, validation, placement, chosen(state), state.order_key())
         validate = lambda state: record_of(chosen(state))  # noqa: E731
 
-    run_chunk = chunk_program(cost, optimizer, value_and_grad, measure, augment, placement, settings_of_jax())
+    made_of = cost, optimizer, value_and_grad, measure, augment, placement, settings_of_jax()
+    run_chunk = chunk_program(*made_of, *(each.step_probe for each in called if each.step_probe is not None))
     snapshot = Snapshot(state, epoch=epochs_made(state, stream))
     began_finite = bool(all_finite(state.params))
     with ExitStack() as stack:
@@ -142,7 +143,7 @@ def fit(
                 Saver(checkpoint, lambda s: not began_finite or bool(all_finite(s.state.params)))
             )
         complete = snapshot._replace(state=copied(state))
-        run = Run(cost, optimizer, value_and_grad, augment, stream, placement, validate is not None, saver, complete)
+        run = Run(cost, optimizer, value_and_grad, augment, stream, placement, validation, saver, complete)
         for callback in called:
             stack.callback(callback.close)
             callback.start(run)
@@ -155,6 +156,8 @@ def fit(
                 snapshot, record = run_epoch(run, run_chunk, snapshot, called, keep=guard.search)
                 if validate is not None:
                     record |= validate(snapshot.state)
+                for callback in called:
+                    record |= callback.to_record(snapshot.state)
                 snapshot = snapshot.after_epoch(record)
                 kept = copied(snapshot.state)
                 for callback in called:
@@ -190,6 +193,7 @@ def run_epoch(
     """Make the rest of an epoch, up to a cost that is not finite; return the snapshot after it and its record."""
     stream, placement, saver = run.stream, run.placement, run.saver
     most = None if saver is None else saver.checkpoint.updates
+    watching = [each for each in callbacks if each.step_probe is not None]
     chunks = (
         placement.batch(chunk, stream.batch_size)
         for chunk in stream.chunks(epoch_key(snapshot), snapshot.updates, most)
@@ -208,6 +212,8 @@ def run_epoch(
             reading += time.perf_counter() - start
             state, numbers = jax.block_until_ready(made)
             seconds = time.perf_counter() - began - (run_chunk.seconds - compiled)
+            for callback, probed in zip(watching, numbers.pop(PROBED, ()), strict=True):
+                callback.after_chunk(jax.device_get(probed))
             snapshot = snapshot.after(state, numbers, seconds)
             check_steps(stream, snapshot.updates, ended=False)
             if not math.isfinite(snapshot.sums["cost"][0]):

@@ -17,7 +17,7 @@ from fnnet.optimizers import Optimizer
 from fnnet.training.chunk import Numbers, train_chunk
 from fnnet.training.placement import Placement
 from fnnet.training.state import TrainState
-from fnnet.training.step import Measure
+from fnnet.training.step import Measure, Probe
 
 KEPT = 8  # programs
 
@@ -65,11 +65,11 @@ def new_program(
     augment: Augmentation | None,
     placement: Placement,
     settings: tuple[Any, ...],
+    *probes: Probe,
 ) -> Program:
     """Return the compiled ``train_chunk``. It depends on JAX's ``settings`` of the time, too."""
-    train = train_chunk(
-        cost, optimizer, value_and_grad=placement.engine(value_and_grad), measure=measure, augment=augment
-    )
+    engine = placement.engine(value_and_grad)
+    train = train_chunk(cost, optimizer, value_and_grad=engine, measure=measure, augment=augment, probes=probes)
 
     def run(state: TrainState, chunk: Chunk) -> tuple[TrainState, Numbers]:
         state, numbers = train(state, chunk)

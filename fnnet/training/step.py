@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,11 +18,12 @@ from fnnet.optimizers.wrappers import weighed
 from fnnet.training.state import TrainState
 from fnnet.types import Array, Batch, Params
 
-Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]
+Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
 Measure = Callable[[Params, Params, Params], dict[str, Array]]  # (params, grads, updates) -> numbers by name
-COUNTED = "counted"
+Probe = Callable[..., Any]  # (cost, state, batch, value, grads, updates) -> a pytree of arrays
+COUNTED, PROBED = "counted", "probed"
 # The names of fit's own numbers.
-TAKEN = frozenset({"cost", COUNTED, "step_costs", "epoch", "step", "seconds", "compile_seconds", "reading_seconds"})
+TAKEN = {"cost", COUNTED, PROBED, "step_costs", "epoch", "step", "seconds", "compile_seconds", "reading_seconds"}
 
 
 def train_step(
@@ -31,6 +32,7 @@ def train_step(
     value_and_grad: Callable[[Any], Callable[..., Any]] = jax.value_and_grad,
     measure: Measure | None = None,
     augment: Augmentation | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Step:
     """Return ``step(state, (x, y)) -> (state, metrics)``, a pure function: ``jit``, ``scan``, ``vmap`` and shard it.
 
@@ -46,20 +48,26 @@ def train_step(
 
     ``augment(key, (x, y)) -> (x, y)`` changes the batch at random before it is used, with a key made of the run's key
     and the step, such as ``fnnet.data.augment.inputs(fnnet.data.augment.random_flip)``.
+
+    Each of ``probes`` is called with ``(cost, state, batch, value, grads, updates)``, where ``state`` is the one before
+    the update and ``value`` the cost of the batch, and returns a pytree of arrays. ``metrics["probed"]`` is the tuple
+    of these.
     """
 
     kind_of("train_step", optimizer)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         if augment is not None:
             batch = (*augment(state.augmentation_key(), batch[:2]), *batch[2:])
         value, grads = gradients(cost, value_and_grad, state, batch)
         count = counted(cost, batch)
         updates, opt_state = optimizer.update(grads, weighed(state.opt_state, count), state.params)
         params = apply_updates(state.params, updates)
-        metrics = {"cost": value, COUNTED: count}
+        metrics: dict[str, Any] = {"cost": value, COUNTED: count}
         if measure is not None:
             metrics |= measured("train_step", measure(state.params, grads, updates))
+        if probes:
+            metrics[PROBED] = tuple(probe(cost, state, batch, value, grads, updates) for probe in probes)
         return TrainState(params, opt_state, state.step + 1, state.key), metrics
 
     return step

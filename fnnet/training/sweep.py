@@ -32,6 +32,7 @@ Train = Callable[[Mapping[str, Array], tuple[Batch, Batch | None]], tuple[TrainS
 
 RUNS = "runs"
 SEED = "seed"
+WATCHED = "watched"
 EVERYWHERE = PartitionSpec()
 
 
@@ -43,6 +44,7 @@ class SweepResult(NamedTuple):
     history: dict[str, Array]  # arrays (R, epochs)
     seconds: float  # the time to train all of them, without compilation
     compile_seconds: float
+    watched: dict[str, Any] | None = None  # what ``watch`` measured, arrays (R, epochs, ...)
 
 
 def grid(**values: Any) -> dict[str, np.ndarray[Any, Any]]:
@@ -68,6 +70,7 @@ def sweep(
     metrics: Mapping[str, Loss] | None = None,
     chunk: int | None = None,
     devices: Sequence[Any] | None = None,
+    watch: Any = None,
     **options: Any,
 ) -> SweepResult:
     """Train one network for each of the settings, all in one compiled program, and print nothing.
@@ -90,6 +93,9 @@ def sweep(
     The runs are divided among ``devices``, by default those of this process. ``chunk`` limits the memory: it is the
     number of runs that a device trains at the same time, by default all of its runs. On a CPU the fastest number is
     often the one whose parameters fit into the cache of a core. ``options`` are those of ``train_epoch``.
+
+    With a ``watch``, ``fnnet.diagnosis.Watch()``, each run is looked at after every epoch and one step at the beginning
+    of it, for ``fnnet.diagnosis.diagnose_sweep``.
     """
     checks.positive_integer("sweep", "epochs", epochs)
     checks.positive_integer("sweep", "batch_size", batch_size)
@@ -112,11 +118,12 @@ def sweep(
     chosen = list(devices or jax.local_devices())[:runs]
     inputs = jax.device_put((arrays, (data, validation)), NamedSharding(Mesh(np.asarray(chosen), (RUNS,)), EVERYWHERE))
 
-    train = training(make, key=key, epochs=epochs, batch_size=batch_size, metrics=metrics, **options)
+    train = training(make, key=key, epochs=epochs, batch_size=batch_size, metrics=metrics, watch=watch, **options)
     program, start = Program(spread(train, runs, chosen, chunk)), time.perf_counter()
     states, history = jax.block_until_ready(program(*inputs))
     seconds = time.perf_counter() - start - program.seconds
-    return SweepResult(arrays, states, history, seconds, program.seconds)
+    watched = history.pop(WATCHED, None)
+    return SweepResult(arrays, states, history, seconds, program.seconds, watched)
 
 
 def training(
@@ -126,6 +133,7 @@ def training(
     epochs: int,
     batch_size: int,
     metrics: Mapping[str, Loss] | None = None,
+    watch: Any = None,
     **options: Any,
 ) -> Train:
     """Return ``train(setting, (data, validation)) -> (state, history)``, a whole run as a pure function of its setting.
@@ -145,16 +153,22 @@ def training(
 
         state = TrainState.create(jax.tree.map(scaled, cost.model.init(start, data[0])), optimizer, order)
         epoch = train_epoch(cost, optimizer, batch_size=batch_size, **options)
+        first_batch = data[0][:batch_size], data[1][:batch_size]
 
-        def one(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
-            state, record = epoch(state, data)
+        def one(before: TrainState, _: None) -> tuple[TrainState, dict[str, Any]]:
+            state, record = epoch(before, data)
             del record["step_costs"]
             if validation is not None:
                 measured = evaluate(cost, state.params, validation, metrics)
                 record |= {f"validation_{name}": value for name, value in measured.items()}
+            if watch is not None:
+                record[WATCHED] = watch.measured(cost, optimizer, before, state, first_batch, watch.sets(*sets))
             return state, record
 
-        return jax.lax.scan(one, state, length=epochs)
+        end, history = jax.lax.scan(one, state, length=epochs)
+        if watch is not None:
+            history[WATCHED]["start"] = watch.look(cost, state.params, state.params, *watch.sets(*sets))
+        return end, history
 
     return train
 
