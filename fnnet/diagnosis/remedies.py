@@ -147,7 +147,13 @@ def branch_of(
 # What can be changed in the middle of a run, because the state stays as it is.
 MIDWAY = ("learning_rate", "gradients", "penalty", "batch_size", "loss", "augment", "key")
 # What changes the result of a run and not that of a few steps.
-WHOLE_RUN = (("penalty", "replace"), ("dropout", "set"), ("model", "widen"), ("model", "replace"), ("augment", "remove"))
+WHOLE_RUN = (
+    ("penalty", "replace"),
+    ("dropout", "set"),
+    ("model", "widen"),
+    ("model", "replace"),
+    ("augment", "remove"),
+)
 
 
 def length(setup: Setup) -> int:
@@ -264,10 +270,11 @@ class Rerun:
                 cost = replace(cost, penalty=ScaledPenalty(cost.penalty, strength))
             return train_chunk(cost, optimizer, augment=self.setup.augment)(state, chunk)
 
-        program = jax.jit(jax.vmap(run, (0, None, 0, 0)))
+        axes = TrainState(params=0, opt_state=0, step=None, key=None)  # type: ignore[arg-type]
+        program = jax.jit(jax.vmap(run, (axes, None, 0, 0), (axes, 0)))
         params = jax.vmap(lambda factor: scaled_weights(self.state.params, factor))(factors["params"])
-        rest = jax.tree.map(lambda a: jnp.stack([a] * len(changes)), self.state._replace(params=()))
-        states = rest._replace(params=params)
+        opt_state = jax.tree.map(lambda a: jnp.stack([a] * len(changes)), self.state.opt_state)
+        states = self.state._replace(params=params, opt_state=opt_state)
 
         def run_all(states: TrainState, chunk: Chunk) -> Any:
             return program(states, chunk, factors["learning_rate"], factors["penalty"])
@@ -280,16 +287,12 @@ class Rerun:
         ]
 
     def trained(self, run: Run, setup: Setup, state: TrainState, steps: int) -> Iterator[Params]:
-        """Yield the parameters after each epoch, and after the last step. The order of the examples is that of fit.
-
-        The leaves of the state may have the arms on a first axis.
-        """
+        """Yield the parameters after each epoch, and after the last step. The order of the examples is that of fit."""
         data = tuple(jnp.asarray(part) for part in setup.data)
         stream = as_stream(data, setup.batch_size, shuffle=setup.shuffle, drop_last=False)
         state, left = copied(state), steps
         while left > 0:
-            one = state if state.step.ndim == 0 else jax.tree.map(lambda a: a[0], state._replace(params=(), opt_state=()))
-            for chunk in stream.chunks(one.order_key()):
+            for chunk in stream.chunks(state.order_key()):
                 part = chunk if chunk.updates <= left else chunk._replace(rows=chunk.rows[:left])
                 state, _ = run(state, part)
                 left -= part.updates

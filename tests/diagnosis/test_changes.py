@@ -168,7 +168,7 @@ def test_a_change_does_what_its_line_says(change: Change, line: str, changed: se
         assert np.isfinite(after.cost(after.params, (jnp.asarray(x), jnp.asarray(y))))
 
 
-@pytest.mark.parametrize("optimizer", [optimizers.momentum(0.1), optimizers.adamw(0.1), optax.adam(0.1)])
+@pytest.mark.parametrize("optimizer", [optimizers.momentum(0.1), optimizers.adamw(0.1), optax.sgd(0.1, momentum=0.9)])
 def test_a_scaled_rate_is_another_rate_of_any_optimizer(optimizer: Any) -> None:
     params, grads = {"w": jnp.ones((2, 2))}, {"w": jnp.full((2, 2), 3.0)}
     scaled = scaled_updates(optimizer, jnp.float32(0.25))
