@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -105,10 +105,14 @@ def outcomes(setups: Sequence[Setup]) -> np.ndarray[Any, Any]:
         return example_losses(setup.cost, state.params, *probe).mean()
 
     losses = jax.jit(jax.vmap(whole))(states)
-    data_cost = replace(setup.cost, penalty=None)
-    constant, least = bounds(data_cost, setup.params, *probe)
-    values = np.asarray(normalized_loss(losses, constant, least), np.float64)
+    values = np.asarray(normalized_loss(losses, *bounds_of(setup.cost, setup.params, probe)), np.float64)
     return np.where(np.isfinite(values), np.minimum(values, 100.0), 100.0)
+
+
+def bounds_of(cost: Cost, params: Any, probe: Any) -> Any:
+    """Return ``H₀`` and ``L*`` on these examples."""
+    shape = jax.eval_shape(cost.model.apply, params, probe[0]).shape
+    return bounds(replace(cost, penalty=None), probe, shape)
 
 
 def is_worse(faulty: np.ndarray[Any, Any], healthy: np.ndarray[Any, Any]) -> bool:
@@ -203,8 +207,8 @@ def final_excess(examined: Examined, base: Base) -> tuple[float, float]:
     setup = examined.setup
     probe = tuple(jnp.asarray(part) for part in setup.validation or setup.data)
     cost, params = Cost(setup.cost.model, base.loss), examined.states[-1].params
-    constant, least = bounds(cost, params, *probe)
-    each = np.asarray(normalized_loss(example_losses(cost, params, *probe), constant, least), np.float64)
+    limits = bounds_of(cost, params, probe)
+    each = np.asarray(normalized_loss(example_losses(cost, params, *probe), *limits), np.float64)
     return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
 
 

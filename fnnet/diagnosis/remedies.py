@@ -29,7 +29,7 @@ from fnnet import checks, losses
 from fnnet.cost import Cost
 from fnnet.data.chunks import Chunk
 from fnnet.data.stream import as_stream
-from fnnet.diagnosis.changes import Change, ScaledPenalty, Setup, apply, scaled_updates, scaled_weights
+from fnnet.diagnosis.changes import IDENTITY, Change, ScaledPenalty, Setup, apply, scaled_updates, scaled_weights
 from fnnet.diagnosis.report import NotLookedAt, Outcome, Report, Verdict, in_order
 from fnnet.diagnosis.thresholds import THRESHOLDS
 from fnnet.inspect.baselines import constant_baseline, least_loss, normalized_loss
@@ -37,7 +37,7 @@ from fnnet.training.chunk import train_chunk
 from fnnet.training.placement import Placement
 from fnnet.training.program import chunk_program, copied, settings_of_jax
 from fnnet.training.state import TrainState
-from fnnet.types import Array, Batch, Loss, Params, Scalar
+from fnnet.types import Array, Batch, Loss, Params, Scalar, Shape
 
 Run = Any  # a function (state, chunk) -> (state, numbers)
 Excess = np.ndarray[Any, Any]  # λ of each example of the probe set
@@ -363,16 +363,16 @@ def excess(setup: Setup, params: Params, probe: Batch, score: Score) -> Excess:
     cost = replace(setup.cost, loss=score.loss, penalty=None)
     x, y = (jnp.asarray(part) for part in probe)
     each = example_losses(cost, params, x, y)
-    constant, least = bounds(replace(cost, loss=score.baseline), params, x, y)
+    shape = jax.eval_shape(cost.model.apply, params, x).shape
+    constant, least = bounds(replace(cost, model=IDENTITY, loss=score.baseline), (x, y), shape)
     scaled = np.asarray(jax.vmap(lambda loss: normalized_loss(loss, constant, least))(each), np.float64)
     return np.where(np.isfinite(scaled), np.clip(scaled, -LARGEST, LARGEST), LARGEST)
 
 
-@partial(jax.jit, static_argnums=0)
-def bounds(cost: Cost, params: Params, x: Array, y: Array) -> tuple[Array, Array]:
-    """Return ``H₀`` and ``L*`` on these examples."""
-    shape = jax.eval_shape(cost.model.apply, params, x).shape
-    return constant_baseline(cost, (x, y), shape), least_loss(cost, (x, y), shape)
+@partial(jax.jit, static_argnums=(0, 2))
+def bounds(cost: Cost, batch: Batch, shape: Shape) -> tuple[Array, Array]:
+    """Return ``H₀`` and ``L*`` of predictions of this shape."""
+    return constant_baseline(cost, batch, shape), least_loss(cost, batch, shape)
 
 
 @partial(jax.jit, static_argnums=0)
