@@ -95,7 +95,10 @@ def run(config: Config) -> int:
     findings = [row.finding for row in rows]
     seconds = time.perf_counter() - start
     table = [(name, str(value)) for name, value in scores(findings).items()]
-    table += [(f"{name} if suspicions counted", str(value)) for name, value in scores(list(map(as_if_sure, findings))).items()][:2]
+    bold = scores(list(map(as_if_sure, findings)))
+    table += [
+        (f"{name} if suspicions counted", str(bold[name])) for name in ("detection precision", "detection recall")
+    ]
     of_families = [(name, *map(str, pair)) for name, pair in families(findings).items()]
     of_tools = tool_rows(rows)
     harmless = [row.finding for row in rows if not counts_as_fault(row.finding)]
@@ -166,7 +169,7 @@ def judged_by_name(task: tuple[str, Config]) -> Row:
     entry = next(e for e in all_entries(held_out=config.held_out) if e.case.name == name)
     found, examined = judge(entry, budget=config.budget, outcome=config.outcome)
     if examined.setup is None or not examined.states or examined.history is None:
-        return Row(found, [], None, dict.fromkeys(TOOLS, ["refused"]), examined.error)
+        return Row(found, [], None, {tool: ["refused"] for tool in TOOLS}, examined.error)
     rows = [
         {
             "name": row.name,

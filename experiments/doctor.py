@@ -48,10 +48,12 @@ def run(config: Config) -> int:
         console.print(f"fnnet refuses this run:\n{examined.error}", highlight=False)
         results.summary(f"fnnet refuses this run:\n\n{examined.error}")
         return 0
-    assert examined.setup is not None and examined.history is not None
+    assert examined.setup is not None
+    assert examined.history is not None
     setup = examined.setup
     console.print(f"The run: {setup.cost.model}", highlight=False)
-    console.print(f"{setup.epochs} epochs of {setup.steps_of_epoch} updates; the cost: {curve(examined.history['cost'])}")
+    console.print(f"{setup.epochs} epochs of {setup.steps_of_epoch} updates")
+    console.print(f"The cost: {curve(examined.history['cost'])}")
     console.print(f"\nThe verdicts:\n{examined.report}\n", highlight=False)
     mended = mend(examined)
     if mended is None:

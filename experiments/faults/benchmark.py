@@ -153,7 +153,9 @@ def mends(entry: Entry, examined: Examined) -> bool | None:
 # All cases.
 
 
-def fault_entries(faults: Sequence[Fault], severities: Sequence[Severity], *, held_out: bool = False) -> Iterator[Entry]:
+def fault_entries(
+    faults: Sequence[Fault], severities: Sequence[Severity], *, held_out: bool = False
+) -> Iterator[Entry]:
     """Yield the cases of the faults; of the held-out half, those on its data sets or of its kinds."""
     first = 1000 if held_out else 0
     for fault in faults:

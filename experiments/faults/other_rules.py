@@ -17,6 +17,7 @@ of every step are taken once per epoch here, which favours none of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -171,7 +172,7 @@ def umlaut(setup: Setup, trace: Trace) -> list[str]:
     if ((validation > 0.95) | (validation > training + 0.05))[3:].any():
         found.append("check validation accuracy")
     layers = list(leaf_layers(setup.cost.model).values())
-    if any(isinstance(a, Dense) and isinstance(b, Dense) for a, b in zip(layers, layers[1:], strict=False)):
+    if any(isinstance(a, Dense) and isinstance(b, Dense) for a, b in pairwise(layers)):
         found.append("missing activation functions")
     last = layers[-1]
     normalized = isinstance(last, Activation) and unbind(last.function)[0] in (fnnet.softmax, fnnet.sigmoid)

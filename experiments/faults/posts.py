@@ -1,4 +1,4 @@
-"""Faulty runs from public questions, rebuilt from their descriptions; the number is that of the Stack Overflow question.
+"""Faulty runs from public questions, rebuilt from their descriptions; numbers are those of Stack Overflow questions.
 
 Private files are replaced by drawn data of the same shape, and large data sets and networks by smaller ones. ``IPS``
 are programs of TheDeepChecker's collection.
@@ -48,7 +48,15 @@ class Post:
 
 
 def setup(
-    model: Any, loss: Any, optimizer: Any, data: Arrays, *, batch_size: int, epochs: int, held_back: float = 0.2, seed: int = 0
+    model: Any,
+    loss: Any,
+    optimizer: Any,
+    data: Arrays,
+    *,
+    batch_size: int,
+    epochs: int,
+    held_back: float = 0.2,
+    seed: int = 0,
 ) -> Setup:
     """Return the run; the last part of the examples, ``held_back``, is the validation set."""
     x, y = (np.asarray(part) for part in data)
@@ -108,7 +116,8 @@ def naive_cross_entropy(prediction: Array, target: Array) -> Array:
 
 def r1() -> Setup:
     x, y = handwritten(1280)
-    model = sequential(fnnet.Flatten(), Dense(30, w_init=NORMAL, b_init=NORMAL), Dense(10, w_init=NORMAL, b_init=NORMAL))
+    dense = partial(Dense, w_init=NORMAL, b_init=NORMAL)
+    model = sequential(fnnet.Flatten(), dense(30), dense(10))
     return setup(model, losses.squared_error, optimizers.sgd(3.0), (x, one_hot(y, 10)), batch_size=16, epochs=8)
 
 
@@ -118,7 +127,7 @@ def r3() -> Setup:
 
 
 def r5() -> Setup:
-    rng, x = table(120, 2, 5)
+    _, x = table(120, 2, 5)
     y = np.sin(x[:, :1]) - 0.5 * x[:, 1:]
     model = sequential(Dense(4), relu, Dense(1), relu)
     return setup(model, losses.squared_error, optimizers.sgd(0.01), (x, y), batch_size=12, epochs=50)
@@ -175,7 +184,8 @@ def r18() -> Setup:
     )
     x, y = xor()
     data = (np.tile(x, (16, 1)), np.tile(y, (16, 1)))
-    return setup(model, keras_binary_cross_entropy, optimizers.adam(1e-2), data, batch_size=16, epochs=150, held_back=0, seed=R18_SEED)
+    loss, adam = keras_binary_cross_entropy, optimizers.adam(1e-2)
+    return setup(model, loss, adam, data, batch_size=16, epochs=150, held_back=0, seed=R18_SEED)
 
 
 R18_SEED = 0  # with this start the network learns all four cases
@@ -226,25 +236,25 @@ def r29() -> Setup:
 
 
 def r31() -> Setup:
-    rng, x = table(400, 8, 31)
+    _, x = table(400, 8, 31)
     y = (x[:, :1] + x[:, 1:2] > 0).astype(np.float32)
     model = sequential(Dense(16), relu, Dense(1), softmax)
     return setup(model, keras_binary_cross_entropy, optimizers.adam(1e-3), (x, y), batch_size=32, epochs=15)
 
 
 def r33() -> Setup:
-    rng, z = table(400, 4, 33)
+    _, z = table(400, 4, 33)
     x = z * [100.0, 1000.0, 10.0, 1.0] + 500.0
     model = sequential(Dense(16), relu, Dense(1), sigmoid)
-    return setup(model, losses.binary_cross_entropy, optimizers.sgd(0.01), (x, 50 * z[:, :1] + 200), batch_size=32, epochs=15)
+    data = (x, 50 * z[:, :1] + 200)
+    return setup(model, losses.binary_cross_entropy, optimizers.sgd(0.01), data, batch_size=32, epochs=15)
 
 
 def r35() -> Setup:
-    rng, x = table(320, 3, 35)
+    _, x = table(320, 3, 35)
     y = x @ np.array([[2.0], [-1.0], [0.5]], np.float32)
-    return setup(
-        sequential(Dense(8), relu, Dense(1)), losses.squared_error, optimizers.rmsprop(1e-4), (x, y), batch_size=32, epochs=20
-    )
+    model = sequential(Dense(8), relu, Dense(1))
+    return setup(model, losses.squared_error, optimizers.rmsprop(1e-4), (x, y), batch_size=32, epochs=20)
 
 
 def r37() -> Setup:

@@ -105,9 +105,7 @@ def changes_of(row: Verdict) -> tuple[Change, ...]:
 def judged(row: Verdict, rerun: Rerun, changes: tuple[Change, ...]) -> Verdict:
     """Return the verdict with the outcome of the best of its remedies, confirmed or refuted by it."""
     outcomes = rerun.outcomes(changes)
-    remedy, best = max(
-        zip(changes, outcomes, strict=True), key=lambda pair: (confirms(pair[1]), pair[1].effect)
-    )
+    remedy, best = max(zip(changes, outcomes, strict=True), key=lambda pair: (confirms(pair[1]), pair[1].effect))
     certainty = row.certainty
     if certainty == "suspected":
         certainty = "confirmed" if confirms(best) else "refuted"
