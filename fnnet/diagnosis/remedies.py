@@ -32,11 +32,13 @@ from fnnet.data.stream import as_stream
 from fnnet.diagnosis.changes import IDENTITY, Change, ScaledPenalty, Setup, apply, scaled_updates, scaled_weights
 from fnnet.diagnosis.report import NotLookedAt, Outcome, Report, Verdict, in_order
 from fnnet.diagnosis.thresholds import THRESHOLDS
-from fnnet.inspect.baselines import constant_baseline, least_loss, normalized_loss
+from fnnet.diagnosis.watch import Watch
+from fnnet.inspect.baselines import constant_baseline, least_loss
 from fnnet.training.chunk import train_chunk
 from fnnet.training.placement import Placement
 from fnnet.training.program import chunk_program, copied, settings_of_jax
 from fnnet.training.state import TrainState
+from fnnet.training.step import Probe
 from fnnet.types import Array, Batch, Loss, Params, Scalar, Shape
 
 Run = Any  # a function (state, chunk) -> (state, numbers)
@@ -45,6 +47,7 @@ PROBE = 512  # examples
 FEWEST, MOST = 50, 300  # steps of an arm
 LARGEST = 100.0  # λ of one example; NaN and infinity count as this
 LARGEST_Z = 99.0
+POINTS = 6  # of the curve of an arm
 SMALLEST = 1e-6  # probability in a score
 
 
@@ -53,6 +56,7 @@ def remedies(
     setup: Setup,
     *,
     states: Sequence[TrainState] = (),
+    watch: Watch | None = None,
     budget: float = 0.1,
     probe: Batch | None = None,
 ) -> Report:
@@ -67,7 +71,8 @@ def remedies(
     least 50 and at most 300; remedies of the whole run, such as a penalty against overfitting, have all of its steps.
     ``budget`` is the share of the run's steps that all reruns together may have; what it does not pay for is in
     ``not_looked_at``. ``probe`` are the examples on which the arms are compared: by default the first 512 of the
-    validation data, or else of the training data.
+    validation data, or else of the training data. ``watch`` is the one that watched the run, if one did: the arms that
+    change no program then run that of the run itself, which is compiled already.
     """
     left = budget * setup.steps
     rows: list[Verdict] = []
@@ -80,7 +85,8 @@ def remedies(
             continue
         try:
             branch, steps = branch_of(row, changes, setup, states)
-            rerun = reruns.setdefault((int(branch.step), steps), Rerun(setup, branch, steps, probe or probe_of(setup)))
+            fresh = Rerun(setup, branch, steps, probe or probe_of(setup), () if watch is None else (watch.step_probe,))
+            rerun = reruns.setdefault((int(branch.step), steps), fresh)
             before = rerun.made
             price = rerun.price(changes)
             if price > left:
@@ -181,6 +187,7 @@ class Rerun:
     state: TrainState
     steps: int
     probe: Batch
+    watched: tuple[Probe, ...] = ()  # what was computed in every step of the run
     made: int = 0
 
     @cached_property
@@ -202,10 +209,7 @@ class Rerun:
 
     def outcome(self, arm: Arm, sham: Arm) -> Outcome:
         score = score_of(self.setup, arm.setup)
-        before, after, other = (
-            [excess(each.setup, params, self.probe_for(each.setup), score) for params in each.params]
-            for each in (self.unchanged, arm, sham)
-        )
+        before, after, other = (excess(each, self.probe_for(each.setup), score) for each in (self.unchanged, arm, sham))
         gain = before[-1] - after[-1]
         return Outcome(
             z=z_of(gain),
@@ -222,7 +226,7 @@ class Rerun:
         changed = apply(change, self.setup)
         self.__dict__["unchanged"] = end
         more = changed.steps - self.setup.steps
-        params = tuple(self.trained(chunk_run(changed), changed, self.state, more)) if more > 0 else ()
+        params = tuple(self.trained(self.program(changed), changed, self.state, more)) if more > 0 else ()
         self.made += max(more, 0)
         arm = Arm(changed, params or (self.state.params,), max(more, 0))
         outcome = self.outcome(arm, end)
@@ -251,7 +255,7 @@ class Rerun:
         changed = setup.params is not self.setup.params or setup.optimizer.init is not self.setup.optimizer.init
         state = setup.start() if changed else self.state._replace(key=setup.key)
         steps = max(1, self.steps * self.setup.batch_size // setup.batch_size)  # of as many examples
-        params = tuple(self.trained(chunk_run(setup), setup, state, steps))
+        params = tuple(self.trained(self.program(setup), setup, state, steps))
         self.made += steps
         return Arm(setup, params, steps)
 
@@ -284,6 +288,12 @@ class Rerun:
             for i in range(len(changes))
         ]
 
+    def program(self, setup: Setup) -> Run:
+        """Return the program that ``fit`` compiles for this setup."""
+        placement = Placement.of(None, setup.params)
+        made_of = (setup.cost, setup.optimizer, jax.value_and_grad, None, setup.augment)
+        return chunk_program(*made_of, placement, settings_of_jax(), *self.watched)
+
     def trained(self, run: Run, setup: Setup, state: TrainState, steps: int) -> Iterator[Params]:
         """Yield the parameters after each epoch, and after the last step. The order of the examples is that of fit."""
         data = tuple(jnp.asarray(part) for part in setup.data)
@@ -297,14 +307,6 @@ class Rerun:
                 if left == 0:
                     break
             yield copied(state.params)  # the next epoch takes the buffers over
-
-
-def chunk_run(setup: Setup) -> Run:
-    """Return the program that ``fit`` compiles for this setup."""
-    placement = Placement.of(None, setup.params)
-    return chunk_program(
-        setup.cost, setup.optimizer, jax.value_and_grad, None, setup.augment, placement, settings_of_jax()
-    )
 
 
 def sham_of(changes: Sequence[Change]) -> Change:
@@ -356,15 +358,23 @@ def of_yes_and_no(prediction: Array, target: Array) -> Array:
     return losses.sigmoid_cross_entropy(jnp.where(probabilities, jnp.log(p) - jnp.log1p(-p), prediction), target)
 
 
-def excess(setup: Setup, params: Params, probe: Batch, score: Score) -> Excess:
-    """Return ``(ℓ_n − L*) / (H₀ − L*)`` of each example of the probe set, at most ``LARGEST``."""
-    cost = replace(setup.cost, loss=score.loss, penalty=None)
+def excess(arm: Arm, probe: Batch, score: Score) -> list[Excess]:
+    """Return ``(ℓ_n − L*) / (H₀ − L*)`` of each example of the probe set, after some of the epochs of an arm.
+
+    It is ``ℓ_n − H₀`` where ``L*`` is −∞, and at most ``LARGEST``.
+    """
+    cost = replace(arm.setup.cost, loss=score.loss, penalty=None)
     x, y = (jnp.asarray(part) for part in probe)
-    each = example_losses(cost, params, x, y)
-    shape = jax.eval_shape(cost.model.apply, params, x).shape
-    constant, least = bounds(replace(cost, model=IDENTITY, loss=score.baseline), (x, y), shape)
-    scaled = np.asarray(jax.vmap(lambda loss: normalized_loss(loss, constant, least))(each), np.float64)
-    return np.where(np.isfinite(scaled), np.clip(scaled, -LARGEST, LARGEST), LARGEST)
+    shape = jax.eval_shape(cost.model.apply, arm.params[-1], x).shape
+    of_score = replace(cost, model=IDENTITY, loss=score.baseline)
+    constant, least = (float(bound) for bound in bounds(of_score, (x, y), shape))
+    chosen = np.unique(np.linspace(0, len(arm.params) - 1, POINTS).round().astype(int))
+    losses_of_each = [np.asarray(example_losses(cost, arm.params[i], x, y), np.float64) for i in chosen]
+    with np.errstate(all="ignore"):
+        scaled = [
+            each - constant if least == -math.inf else (each - least) / (constant - least) for each in losses_of_each
+        ]
+    return [np.where(np.isfinite(each), np.clip(each, -LARGEST, LARGEST), LARGEST) for each in scaled]
 
 
 @partial(jax.jit, static_argnums=(0, 2))
@@ -396,5 +406,5 @@ def z_of(difference: Excess) -> float:
 
 def share(gain: Excess, before: Excess) -> float:
     """Return the share of the excess loss that a change removed, 0 where there was none."""
-    total = float(before.mean())
+    total = abs(float(before.mean()))
     return float(gain.mean()) / total if total > 0 else 0.0
