@@ -91,7 +91,7 @@ def test_a_verdict_of_the_structure_is_tried_on_a_score_that_both_admit() -> Non
     labels = (np.asarray(y) > 0).astype(np.float32)
     ends = fnnet.sequential(*base.cost.model.layers, fnnet.sigmoid)  # type: ignore[attr-defined]
     cost = Cost(ends, losses.squared_error)
-    params = (*base.params[:3], jax.tree.map(lambda p: p - 8, base.params[3]), {})
+    params = (*base.params[:3], base.params[3] | {"b": base.params[3]["b"] - 6}, {})
     setup = replace(base, cost=cost, params=params, data=(x, labels), validation=(x[:128], labels[:128]), epochs=3)
     report = remedies(suspected(Change("loss", "replace", losses.binary_cross_entropy)), setup, budget=10.0)
     assert report.rows[0].certainty == "confirmed"
