@@ -52,7 +52,7 @@ def test_every_number_of_a_network() -> None:
     z1 = h0 @ w["2"] + np.asarray(params[2]["layer"][0]["b"])
     h1 = np.maximum(z1, 0)
     y = (h0 + h1) @ np.asarray(params[3]["w"]) + np.asarray(params[3]["b"])
-    dy = 2 * (y - Y) / len(X)
+    dy = 2 * (y - Y) / Y.size
     dh = dy @ np.asarray(params[3]["w"]).T
     dz1 = dh * (z1 > 0)
     dh0 = dh + dz1 @ w["2"].T

@@ -20,7 +20,7 @@ from fnnet import checks, optimizers
 from fnnet.cost import Cost
 from fnnet.diagnosis.report import EXPLANATIONS, Certainty, NotLookedAt, Verdict
 from fnnet.diagnosis.thresholds import THRESHOLDS
-from fnnet.inspect.baselines import constant_baseline, floor, least_loss, normalized_loss
+from fnnet.inspect.baselines import constant_baseline, floor, least_loss
 from fnnet.inspect.operations import OPERATIONS
 from fnnet.inspect.signals import LayerSignals, Taps, leaf_layers, signals
 from fnnet.layers import Activation, Sequential, children
@@ -49,7 +49,11 @@ class Bounds(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What the network does on the probe set: signals by layer, prediction, cost, and cost without an offset."""
+    """What the network does on the probe set: signals by layer, prediction, cost, and cost without an offset.
+
+    Of the signals, ``cosine``, ``saturated`` and ``gradient`` are NaN: without them the program compiles in half the
+    time.
+    """
 
     signals: dict[str, LayerSignals]
     prediction: Any
@@ -218,6 +222,10 @@ class Subject:
     def look(self) -> Look:
         return jax.device_get(look_of(self.cost, self.params, self.probe, self.key, self.is_regression))
 
+    @cached_property
+    def all_signals(self) -> dict[str, LayerSignals]:
+        return jax.device_get(signals_of(self.cost, self.params, self.probe, self.key))
+
     def look_at(self, params: Params) -> Look:
         return jax.device_get(look_of(self.cost, params, self.probe, self.key, self.is_regression))
 
@@ -280,14 +288,14 @@ class Subject:
             goal = bounds.least + LEARNED * (bounds.constant - bounds.least)
         except NotLookedAt:
             bounds, goal = None, -np.inf
-        state = jax.jit(optimizers.adam(RATE).init)(self.params)
+        state = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), jax.eval_shape(adam_of, self.params))  # as Adam's
         early, state, *_ = train(self.cost, self.params, state, batch, self.key, -np.inf, FIRST_STEPS)
         if not all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in jax.tree.leaves(early)):
             early = self.params
         if bounds is None or not np.isfinite(goal) or not bounds.constant > bounds.least:
             return OneBatch(early, np.nan, FIRST_STEPS)
         _, _, loss, steps = train(self.cost, early, state, batch, self.key, goal, MOST_STEPS - FIRST_STEPS)
-        end = float(normalized_loss(np.float32(loss), bounds.constant, bounds.least))
+        end = (float(loss) - bounds.least) / (bounds.constant - bounds.least)
         return OneBatch(early, np.inf if np.isnan(end) else end, int(steps) + FIRST_STEPS)
 
     def forward(self, x: Numbers, *, train: bool = False, key: Array | None = None) -> Seen:
@@ -352,7 +360,15 @@ def look_of(cost: Cost, params: Params, batch: Any, key: Array, regression: Any)
     if checks.is_float(y) and y.shape == prediction.shape:
         shift = (y.astype(prediction.dtype) - prediction).mean(0)
         centered = jnp.where(regression, jnp.minimum(loss, cost.mean_loss(prediction + shift, y, weights)), loss)
-    return Look(signals(cost, params, batch, key=key), prediction, loss, centered)
+    nan = jnp.full((), jnp.nan)
+    found = signals(cost, params, batch, key=key)
+    found = {path: seen._replace(cosine=nan, saturated=nan, gradient=nan) for path, seen in found.items()}
+    return Look(found, prediction, loss, centered)
+
+
+@compiled
+def signals_of(cost: Cost, params: Params, batch: Any, key: Array) -> dict[str, LayerSignals]:
+    return signals(cost, params, batch, key=key)
 
 
 def bounds_program(
@@ -375,26 +391,52 @@ def train(
 ) -> tuple[Params, Any, Array, Array]:
     """Return parameters, state, cost and number of steps when the cost is below ``goal``, or after ``most`` steps.
 
-    Adam learns the batch in the deterministic network, without the penalty.
+    Adam learns the batch in the deterministic network, without the penalty. All parameters are one vector, because the
+    program then compiles in a time that does not grow with their number.
     """
     x, y, weights = batch
     x = cost.counted_inputs(x, y, weights)
-    optimizer = optimizers.adam(RATE)
+    vector, as_tree = as_vector(params)
 
-    def value(params: Params) -> Array:
-        return cost.mean_loss(cost.model.apply(params, x, key=key), y, weights)
+    def value(vector: Array) -> Array:
+        return cost.mean_loss(cost.model.apply(as_tree(vector), x, key=key), y, weights)
 
     def step(carry: Any) -> Any:
-        params, state, _, done = carry
-        loss, grads = jax.value_and_grad(value)(params)
-        updates, state = optimizer.update(grads, state, params)
-        return apply_updates(params, updates), state, loss.astype(jnp.float32), done + 1
+        vector, state, _, done = carry
+        loss, slope = jax.value_and_grad(value)(vector)
+        updates, state = ADAM.update(slope, state, vector)
+        return apply_updates(vector, updates), state, loss.astype(jnp.float32), done + 1
 
     def goes_on(carry: Any) -> Array:
         return (carry[3] < most) & (carry[2] > goal)
 
-    start = params, state, jnp.full((), jnp.inf, jnp.float32), jnp.zeros((), jnp.int32)
-    return jax.lax.while_loop(goes_on, step, start)
+    start = vector, state, jnp.full((), jnp.inf, jnp.float32), jnp.zeros((), jnp.int32)
+    vector, state, loss, steps = jax.lax.while_loop(goes_on, step, start)
+    return as_tree(vector), state, loss, steps
+
+
+ADAM = optimizers.adam(RATE)
+
+
+def adam_of(params: Params) -> Any:
+    return ADAM.init(as_vector(params)[0])
+
+
+def as_vector(params: Params) -> tuple[Array, Callable[[Array], Params]]:
+    """Return all floating-point parameters as one vector in float32, and the function from it to the parameters."""
+    leaves, structure = jax.tree.flatten(params)
+    floats = [leaf for leaf in leaves if checks.is_float(leaf)]
+    ends = np.cumsum([0, *(leaf.size for leaf in floats)]).tolist()
+    vector = jnp.concatenate([jnp.zeros(0, jnp.float32), *(leaf.astype(jnp.float32).ravel() for leaf in floats)])
+
+    def as_tree(vector: Array) -> Params:
+        new = iter(
+            vector[start:end].reshape(leaf.shape).astype(leaf.dtype)
+            for leaf, start, end in zip(floats, ends, ends[1:], strict=False)
+        )
+        return jax.tree.unflatten(structure, [next(new) if checks.is_float(leaf) else leaf for leaf in leaves])
+
+    return vector, as_tree
 
 
 def forward_program(

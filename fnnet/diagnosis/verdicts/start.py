@@ -11,7 +11,7 @@ import numpy as np
 from fnnet.cost import Cost
 from fnnet.diagnosis.changes import Change, scaled_updates
 from fnnet.diagnosis.report import NotLookedAt, Verdict
-from fnnet.diagnosis.subject import FIRST_STEPS, Numbers, Subject, bound, found
+from fnnet.diagnosis.subject import FIRST_STEPS, Numbers, Subject, bound, compiled, found
 from fnnet.layers import Activation, Conv, ConvTranspose, Dense, GroupNorm, LayerNorm
 from fnnet.optimizers import apply_updates
 from fnnet.optimizers.base import kind_of
@@ -97,7 +97,7 @@ def a_layer_is_dead_at_the_start(subject: Subject) -> Verdict | None:
         share = float(seen.dead)
         width = units_of(subject, path)
         dead = share >= bound(name, statistic) or (width >= WIDE and share > bound(name, "that of a wide layer"))
-        if dead and float(seen.saturated) >= share:
+        if dead and float(subject.all_signals[path].saturated) >= share:
             return found(
                 name,
                 statistic,
@@ -283,8 +283,8 @@ def learning_rate_out_of_range(subject: Subject) -> Verdict | None:
     batch = subject.part(subject.rows[spread_rows(len(subject.rows))])
     try:
         losses = jax.device_get(
-            jax.jit(rate_losses, static_argnums=(0, 1))(
-                Fixed(subject.cost), subject.optimizer, subject.params, batch, subject.key, jnp.asarray(RATES)
+            rate_losses(
+                subject.cost, subject.optimizer, subject.params, batch, subject.key, np.asarray(RATES, np.float32)
             )
         )
     except (TypeError, ValueError) as error:
@@ -313,16 +313,8 @@ def spread_rows(examples: int) -> Any:
     return np.linspace(0, examples - 1, min(32, examples)).astype(int)
 
 
-class Fixed:
-    """A cost as a static argument, compared by identity where it has no hash."""
-
-    def __init__(self, cost: Cost) -> None:
-        self.cost = cost
-
-
-def rate_losses(fixed: Fixed, optimizer: Any, params: Params, batch: Any, key: Array, factors: Array) -> Array:
+def rate_program(cost: Cost, optimizer: Any, params: Params, batch: Any, key: Array, factors: Array) -> Array:
     """Return the loss of the batch after 50 steps on it, for every factor of the updates."""
-    cost = fixed.cost
     x, y, weights = batch
     x = cost.counted_inputs(x, y, weights)
 
@@ -341,3 +333,6 @@ def rate_losses(fixed: Fixed, optimizer: Any, params: Params, batch: Any, key: A
         return value(after)
 
     return jax.vmap(run)(factors)
+
+
+rate_losses = compiled(rate_program, 1)
