@@ -141,6 +141,8 @@ def constant_or_copied_features(subject: Subject) -> list[Verdict]:
     name, statistic = "constant or copied features", "share of features with σ = 0"
     if subject.x.ndim != 2 or not checks.is_float(subject.x):
         raise NotLookedAt("the inputs are no table of real numbers (N, D)")
+    if len(subject.x) < FEWEST:
+        raise NotLookedAt(f"there are {len(subject.x)} examples; features may agree by chance in fewer than {FEWEST}")
     constant = np.ptp(subject.x, 0) == 0
     share = float(constant.mean())
     rows = []
@@ -328,6 +330,8 @@ def a_feature_gives_the_answer_away(subject: Subject) -> Verdict | None:
     if len(rows) < FEWEST:
         raise NotLookedAt(f"there are {len(rows)} examples; it needs {FEWEST}")
     targets, x = as_matrix(subject, rows), standardized(subject.x[rows])
+    if subject.is_regression and targets.shape[1] > 1:
+        raise NotLookedAt("the targets have several outputs")
     if subject.is_regression:
         alone = np.abs(x.T @ targets[:, :1] / len(x))[:, 0]
     else:
