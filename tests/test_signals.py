@@ -137,7 +137,7 @@ def test_layers_of_wrappers(model: Any, paths: list[str], groups: list[str]) -> 
     assert list(leaf_layers(model)) == paths
     assert set(found) == {*paths, *groups}
     for path in [*groups, *(p for p in paths if not groups or p != "0")]:
-        assert path == "1" and len(paths) == 3 or float(found[path].reach) > 0
+        assert (path == "1" and len(paths) == 3) or float(found[path].reach) > 0
     assert all(float(found[path].gradient) > 0 for path in paths)
 
 

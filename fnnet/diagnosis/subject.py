@@ -329,7 +329,7 @@ def spread(examples: int, most: int) -> Numbers:
 
 
 def tail_of(model: Layer, params: Params, path: str = "") -> list[tuple[str, Layer]]:
-    """Return ``(path, layer)`` for the layers after the last one with parameters, those of a ``Sequential`` one by one."""
+    """Return ``(path, layer)`` of the layers after the last one with parameters, one by one in a ``Sequential``."""
     inner = children(model)
     if isinstance(model, Sequential):
         found: list[tuple[str, Layer]] = []

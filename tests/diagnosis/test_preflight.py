@@ -23,7 +23,6 @@ from fnnet import (
     MaxPool,
     Recurrent,
     Residual,
-    activations,
     bind,
     gelu,
     initializers,

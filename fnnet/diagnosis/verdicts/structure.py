@@ -163,8 +163,8 @@ def examples_of_a_batch_mix(subject: Subject) -> Verdict | None:
 
     Threshold: above 0. Nothing else changes, so the outputs stay the same bit for bit.
 
-    When it is wrong: ``BatchNorm`` mixes examples on purpose, and models that hold it are not looked at. In a layer that
-    is not fnnet's there may be such a normalization; there it is suspected.
+    When it is wrong: ``BatchNorm`` mixes examples on purpose, and models that hold it are not looked at. In a layer
+    that is not fnnet's there may be such a normalization; there it is suspected.
     """
     name, statistic = "examples of a batch mix", "largest change of the outputs for other examples"
     if holds(subject.cost.model, BatchNorm):
