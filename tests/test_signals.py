@@ -52,12 +52,18 @@ def test_every_number_of_a_network() -> None:
     z1 = h0 @ w["2"] + np.asarray(params[2]["layer"][0]["b"])
     h1 = np.maximum(z1, 0)
     y = (h0 + h1) @ np.asarray(params[3]["w"]) + np.asarray(params[3]["b"])
-    dy = 2 * (y - Y) / len(X)
+    dy = 2 * (y - Y) / Y.size
     dh = dy @ np.asarray(params[3]["w"]).T
     dz1 = dh * (z1 > 0)
     dh0 = dh + dz1 @ w["2"].T
     dz0 = dh0 * (1 - h0**2)
-    layers = {"0": (X, z0, dz0), "1": (z0, h0, dh0), "2.layer.0": (h0, z1, dz1), "2.layer.1": (z1, h1, dh), "3": (h0 + h1, y, dy)}
+    layers = {
+        "0": (X, z0, dz0),
+        "1": (z0, h0, dh0),
+        "2.layer.0": (h0, z1, dz1),
+        "2.layer.1": (z1, h1, dh),
+        "3": (h0 + h1, y, dy),
+    }
     for path, (before, h, dh) in layers.items():
         unit = h / np.linalg.norm(h, axis=1, keepdims=True)
         pairs = ~np.eye(len(X), dtype=bool)
@@ -115,7 +121,11 @@ def test_a_layer_of_zeros_has_no_reach_and_does_not_hide_that_of_the_others() ->
     [
         (LowPrecision(sequential(Dense(4), relu, Dense(2))), ["0", "1", "2"], []),
         (as_custom_vjp(sequential(Dense(4), relu, Dense(2))), ["0", "1", "2"], []),
-        (sequential(Bidirectional(GRUCell(3), return_sequences=False), Dense(2)), ["0", "1"], ["0.forward", "0.backward"]),
+        (
+            sequential(Bidirectional(GRUCell(3), return_sequences=False), Dense(2)),
+            ["0", "1"],
+            ["0.forward", "0.backward"],
+        ),
         (sequential(Rematerialized(Recurrent(GRUCell(3), return_sequences=False)), Dense(2)), ["0", "1"], []),
     ],
     ids=["low precision", "rules", "two directions", "rematerialized"],
@@ -127,7 +137,7 @@ def test_layers_of_wrappers(model: Any, paths: list[str], groups: list[str]) -> 
     assert list(leaf_layers(model)) == paths
     assert set(found) == {*paths, *groups}
     for path in [*groups, *(p for p in paths if not groups or p != "0")]:
-        assert path == "1" and len(paths) == 3 or float(found[path].reach) > 0
+        assert (path == "1" and len(paths) == 3) or float(found[path].reach) > 0
     assert all(float(found[path].gradient) > 0 for path in paths)
 
 

@@ -16,7 +16,7 @@ from fnnet.diagnosis.verdicts import data as of_data
 from fnnet.diagnosis.verdicts import pairing, start, structure
 from fnnet.types import Array, Params
 
-Check = Callable[[Subject], Verdict | None | list[Verdict]]
+Check = Callable[[Subject], Verdict | list[Verdict] | None]
 
 # A check has the name of its verdict, and its docstring is the page of the handbook. Theorems come first.
 CHECKS: tuple[Check, ...] = (
@@ -67,8 +67,8 @@ def preflight(
         report = fnnet.diagnosis.preflight(cost, params, (x, y), validation=(x_test, y_test), key=key)
         print(report)
 
-    ``data`` and ``validation`` are pairs ``(x, y)`` of arrays, with weights as a third one if there are any, or streams,
-    of which one batch is read. With an ``optimizer`` its learning rate is compared with others on one batch.
+    ``data`` and ``validation`` are pairs ``(x, y)`` of arrays, or triples with weights, or streams, of
+    which one batch is read. With an ``optimizer`` its learning rate is compared with others on one batch.
     ``shuffle=False`` says that the run will not shuffle the data. ``leave_out`` has the names of verdicts that are
     meant to be, such as ``"the network is an affine map"``.
 

@@ -20,7 +20,9 @@ class Threshold(NamedTuple):
 # By "verdict: statistic". A verdict that has several bounds has several entries.
 THRESHOLDS: dict[str, Threshold] = {
     # Before training.
-    "output cannot express the targets: (F − L*)/(H₀ − L*)": Threshold(0.02, (0.0, 0.001), "0 where they can be reached"),
+    "output cannot express the targets: (F − L*)/(H₀ − L*)": Threshold(
+        0.02, (0.0, 0.001), "0 where they can be reached"
+    ),
     "loss is flat where the output is most wrong: median ‖∂loss/∂v‖ at 8 over that at 0": Threshold(
         0.05, (0.9, 2.0), "cross-entropies have 1 to 2, the squared error after sigmoid 1e-3"
     ),
@@ -45,7 +47,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "rows occur in training and test: share of the validation rows": Threshold(0.01, (0.0, 0.01), "proposed"),
     "rows occur in training and test: share over that within training": Threshold(3.0, (0.0, 1.5), "proposed"),
     "a feature gives the answer away: what the feature alone knows": Threshold(0.999, (0.0, 0.98), "proposed"),
-    "a feature gives the answer away: what all others know": Threshold(0.95, (0.0, 1.0), "proposed"),
+    "a feature gives the answer away: what all others know": Threshold(0.95, (0.95, 1.0), "proposed"),
     "classes are unbalanced: max n / min n": Threshold(10.0, (1.0, 10.0), "Amazon SageMaker Debugger, ClassImbalance"),
     "classes are unbalanced: classes without examples": Threshold(0.0, (0.0, 0.0), "a count"),
     "data are sorted and not shuffled: z of the number of runs": Threshold(-5.0, (-3.0, 3.0), "a normal number"),

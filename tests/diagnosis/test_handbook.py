@@ -32,7 +32,5 @@ def test_a_verdict_has_its_place_among_causes_and_symptoms(check: Check) -> None
 
 
 def test_a_healthy_run_is_on_the_right_side_of_a_threshold() -> None:
-    wrong = {
-        key: limit for key, limit in THRESHOLDS.items() if limit.healthy[0] < limit.value < limit.healthy[1]
-    }
+    wrong = {key: limit for key, limit in THRESHOLDS.items() if limit.healthy[0] < limit.value < limit.healthy[1]}
     assert wrong == {}

@@ -76,7 +76,7 @@ def targets_are_not_scaled(subject: Subject) -> Verdict | None:
     Outputs start at about unit size around 0. Targets in the hundreds take thousands of steps to reach, and their
     squared errors have gradients to match. An offset alone is learned by the output bias, slowly if it is large.
 
-    Formulas, of each output: ``|mean y| / std y``, the offset; ``std y`` and ``std y / rms f(θ₀, x)``, the spread, which
+    Formulas, of each output: ``|mean y| / std y``, the offset; ``std y`` and ``std y / rms f(θ₀, x)``, the spread;
     both lie outside the bounds. Outputs that start at 0 have only the first.
 
     Thresholds: the offset above 10; the spread below 0.05 or above 20; proposals, to be compared with the healthy
@@ -141,6 +141,8 @@ def constant_or_copied_features(subject: Subject) -> list[Verdict]:
     name, statistic = "constant or copied features", "share of features with σ = 0"
     if subject.x.ndim != 2 or not checks.is_float(subject.x):
         raise NotLookedAt("the inputs are no table of real numbers (N, D)")
+    if len(subject.x) < FEWEST:
+        raise NotLookedAt(f"there are {len(subject.x)} examples; features may agree by chance in fewer than {FEWEST}")
     constant = np.ptp(subject.x, 0) == 0
     share = float(constant.mean())
     rows = []
@@ -260,7 +262,7 @@ def ridge_map(x: Numbers) -> Numbers:
 def permutation_z(linear: Numbers, targets: Numbers, *, square: bool = False) -> float:
     """Return ``z`` of ``Σ t · A t``, or of ``‖A t‖²``, against permutations of the targets; 0 if nothing varies."""
     random = np.random.default_rng(0)
-    n, m = targets.shape
+    n, _m = targets.shape
     orders = np.stack([np.arange(n), *(random.permutation(n) for _ in range(PERMUTATIONS))])
     t = targets[orders].transpose(1, 0, 2)  # (n, permutations, m)
     mapped = (linear @ t.reshape(n, -1)).reshape(t.shape)
@@ -328,6 +330,8 @@ def a_feature_gives_the_answer_away(subject: Subject) -> Verdict | None:
     if len(rows) < FEWEST:
         raise NotLookedAt(f"there are {len(rows)} examples; it needs {FEWEST}")
     targets, x = as_matrix(subject, rows), standardized(subject.x[rows])
+    if subject.is_regression and targets.shape[1] > 1:
+        raise NotLookedAt("the targets have several outputs")
     if subject.is_regression:
         alone = np.abs(x.T @ targets[:, :1] / len(x))[:, 0]
     else:
@@ -335,7 +339,7 @@ def a_feature_gives_the_answer_away(subject: Subject) -> Verdict | None:
         changes = (labels[1:] != labels[:-1]).sum(0)
         alone = 1 - np.maximum(0, changes - (targets.shape[1] - 1)) / len(x)
     best = int(alone.argmax())
-    if targets.shape[1] < 2 and not subject.is_regression or alone[best] < bound(name, statistic):
+    if (targets.shape[1] < 2 and not subject.is_regression) or alone[best] < bound(name, statistic):
         return None
     rest = np.delete(x, best, 1)
     if rest.shape[1] == 0:

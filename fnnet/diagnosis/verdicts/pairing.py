@@ -42,7 +42,9 @@ def output_cannot_express_the_targets(subject: Subject) -> Verdict | None:
     name, statistic = "output cannot express the targets", "(F − L*)/(H₀ − L*)"
     tail, bounds = subject.tail, subject.finite_bounds
     if np.isnan(bounds.floor):
-        raise NotLookedAt("the loss has no least value over all numbers, so the outputs that it is made for are unknown")
+        raise NotLookedAt(
+            "the loss has no least value over all numbers, so the outputs that it is made for are unknown"
+        )
     share = (bounds.floor - bounds.least) / (bounds.constant - bounds.least)
     if not share > bound(name, statistic):
         return None
@@ -88,7 +90,7 @@ def loss_is_flat_where_the_output_is_most_wrong(subject: Subject) -> Verdict | N
         return None
     tail = tuple(layer for _, layer in subject.tail)
     _, y, _ = subject.probe
-    body = subject.shapes_of(subject.probe[0])[1]
+    body = subject.shapes_of(len(subject.rows))[1]
     at_zero, far = jax.device_get(slopes(subject.cost, tail, body, y))
     ratios = far[at_zero > 0] / at_zero[at_zero > 0]
     if len(ratios) == 0:

@@ -107,7 +107,7 @@ def the_network_is_an_affine_map(subject: Subject) -> Verdict | None:
 
     Formula: ``rms(f((x + x')/2) − (f(x) + f(x'))/2) / rms(f(x) − f(x'))`` over pairs of examples, with the inputs as
     they are and enlarged to an rms of 10; the larger of both. ``f`` is the network before its last activation, after 10
-    steps of Adam, so that layers that start at 0 do not hide the others.
+    steps of gradient descent, so that layers that start at 0 do not hide the others.
 
     Threshold: below 1e-5 with at least two layers of weights. Affine networks have 1e-7, by rounding; ReLU has 0.2,
     tanh of inputs of 0.01 has 8e-5, and more with large inputs.
@@ -163,8 +163,8 @@ def examples_of_a_batch_mix(subject: Subject) -> Verdict | None:
 
     Threshold: above 0. Nothing else changes, so the outputs stay the same bit for bit.
 
-    When it is wrong: ``BatchNorm`` mixes examples on purpose, and models that hold it are not looked at. In a layer that
-    is not fnnet's there may be such a normalization; there it is suspected.
+    When it is wrong: ``BatchNorm`` mixes examples on purpose, and models that hold it are not looked at. In a layer
+    that is not fnnet's there may be such a normalization; there it is suspected.
     """
     name, statistic = "examples of a batch mix", "largest change of the outputs for other examples"
     if holds(subject.cost.model, BatchNorm):
