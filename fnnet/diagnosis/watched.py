@@ -239,9 +239,10 @@ def bounds(cost: Cost, shape: Shape, data: Batch) -> tuple[Array, Array]:
 def compiled(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
     """Return the compiled function of the other arguments, the same one for equal ones that can be hashed."""
     try:
-        return kept(function, *static)
+        program = kept(function, *static)
     except TypeError:  # a model of the user's own that cannot be hashed
-        return jax.jit(partial(function, *static))
+        program = jax.jit(partial(function, *static))
+    return jax.disable_jit(False)(program)  # whoever steps through a run does not mean to step through this
 
 
 @lru_cache(16)
