@@ -162,11 +162,56 @@ def as_table(report: Report) -> str:
     return "\n".join(lines)
 
 
-# Verdicts in the order from causes to symptoms, each with the symptoms that it explains where it is certain.
-EXPLANATIONS: dict[str, tuple[str, ...]] = {}
+DYING = (
+    "loss at the start is not that of knowing nothing",
+    "signal dies on the way in",
+    "the gradient does not reach a layer",
+    "one batch cannot be learned",
+    "stuck at the constant",
+    "gradients vanish",
+)
+SCALING = (*DYING, "a layer is dead at the start", "learning rate out of range", "units are saturated")
 
-# In flight and after the run.
-EXPLANATIONS |= {
+# Verdicts in the order from causes to symptoms, each with the symptoms that it explains where it is certain.
+EXPLANATIONS: dict[str, tuple[str, ...]] = {
+    "rows occur in training and test": ("validation better than training",),
+    "a feature gives the answer away": ("validation better than training",),
+    "output cannot express the targets": (
+        "loss is flat where the output is most wrong",
+        "one batch cannot be learned",
+        "stuck at the constant",
+    ),
+    "a step sees the future": (),
+    "examples of a batch mix": ("one batch cannot be learned", "stuck at the constant", "train mode differs"),
+    "a parameter is not connected": (
+        "the gradient does not reach a layer",
+        "one batch cannot be learned",
+        "a layer stands still",
+    ),
+    "units start identical": (
+        "a layer is dead at the start",
+        "signal dies on the way in",
+        "the gradient does not reach a layer",
+        "one batch cannot be learned",
+        "stuck at the constant",
+    ),
+    "the network is an affine map": ("one batch cannot be learned", "underfits: too small"),
+    "labels do not depend on the inputs": ("stuck at the constant", "memorizes without learning"),
+    "constant or copied features": (),
+    "classes are unbalanced": ("a class is not learned",),
+    "data are sorted and not shuffled": ("loss spikes",),
+    "inputs are not scaled": SCALING,
+    "targets are not scaled": SCALING,
+    "loss is flat where the output is most wrong": ("stuck at the constant",),
+    "a layer is dead at the start": DYING,
+    "signal dies on the way in": DYING,
+    "the gradient does not reach a layer": DYING,
+    "loss at the start is not that of knowing nothing": (),
+    "evaluation is random": ("train mode differs",),
+    "train mode differs": (),
+    "learning rate out of range": (),
+    "one batch cannot be learned": (),
+    # In flight and after the run.
     "not finite": ("diverges", "gradients explode", "loss spikes"),
     "diverges": ("loss spikes", "learning rate too high"),
     "learning rate too high": (

@@ -84,7 +84,7 @@ def measured_step(
 
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm")
-SIGNALS = ("dead", "saturated", "vary", "cosine")
+SIGNALS = ("dead", "saturated", "vary")
 
 
 def stacked(scalars: Iterable[Any], dtype: Any = jnp.float32) -> Array:
@@ -109,7 +109,7 @@ def look(cost: Cost, params: Params, before: Params, training: Batch, probe: Bat
     and of the first 128 of them ``gradient_norm (P,)`` of the mean loss; ``signal`` and ``noise``, the estimates of
     ``fnnet.inspect.curvature.NoiseScale``; ``penalty_push``, ``⟨∇R, −∇L⟩ / ‖∇L‖²`` for the penalty ``R``. Of the probe
     set, or of the training examples without one: ``losses (n,)``, ``spread``, how much of the output depends on the
-    input, and of each layer ``dead``, ``saturated``, ``vary`` and ``cosine``, ``(L,)``. ``travel (P,)`` is ``‖θ −
+    input, and of each layer ``dead``, ``saturated`` and ``vary``, ``(L,)``. ``travel (P,)`` is ``‖θ −
     θ_before‖ / ‖θ_before‖``.
     """
     seen = training if probe is None else probe

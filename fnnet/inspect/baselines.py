@@ -32,15 +32,15 @@ def constant_baseline(cost: Cost, batch: Batch, shape: Shape, through: Map | Non
     entropy of the label frequencies, the squared error the variance. Weights and ignored labels are those of the cost.
 
     The minimum is over the predictions that the loss is made for: probabilities for a loss of probabilities of
-    ``fnnet.losses``, all numbers for any other loss. ``through`` is a map onto those of a loss of your own, such as
-    ``softmax``. The result is −∞ if there is no minimum.
+    ``fnnet.losses``, all numbers for any other loss. ``through`` is a map of all numbers onto those of a loss of your
+    own, such as ``softmax``; ``shape`` is then that of its input. The result is −∞ if there is no minimum.
     """
     through = through or domain(cost.loss)
     _, target, _ = batch_of(batch)
     scale = scale_of(target) if through is activations.identity else jnp.ones((), jnp.float32)
 
     def value(c: Array) -> Array:
-        return cost_of(cost, batch, jnp.broadcast_to(through(c.reshape((1,) * (len(shape) - 1) + c.shape)), shape))
+        return cost_of(cost, batch, through(jnp.broadcast_to(c, shape)))
 
     return minimum(value, scale * jnp.full(shape[-1:], 0.5, scale.dtype), 0.2 * scale)
 

@@ -17,7 +17,6 @@ from fnnet import checks
 from fnnet.backprop.custom_vjp import CustomVJP
 from fnnet.cost import Cost, split_weighted
 from fnnet.layers import Activation, children
-from fnnet.norms import norm
 from fnnet.paths import named_leaves
 from fnnet.types import ActivationFunction, Array, Batch, Layer, Params, Shaped
 
@@ -187,8 +186,8 @@ def of_layer(layer: Layer, x: Any, y: Any, dy: Array | None) -> LayerSignals:
 
 
 def rms(a: Array) -> Array:
-    """Return ``√mean(a²)``, in at least float32."""
-    return norm(a) / a.size**0.5
+    """Return ``√mean(a²)``, in at least float32. It compiles faster than ``norms.norm``, which never overflows."""
+    return jnp.sqrt(jnp.square(a.astype(checks.at_least_float32(a))).mean())
 
 
 def by_unit(h: Array) -> Array:
@@ -202,7 +201,7 @@ def mean_cosine(h: Array) -> Array:
     ``e_n = h_n / ‖h_n‖``, and 0 where ``h_n = 0``.
     """
     flat = h.reshape(h.shape[0], -1)
-    lengths = norm(flat, axis=1)
+    lengths = jnp.sqrt(jnp.square(flat).sum(1, keepdims=True))
     e = jnp.where(lengths > 0, flat / jnp.where(lengths > 0, lengths, 1), 0)
     examples = h.shape[0]
     pairs = jnp.square(e.sum(0)).sum() - jnp.square(e).sum()
@@ -237,8 +236,9 @@ def reach_of(params: Params, grads: Params) -> dict[str, Array]:
         grouped: dict[str, list[Array]] = {}
         for name, leaf in named_leaves(tree):
             if checks.is_float(leaf):
-                grouped.setdefault(name.rpartition(".")[0], []).append(norm(leaf).astype(jnp.float32))
-        return {path: norm(jnp.stack(norms)) for path, norms in grouped.items()}
+                square = jnp.square(leaf.astype(checks.at_least_float32(leaf))).sum()
+                grouped.setdefault(name.rpartition(".")[0], []).append(square.astype(jnp.float32))
+        return {path: jnp.sqrt(sum(squares[1:], squares[0])) for path, squares in grouped.items()}
 
     w, g = lengths(params), lengths(grads)
     ratios = {path: jnp.where(w[path] > 0, g[path] / jnp.where(w[path] > 0, w[path], 1), jnp.nan) for path in w}

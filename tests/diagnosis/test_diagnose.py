@@ -276,8 +276,8 @@ def test_without_a_watch_only_what_the_history_has_is_looked_at() -> None:
     records = [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)]
     assert str(diagnose(records, COST)) == str(report)
     assert diagnose({**history, "cost": [1.0, 0.5, np.nan]}, COST)["not finite"].sick
-    waived = diagnose(history, COST, waive=["not finite"])
-    assert waived.not_looked_at["not finite"] == "it was waived"
+    waived = diagnose(history, COST, leave_out=["not finite"])
+    assert waived.not_looked_at["not finite"] == "left out"
     assert "not finite" not in waived.fine
 
 

@@ -197,7 +197,7 @@ def a_layer_stands_still(run: Evidence) -> list[Verdict]:
     Source: the relation of 1e-8 in SageMaker's WeightUpdateRatio is absolute; here the layers are compared.
 
     When it is wrong: a layer that is frozen on purpose, by ``optimizers.freeze`` or ``masked``, is reported too, as the
-    run looks the same; waive it by name. Layer-wise rates that differ by 1000 look alike.
+    run looks the same; leave it out by name. Layer-wise rates that differ by 1000 look alike.
     """
     name = "a layer stands still"
     watched = run.steps()
