@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.diagnosis.evidence import Evidence
 from fnnet.diagnosis.report import NotLookedAt, Report, Verdict, in_order
@@ -68,7 +69,7 @@ def diagnose(
     validation: Batch | None = None,
     optimizer: Optimizer | None = None,
     curvature: bool = False,
-    waive: Sequence[str] = (),
+    leave_out: Iterable[str] = (),
 ) -> Report:
     """Return the report on a run that has ended, or on what it has made so far.
 
@@ -76,12 +77,15 @@ def diagnose(
     more is given, the more is looked at: ``watch``, the ``Watch`` among the callbacks of the run, for all that happens
     in the steps and the layers; ``data`` and ``validation``, pairs of arrays, for neighbours and classes; the ``state``
     at the end (that of a ``FitResult`` is taken); the ``optimizer``, for its rate and its bounds; ``curvature``, for 20
-    products with the Hessian. ``report.not_looked_at`` says what was missing. ``waive`` names verdicts that are meant
-    to be so.
+    products with the Hessian. ``report.not_looked_at`` says what was missing. ``leave_out`` has the names of verdicts
+    that are meant to be so.
 
     A verdict is exact where it is a theorem about the program, else suspected: ``remedies`` confirms or refutes it.
     """
     history = history_of(run)
+    leave_out = tuple(leave_out)
+    unknown = sorted(set(leave_out) - set(CHECKS))
+    checks.require(not unknown, f"diagnose: leave_out has {unknown}; expected names of verdicts, of {list(CHECKS)}")
     evidence = Evidence(
         cost,
         history,
@@ -94,7 +98,7 @@ def diagnose(
         curvature,
     )
     rows: list[Verdict] = []
-    fine, skipped = [], dict.fromkeys(waive, "it was waived")
+    fine, skipped = [], dict.fromkeys(leave_out, "left out")
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of means over no finite number, which are NaN
         for name, check in CHECKS.items():
@@ -129,7 +133,7 @@ def diagnose_sweep(
     watch: Watch,
     validation: Batch | None = None,
     batch_size: int = 32,
-    waive: Sequence[str] = (),
+    leave_out: Iterable[str] = (),
 ) -> list[Report]:
     """Return the report on each run of a ``sweep`` that was watched, in the order of the settings.
 
@@ -154,6 +158,6 @@ def diagnose_sweep(
             watched.add_steps(jax.tree.map(lambda a, e=e: a[e : e + 1], measured["step"]))
             watched.costs = []  # of every step are not known
             watched.add_look(step, jax.tree.map(lambda a, e=e: a[e], measured["look"]))
-        given = {"watch": watched, "data": data, "validation": validation, "optimizer": optimizer, "waive": waive}
-        reports.append(diagnose(history, cost, state, **given))
+        given = {"watch": watched, "data": data, "validation": validation, "optimizer": optimizer}
+        reports.append(diagnose(history, cost, state, leave_out=leave_out, **given))
     return reports

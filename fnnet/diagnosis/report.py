@@ -211,10 +211,7 @@ EXPLANATIONS: dict[str, tuple[str, ...]] = {
     "train mode differs": (),
     "learning rate out of range": (),
     "one batch cannot be learned": (),
-}
-
-# In flight and after the run.
-EXPLANATIONS |= {
+    # In flight and after the run.
     "not finite": ("diverges", "gradients explode", "loss spikes"),
     "diverges": ("loss spikes", "learning rate too high"),
     "learning rate too high": (

@@ -24,7 +24,6 @@ from fnnet.data.stream import Stream
 from fnnet.diagnosis.watched import Watched, compiled
 from fnnet.inspect.curvature import gradient_statistics
 from fnnet.inspect.signals import leaf_layers, signals
-from fnnet.norms import norm
 from fnnet.optimizers import Optimizer, apply_updates
 from fnnet.training.callback import Callback, Memory, Run
 from fnnet.training.data import placed_data
@@ -50,7 +49,7 @@ class StepProbe:
     - ``change``: ``L_B(θ + u) − L_B(θ)``, with the same batch and random numbers, in train mode;
     - ``predicted``: ``⟨g, u⟩``, what the change would be if the cost were linear;
     - ``gradient_norm``, ``update_norm``, ``parameter_norm``: ``‖g‖``, ``‖u‖``, ``‖θ‖``, each ``(P,)``;
-    - ``lost``: the share of the entries of each parameter with ``u ≠ 0`` and ``θ + u = θ``, ``(P,)``.
+    - ``lost``: the share of the entries of each low-precision parameter with ``u ≠ 0`` and ``θ + u = θ``, ``(P,)``.
     """
 
     every: int = 10
@@ -75,22 +74,32 @@ def measured_step(
     moved = cost(params, batch, key=state.network_key(), train=True).astype(wide)
     p, g, u, after = (jax.tree.leaves(tree) for tree in (state.params, grads, updates, params))
     products = [jnp.vdot(a.astype(wide), b.astype(wide)) for a, b in zip(g, u, strict=True)]
-    lost = [((b != 0) & (a == c)).mean() for a, b, c in zip(p, u, after, strict=True)]
+    lost = [share_lost(*each) for each in zip(p, u, after, strict=True)]
     return {
         "change": moved - value.astype(wide),
         "predicted": stacked(products, wide).sum(),
-        **{name: stacked(map(norm, leaves), wide) for name, leaves in zip(NORMS, (g, u, p), strict=True)},
+        **{name: stacked(map(length, leaves), wide) for name, leaves in zip(NORMS, (g, u, p), strict=True)},
         "lost": stacked(lost, wide),
     }
 
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm")
-SIGNALS = ("dead", "saturated", "vary", "cosine")
+SIGNALS = ("dead", "saturated", "vary")
 
 
 def stacked(scalars: Iterable[Any], dtype: Any = jnp.float32) -> Array:
     each = [jnp.asarray(scalar).astype(dtype) for scalar in scalars]
     return jnp.stack(each) if each else jnp.zeros(0, dtype)
+
+
+def length(a: Array) -> Array:
+    """Return ``‖a‖``, in at least float32."""
+    return jnp.sqrt(jnp.square(a.astype(at_least_float32(a))).sum())
+
+
+def share_lost(p: Array, u: Array, after: Array) -> Array | float:
+    """Return the share of the entries that an update leaves as they are for rounding; 0 for float32 and float64."""
+    return 0.0 if p.dtype == at_least_float32(p) else ((u != 0) & (p == after)).mean()
 
 
 def look(cost: Cost, params: Params, before: Params, training: Batch, probe: Batch | None) -> dict[str, Array]:
@@ -100,7 +109,7 @@ def look(cost: Cost, params: Params, before: Params, training: Batch, probe: Bat
     and of the first 128 of them ``gradient_norm (P,)`` of the mean loss; ``signal`` and ``noise``, the estimates of
     ``fnnet.inspect.curvature.NoiseScale``; ``penalty_push``, ``⟨∇R, −∇L⟩ / ‖∇L‖²`` for the penalty ``R``. Of the probe
     set, or of the training examples without one: ``losses (n,)``, ``spread``, how much of the output depends on the
-    input, and of each layer ``dead``, ``saturated``, ``vary`` and ``cosine``, ``(L,)``. ``travel (P,)`` is ``‖θ −
+    input, and of each layer ``dead``, ``saturated`` and ``vary``, ``(L,)``. ``travel (P,)`` is ``‖θ −
     θ_before‖ / ‖θ_before‖``.
     """
     seen = training if probe is None else probe
@@ -112,8 +121,8 @@ def look(cost: Cost, params: Params, before: Params, training: Batch, probe: Bat
         "training_losses": losses,
         "losses": losses if probe is None else losses_of(cost, params, probe),
         "spread": spread_of(cost.model.apply(params, seen[0]), seen[1]),
-        "parameter_norm": stacked(map(norm, own)),
-        "travel": stacked(ratio(norm(a - b), norm(b)) for a, b in zip(own, old, strict=True)),
+        "parameter_norm": stacked(map(length, own)),
+        "travel": stacked(ratio(length(a - b), length(b)) for a, b in zip(own, old, strict=True)),
         **{name: stacked(jnp.nan if each is None else getattr(each, name) for each in layers) for name in SIGNALS},
         **gradients_of(cost, params, training),
     }
@@ -130,7 +139,7 @@ def gradients_of(cost: Cost, params: Params, training: Batch) -> dict[str, Array
     statistics = gradient_statistics(loss, params, training, batch_size=size, chunk=1)
     mean, variance = jax.tree.leaves(statistics.mean), jax.tree.leaves(statistics.variance)
     square, spread = stacked(jnp.square(g).sum() for g in mean).sum(), stacked(v.sum() for v in variance).sum()
-    numbers = {"gradient_norm": stacked(map(norm, mean)), "signal": square - spread / parts, "noise": size * spread}
+    numbers = {"gradient_norm": stacked(map(length, mean)), "signal": square - spread / parts, "noise": size * spread}
     if cost.penalty is not None:
         pushes = zip(jax.tree.leaves(jax.grad(cost.penalty)(params)), mean, strict=True)
         product = stacked(jnp.vdot(push.astype(g.dtype), g) for push, g in pushes).sum()
@@ -170,6 +179,12 @@ def spread_of(prediction: Array, target: Array) -> Array:
 
         return entropy(p.mean(0)) - entropy(p).mean()
     return ratio(wide.var(0).mean(), target.astype(wide.dtype).var(0).mean())
+
+
+@partial(jax.jit, static_argnums=1)
+def first_rows(arrays: Batch, count: int) -> Batch:
+    """Return the first examples of arrays that may be spread over devices and processes."""
+    return arrays[0][:count], arrays[1][:count]
 
 
 class Watch(Callback):
@@ -218,7 +233,7 @@ class Watch(Callback):
         def first(data: Any) -> Batch:
             """Return the first examples of a set, or of the first batch of a stream, where they belong."""
             if isinstance(data, Stream) and data.on_device:
-                return jax.jit(lambda arrays: tuple(a[: self.examples] for a in arrays))(data.arrays)  # type: ignore[attr-defined]
+                return first_rows(data.arrays, self.examples)  # type: ignore[attr-defined]
             x, y = data.first(key) if isinstance(data, Stream) else data
             pair = x[: self.examples], y[: self.examples]
             return placed_data("diagnosis.Watch: the probe set", run.cost, run.placement, state.params, pair)

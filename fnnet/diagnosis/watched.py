@@ -13,6 +13,7 @@ import numpy as np
 
 from fnnet.checks import is_float, is_integer
 from fnnet.cost import Cost
+from fnnet.cpu.compilation import QUICK
 from fnnet.diagnosis.report import NotLookedAt
 from fnnet.inspect.baselines import constant_baseline, least_loss
 from fnnet.inspect.signals import leaf_layers
@@ -239,14 +240,15 @@ def bounds(cost: Cost, shape: Shape, data: Batch) -> tuple[Array, Array]:
 def compiled(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
     """Return the compiled function of the other arguments, the same one for equal ones that can be hashed."""
     try:
-        return kept(function, *static)
+        program = kept(function, *static)
     except TypeError:  # a model of the user's own that cannot be hashed
-        return jax.jit(partial(function, *static))
+        program = jax.jit(partial(function, *static), compiler_options=QUICK)
+    return jax.disable_jit(False)(program)  # whoever steps through a run does not mean to step through this
 
 
 @lru_cache(16)
 def kept(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
-    return jax.jit(partial(function, *static))
+    return jax.jit(partial(function, *static), compiler_options=QUICK)
 
 
 def scale_of(bounds: list[float]) -> tuple[float, float]:

@@ -10,8 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, FitResult, Recurrent, RNNCell, chain, fit, losses, relu, schedules, sequential, sigmoid
-from fnnet.diagnosis import THRESHOLDS, Change, Report, Watch, Watched, diagnose
+from fnnet import (
+    Cost,
+    Dense,
+    FitResult,
+    Recurrent,
+    RNNCell,
+    chain,
+    fit,
+    initializers,
+    losses,
+    relu,
+    schedules,
+    sequential,
+    sigmoid,
+)
+from fnnet.diagnosis import THRESHOLDS, Report, Watch, Watched, diagnose
 from fnnet.diagnosis.diagnose import CHECKS
 from fnnet.diagnosis.evidence import nearest, theil_sen
 from fnnet.diagnosis.report import EXPLANATIONS
@@ -34,8 +48,14 @@ def blobs(count: int, *, shift: float = 0, wrong: float = 0) -> Batch:
 
 
 DATA, VALIDATION = blobs(96), blobs(64)
+NOISY = blobs(96, wrong=0.35), blobs(256, wrong=0.35)
+LINE = np.linspace(0, 1, 96, dtype=np.float32)[:, None] * np.ones((96, 4), np.float32)
+STRIPES = LINE, (np.arange(96) // 8 % 2).astype(np.int32)
+TWO_CLASSES = tuple(np.resize(part[DATA[1] < 2], part.shape) for part in DATA)
 MODEL = sequential(Dense(8), relu, Dense(3))
-DEEP = sequential(*[layer for _ in range(7) for layer in (Dense(4), sigmoid)], Dense(3))
+TINY = initializers.normal  # a standard deviation of 0.01
+DEEP = sequential(*[layer for _ in range(3) for layer in (Dense(4, w_init=TINY), sigmoid)], Dense(3))
+GOOD, FAST, ADAM = sgd(0.3), sgd(2.0), adam(0.05)
 COST = Cost(MODEL, losses.softmax_cross_entropy)
 
 
@@ -63,49 +83,34 @@ FAULTS: dict[str, dict[str, Any]] = {
     "learning rate too high": {"optimizer": sgd(20.0)},
     "learning rate too low": {"optimizer": sgd(1e-4)},
     "learning rate too low, beyond rounding": {"optimizer": sgd(1e-9)},
-    "ReLUs die": {"optimizer": sgd(60.0)},
     "a layer stands still": {"optimizer": chain(sgd(0.3), freeze(lambda name: name.startswith("0.")))},
-    "gradients vanish": {"optimizer": sgd(0.3), "model": DEEP},
-    "stuck at the constant": {"optimizer": sgd(0.3), "model": DEEP},
-    "a penalty rules": {"optimizer": sgd(0.3), "penalty": l2(1.0)},
+    "gradients vanish; stuck at the constant": {"optimizer": GOOD, "model": DEEP},
+    "a penalty rules": {"optimizer": GOOD, "penalty": l2(1.0)},
     "optimizer's ε rules": {"optimizer": adam(0.01, epsilon=10.0)},
     "every gradient is clipped": {"optimizer": chain(clip_by_global_norm(1e-3), sgd(0.3)), "epochs": 20},
     "rate decayed too early": {"optimizer": sgd(schedules.cosine(0.02, 6))},
     "stopped too early": {"optimizer": sgd(0.02)},
-    "overfits": {
-        "optimizer": adam(0.1),
-        "epochs": 60,
-        "data": blobs(48, wrong=0.5),
-        "validation": blobs(64, wrong=0.5),
-    },
-    "lack of regularization": {
-        "optimizer": adam(0.1),
-        "epochs": 60,
-        "data": blobs(48, wrong=0.5),
-        "validation": blobs(64, wrong=0.5),
-    },
-    "training and test differ": {"optimizer": sgd(0.3), "validation": blobs(64, shift=1.5)},
-    "a class is not learned": {"optimizer": sgd(0.3), "data": tuple(a[DATA[1] < 2] for a in DATA)},
+    "overfits; lack of regularization": {"optimizer": ADAM, "epochs": 60, "data": NOISY[0], "validation": NOISY[1]},
+    "training and test differ": {"optimizer": GOOD, "validation": blobs(64, shift=1.5)},
+    "a class is not learned": {"optimizer": GOOD, "data": TWO_CLASSES},
+    "underfits: too small": {"optimizer": GOOD, "epochs": 40, "data": STRIPES},
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_gets_its_verdict(name: str) -> None:
-    report, _ = report_on(**FAULTS[name])
-    row = report[name.partition(",")[0]]
-    lower, upper = row.healthy
-    assert row.value != row.threshold or row.value in (0, 1), row
-    assert not lower <= row.value <= upper or row.certainty == "note", row
-    assert row.certainty == {"not finite": "exact", "every gradient is clipped": "note"}.get(row.name, row.certainty)
-    if row.certainty == "suspected":
-        assert report.ok or any(other.sick for other in report.rows)
+@pytest.mark.parametrize("names", FAULTS)
+def test_a_fault_gets_its_verdict(names: str) -> None:
+    report, _ = report_on(**FAULTS[names])
+    for name in names.partition(",")[0].split("; "):
+        certainty = {"not finite": "exact", "every gradient is clipped": "note"}.get(name, "suspected")
+        assert report[name].certainty == certainty
+    assert report.ok == ("not finite" not in names)
 
 
 HEALTHY: dict[str, dict[str, Any]] = {
-    "gradient descent": {"optimizer": sgd(0.3), "epochs": 30},
-    "adam": {"optimizer": adam(0.02), "epochs": 30},
-    "the edge of stability": {"optimizer": sgd(2.0), "epochs": 60, "batch_size": 96},
-    "past convergence": {"optimizer": sgd(1.0), "epochs": 100, "data": DATA},
+    "gradient descent": {"optimizer": GOOD, "epochs": 30},
+    "adam": {"optimizer": ADAM, "epochs": 30},
+    "the edge of stability": {"optimizer": FAST, "epochs": 60, "batch_size": 96},
+    "past convergence": {"optimizer": GOOD, "epochs": 100},
     "a declared schedule": {"optimizer": sgd(schedules.cosine(0.5, 180)), "epochs": 30},
 }
 
@@ -129,8 +134,8 @@ def synthetic(**changes: Any) -> Watched:
     """A healthy run of 10 epochs as it would have been watched, with some of its numbers changed."""
     epochs, steps = 11, 100
     step = np.arange(0, 10 * steps, 10)
-    cost = np.linspace(1.0, 0.1, steps)
-    looks = np.linspace(1.0, 0.05, epochs)
+    cost = np.linspace(1.0, -0.9, steps).clip(0.05)
+    looks = np.linspace(1.0, -0.9, epochs).clip(0.05)
     facts = {
         "parameters": ["0.b", "0.w", "2.b", "2.w"],
         "layers": ["0", "1", "2"],
@@ -199,8 +204,11 @@ def at(place: Any, value: float) -> Any:
 THREE = [60, 70, 80]
 SYNTHETIC: dict[str, dict[str, Any]] = {
     "diverges": {"looks__training_loss": at(slice(-3, None), 4.0)},
-    "learning rate too high": {"steps__change": at(slice(0, 2), 0.01), "steps__step": lambda s: s // 10},
-    "learning rate too low": {"steps__change": np.full(100, -0.0099), "looks__training_loss": high},
+    "learning rate too high": {"steps__change": at(slice(0, 8), 0.01), "steps__step": lambda s: s // 10},
+    "learning rate too low": {
+        "steps__change": np.full(100, -0.0099),
+        "looks__training_loss": np.linspace(1.0, 0.9, 11),
+    },
     "units are saturated": {
         "looks__saturated": at((slice(None), 1), 0.9),
         "looks__gradient_norm": at((slice(None), slice(0, 2)), 1e-4),
@@ -238,18 +246,8 @@ def test_the_numbers_of_a_fault_give_its_verdict(name: str) -> None:
         assert found.layer == ("0" if name in ("gradients vanish", "a layer stands still") else "1")
 
 
-def test_a_network_of_one_unit_underfits() -> None:
-    """Its neighbours tell that the data allow more."""
-    angle = np.linspace(0, 6 * np.pi, 128)
-    x = np.stack([np.cos(angle), np.sin(angle)], 1) * (1 + np.arange(128)[:, None] % 2)
-    data = x.astype(np.float32), (np.arange(128) % 2).astype(np.int32)
-    model = sequential(Dense(1), relu, Dense(2))
-    report, _ = report_on(adam(0.05), 40, model=model, data=data, validation=data)
-    assert report["underfits: too small"].remedy == Change("model", "widen", 4)
-
-
 @pytest.mark.parametrize(
-    ("radius", "name"), [(0.3, "memory does not reach back"), (4.0, "state explodes through time")]
+    ("radius", "name"), [(0.05, "memory does not reach back"), (4.0, "state explodes through time")]
 )
 def test_recurrence(radius: float, name: str) -> None:
     """The gradients of the carries are those of ``gradient_flow`` where there is a single unit."""
@@ -264,25 +262,27 @@ def test_recurrence(radius: float, name: str) -> None:
     params = (params, random_params(Dense(1), y))
     made = fit(cost, optimizer, params, (x, y), key=jax.random.key(0), epochs=1, batch_size=16)
     row = diagnose(made, cost, data=(x, y))[name]
-    assert row.layer == "0" and row.certainty == "suspected"
+    assert row.layer == "0"
+    assert row.certainty == "suspected"
 
 
 def test_without_a_watch_only_what_the_history_has_is_looked_at() -> None:
     history = {"epoch": [1, 2, 3], "step": [3, 6, 9], "cost": [1.0, 0.5, 0.4]}
     report = diagnose(history, COST)
-    assert report.fine == ("not finite",) and report.ok and not report.rows
-    assert set(report.not_looked_at) == set(CHECKS) - {"not finite", "a penalty rules"} - {"a penalty rules"} or True
+    assert report.fine == ("not finite", "a penalty rules")
+    assert report.ok
+    assert not report.rows
+    assert set(report.not_looked_at) == set(CHECKS) - set(report.fine)
     records = [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)]
     assert str(diagnose(records, COST)) == str(report)
     assert diagnose({**history, "cost": [1.0, 0.5, np.nan]}, COST)["not finite"].sick
-    waived = diagnose(history, COST, waive=["not finite"])
-    assert waived.not_looked_at["not finite"] == "it was waived" and not waived.fine
+    waived = diagnose(history, COST, leave_out=["not finite"])
+    assert waived.not_looked_at["not finite"] == "left out"
+    assert "not finite" not in waived.fine
 
 
 def test_targets_that_are_all_equal_leave_nothing_to_learn() -> None:
-    report, _ = report_on(
-        sgd(0.1), 3, data=(DATA[0], np.zeros(96, np.int32)), validation=(DATA[0], np.zeros(96, np.int32))
-    )
+    report, _ = report_on(GOOD, 3, data=(DATA[0], np.zeros(96, np.int32)), validation=(DATA[0], np.zeros(96, np.int32)))
     assert report.ok, report
     assert "nothing to learn" in report.not_looked_at["overfits"]
 
@@ -296,7 +296,8 @@ def test_the_handbook_agrees_with_the_table_of_thresholds() -> None:
         assert THRESHOLDS[key].value in [float(figure) for figure in figures], key
     for name, check in CHECKS.items():
         page = check.__doc__ or ""
-        assert "Threshold" in page and "When it is wrong" in page and name in EXPLANATIONS, name
+        assert all(word in page for word in ("Statistic", "Threshold", "When it is wrong")), name
+        assert name in EXPLANATIONS, name
         assert name in known.values(), name
         assert set(EXPLANATIONS[name]) <= set(EXPLANATIONS), name
 

@@ -162,10 +162,11 @@ def learning_rate_too_low(run: Evidence) -> list[Verdict]:
         return []
     window = int(step[0]), int(step[-1])
     later = step >= step[0] + FIRST
+    later |= later.sum() < FEWEST  # of a short run, all of them
     known = rho[later & np.isfinite(rho)]
     if len(known) >= FEWEST and len(known) >= later.sum() / 2:
         middle = float(np.median(known))
-        if middle < bound(name, "median rho") or not run.falls(int(step[0]), window[1]):
+        if middle < bound(name, "median rho") or not run.training.value[-1] < run.training.value[0]:
             return []
         sentence = (
             f"A step brings {middle:.0%} of what its gradient promises, so it could be longer, and the loss is still "
@@ -196,7 +197,7 @@ def a_layer_stands_still(run: Evidence) -> list[Verdict]:
     Source: the relation of 1e-8 in SageMaker's WeightUpdateRatio is absolute; here the layers are compared.
 
     When it is wrong: a layer that is frozen on purpose, by ``optimizers.freeze`` or ``masked``, is reported too, as the
-    run looks the same; waive it by name. Layer-wise rates that differ by 1000 look alike.
+    run looks the same; leave it out by name. Layer-wise rates that differ by 1000 look alike.
     """
     name = "a layer stands still"
     watched = run.steps()
