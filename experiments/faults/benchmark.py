@@ -78,9 +78,9 @@ def examine(make: Callable[[], Setup], *, budget: float = BUDGET, look: bool = T
             data=setup.data,
             validation=setup.validation,
         )
-        report = remedies(before + after, setup, states=states, watch=watch, budget=budget)
     except (TypeError, ValueError) as error:
         return Examined(Report(()), error=f"{type(error).__name__}: {error}")
+    report = remedies(before + after, setup, states=states, watch=watch, budget=budget)
     return Examined(report, setup, tuple(states), result.history)
 
 

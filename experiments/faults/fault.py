@@ -63,7 +63,7 @@ VERDICTS: dict[int, str] = {
     42: "at the edge of stability",
     43: "overfits",
     44: "lack of regularization",
-    45: "underfits",
+    45: "underfits: too small",
     46: "stopped too early",
     47: "rate decayed too early",
     48: "rate still too high at the end",
@@ -140,4 +140,9 @@ def fault(
     name: str, inject: Inject, mild: Any, strong: Any, accepted: tuple[int, ...], bases: str, **options: Any
 ) -> Fault:
     """Return a fault; the names of the bases are separated by semicolons."""
-    return Fault(name, inject, mild, strong, frozenset(accepted), tuple(bases.split("; ")), **options)
+    return Fault(name, inject, mild, strong, with_equals(accepted), tuple(bases.split("; ")), **options)
+
+
+def with_equals(accepted: tuple[int, ...]) -> frozenset[int]:
+    """Return the accepted verdicts with those that say the same: a rate that is out of range is too high or too low."""
+    return frozenset(accepted) | ({22} if {25, 26} & set(accepted) else set())

@@ -19,6 +19,7 @@ import numpy as np
 
 import fnnet
 from experiments.faults import sets
+from experiments.faults.fault import with_equals
 from experiments.faults.outputs import Times
 from experiments.faults.sets import Arrays
 from fnnet import Cost, Dense, Dropout, initializers, losses, optimizers, relu, sequential, sigmoid, softmax, tanh
@@ -296,7 +297,7 @@ def r42() -> Setup:
 
 
 def post(name: str, question: str, make: Callable[[], Setup], expected: tuple[int, ...], story: str) -> Post:
-    return Post(name, question, make, frozenset(expected), story)
+    return Post(name, question, make, with_equals(expected), story)
 
 
 POSTS: tuple[Post, ...] = (

@@ -110,7 +110,7 @@ def changes_of(row: Verdict) -> tuple[Change, ...]:
 
 def judged(row: Verdict, rerun: Rerun, changes: tuple[Change, ...]) -> Verdict:
     """Return the verdict with the outcome of the best of its remedies, confirmed or refuted by it."""
-    outcomes = rerun.outcomes(changes)
+    changes, outcomes = rerun.outcomes(changes)
     remedy, best = max(zip(changes, outcomes, strict=True), key=lambda pair: (confirms(pair[1]), pair[1].effect))
     certainty = row.certainty
     if certainty == "suspected":
@@ -200,12 +200,28 @@ class Rerun:
             return max(0, apply(changes[0], self.setup).steps - self.setup.steps)
         return self.steps * (len(changes) + 1 + ("unchanged" not in vars(self)))
 
-    def outcomes(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Return what each change gave."""
+    def outcomes(self, changes: Sequence[Change]) -> tuple[tuple[Change, ...], list[Outcome]]:
+        """Return the changes that can be tried on this run, and what each of them gave."""
         if changes[0].target == "epochs":
-            return [self.of_epochs(changes[0])]
-        *changed, sham = self.arms([*changes, sham_of(changes)])
-        return [self.outcome(arm, sham) for arm in changed]
+            return tuple(changes), [self.of_epochs(changes[0])]
+        possible, why = self.possible(changes)
+        if not possible:
+            raise NotLookedAt(f"its remedies do not fit the run: {why}")
+        *changed, sham = self.arms([*possible, sham_of(possible)])
+        return possible, [self.outcome(arm, sham) for arm in changed]
+
+    def possible(self, changes: Sequence[Change]) -> tuple[tuple[Change, ...], str]:
+        """Return the changes whose cost can be computed, and why the others cannot: a loss for other targets, say."""
+        found, why = [], ""
+        for change in changes:
+            try:
+                changed = self.setup if change.is_number else apply(change, self.setup)
+                x, y = (jax.ShapeDtypeStruct(np.shape(part[:1]), checks.dtype_of(part)) for part in changed.data)
+                jax.eval_shape(partial(changed.cost, key=changed.key, train=True), changed.params, (x, y))
+                found.append(change)
+            except (TypeError, ValueError, KeyError) as error:
+                why = str(error)
+        return tuple(found), why
 
     def outcome(self, arm: Arm, sham: Arm) -> Outcome:
         score = score_of(self.setup, arm.setup)
