@@ -176,7 +176,7 @@ def r16() -> Setup:
     order = np.random.default_rng(16).permutation(150)
     model = sequential(Dense(4, w_init=SMALL_NORMAL), relu, Dense(3, w_init=SMALL_NORMAL), sigmoid)
     data = (x[order].astype(np.float32), one_hot(y[order], 3))
-    return setup(model, normalized_cross_entropy, optimizers.adam(1e-3), data, batch_size=5, epochs=20)
+    return setup(model, normalized_cross_entropy, optimizers.adam(1e-3), data, batch_size=5, epochs=60)
 
 
 def r18() -> Setup:
@@ -189,7 +189,7 @@ def r18() -> Setup:
     return setup(model, loss, adam, data, batch_size=16, epochs=150, held_back=0, seed=R18_SEED)
 
 
-R18_SEED = 0  # with this start the network learns all four cases
+R18_SEED = 8  # with this start the network learns all four cases
 
 
 def r20() -> Setup:
