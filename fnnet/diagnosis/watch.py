@@ -218,11 +218,12 @@ class Watch(Callback):
         return {} if self.watched is None else self.watched.numbers
 
     @property
-    def memory(self) -> Memory | None:  # type: ignore[override]
+    def memory(self) -> Memory | None:
         return None if self.watched is None else Memory(self.before, self.watched.as_lists())
 
     @memory.setter
-    def memory(self, memory: Memory) -> None:
+    def memory(self, memory: Memory | None) -> None:
+        assert memory is not None
         self.before, self.watched = memory.arrays, Watched.of_lists(memory.numbers)
 
     def start(self, run: Run) -> None:
@@ -269,8 +270,7 @@ class Watch(Callback):
     def sets(self, data: Batch, validation: Batch | None) -> tuple[Batch, Batch | None]:
         """Return the training examples and the probe set of the looks at a run with these data in memory."""
         probe = validation if self.given is None else self.given
-        training, probe = (d and tuple(jnp.asarray(part[: self.examples]) for part in d) for d in (data, probe))
-        return training, probe
+        return first_rows(data, self.examples), probe and first_rows(probe, self.examples)
 
     def measured(
         self, cost: Cost, optimizer: Optimizer, before: TrainState, after: TrainState, batch: Batch, sets: Any
