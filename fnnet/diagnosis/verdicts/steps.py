@@ -194,7 +194,7 @@ def a_layer_stands_still(run: Evidence) -> list[Verdict]:
 
     Statistic: the largest ``‖θ_l − θ_l'‖ / ‖θ_l'‖`` over an epoch, of all epochs. Threshold: < 1e-05 and, beside the
     layer that moves most in the same epoch, < 0.001; while the gradient of the layer is not 0. For parameters of low
-    precision also the share of the entries with ``u ≠ 0`` and ``θ + u = θ``. Threshold: > 0.5 of the entries, at the
+    precision also the share of the entries with ``g ≠ 0`` and ``u = 0``. Threshold: > 0.5 of the entries, at the
     median probed step.
 
     Source: the relation of 1e-8 in SageMaker's WeightUpdateRatio is absolute; here the layers are compared.
