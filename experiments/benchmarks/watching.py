@@ -29,7 +29,7 @@ class Config:
     """Number of epochs that are timed for each contender, after the first one."""
     examples: int = 60_000
     """Examples per epoch."""
-    every: int = 10
+    every: int = 50
     """Steps from one probe of the watch to the next."""
     seed: int = 0
     """Seed of the data, of the initial weights and of the order of the examples."""

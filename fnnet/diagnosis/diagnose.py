@@ -158,6 +158,6 @@ def diagnose_sweep(
             watched.add_steps(jax.tree.map(lambda a, e=e: a[e : e + 1], measured["step"]))
             watched.costs = []  # of every step are not known
             watched.add_look(step, jax.tree.map(lambda a, e=e: a[e], measured["look"]))
-        given = {"watch": watched, "data": data, "validation": validation, "optimizer": optimizer}
+        given: dict[str, Any] = {"watch": watched, "data": data, "validation": validation, "optimizer": optimizer}
         reports.append(diagnose(history, cost, state, leave_out=leave_out, **given))
     return reports

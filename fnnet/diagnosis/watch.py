@@ -42,44 +42,44 @@ class StepProbe:
     """What ``Watch`` measures in a step: the pure function that ``train_step`` calls as one of its ``probes``.
 
     One step in every block of ``every`` is probed, each time at another place in its block, so that nothing with a
-    period, such as ``optimizers.accumulate``, escapes; of the first 20 steps each. The others cost nothing, and have
-    the step -1 and zeros. All numbers are float32 (float64 for such a cost):
+    period, such as ``optimizers.accumulate``, escapes; of the first 20 steps each. The gradient of a probed step is
+    computed a second time. The other steps cost nothing, and have the step -1 and zeros. With ``u``, the change of the
+    parameters, all numbers are float32 (float64 for such a cost):
 
     - ``cost``: ``L_B(θ)``, the cost of the batch before the update, of every step;
     - ``change``: ``L_B(θ + u) − L_B(θ)``, with the same batch and random numbers, in train mode;
     - ``predicted``: ``⟨g, u⟩``, what the change would be if the cost were linear;
     - ``gradient_norm``, ``update_norm``, ``parameter_norm``: ``‖g‖``, ``‖u‖``, ``‖θ‖``, each ``(P,)``;
-    - ``lost``: the share of the entries of each low-precision parameter with ``u ≠ 0`` and ``θ + u = θ``, ``(P,)``.
+    - ``lost``: the share of the entries of each low-precision parameter with ``g ≠ 0`` and ``u = 0``, ``(P,)``.
     """
 
-    every: int = 10
+    every: int = 50
 
     def __call__(
-        self, cost: Cost, state: TrainState, batch: Batch, value: Array, grads: Params, updates: Params
+        self, cost: Cost, value_and_grad: Any, before: TrainState, batch: Batch, after: TrainState, value: Array
     ) -> dict[str, Array]:
-        measured = partial(measured_step, cost, state, batch, value, grads, updates)
-        number, place = jnp.divmod(state.step, self.every)
-        due = (state.step < FIRST) | (place == number % self.every)
+        measured = partial(measured_step, cost, value_and_grad, before, batch, after)
+        number, place = jnp.divmod(before.step, self.every)
+        due = (before.step < FIRST) | (place == number % self.every)
         zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(measured))
         numbers = jax.lax.cond(due, measured, lambda: zeros)
-        return numbers | {"step": jnp.where(due, state.step, -1), "cost": value.astype(at_least_float32(value))}
+        return numbers | {"step": jnp.where(due, before.step, -1), "cost": value.astype(at_least_float32(value))}
 
 
 def measured_step(
-    cost: Cost, state: TrainState, batch: Batch, value: Array, grads: Params, updates: Params
+    cost: Cost, value_and_grad: Any, before: TrainState, batch: Batch, after: TrainState
 ) -> dict[str, Array]:
-    """Return the numbers of one step, as ``StepProbe`` lists them. ``state`` is the one before it."""
+    """Return the numbers of one step, as ``StepProbe`` lists them."""
+    value, grads = gradients(cost, value_and_grad, before, batch)
     wide = at_least_float32(value)
-    params = apply_updates(state.params, updates)
-    moved = cost(params, batch, key=state.network_key(), train=True).astype(wide)
-    p, g, u, after = (jax.tree.leaves(tree) for tree in (state.params, grads, updates, params))
-    products = [jnp.vdot(a.astype(wide), b.astype(wide)) for a, b in zip(g, u, strict=True)]
-    lost = [share_lost(*each) for each in zip(p, u, after, strict=True)]
+    moved = cost(after.params, batch, key=before.network_key(), train=True)
+    p, g, q = (jax.tree.leaves(tree) for tree in (before.params, grads, after.params))
+    u = [b.astype(at_least_float32(b)) - a.astype(at_least_float32(a)) for a, b in zip(p, q, strict=True)]
     return {
-        "change": moved - value.astype(wide),
-        "predicted": stacked(products, wide).sum(),
+        "change": moved.astype(wide) - value.astype(wide),
+        "predicted": stacked((jnp.vdot(a.astype(b.dtype), b) for a, b in zip(g, u, strict=True)), wide).sum(),
         **{name: stacked(map(length, leaves), wide) for name, leaves in zip(NORMS, (g, u, p), strict=True)},
-        "lost": stacked(lost, wide),
+        "lost": stacked((share_lost(*each) for each in zip(p, g, u, strict=True)), wide),
     }
 
 
@@ -97,9 +97,9 @@ def length(a: Array) -> Array:
     return jnp.sqrt(jnp.square(a.astype(at_least_float32(a))).sum())
 
 
-def share_lost(p: Array, u: Array, after: Array) -> Array | float:
-    """Return the share of the entries that an update leaves as they are for rounding; 0 for float32 and float64."""
-    return 0.0 if p.dtype == at_least_float32(p) else ((u != 0) & (p == after)).mean()
+def share_lost(p: Array, g: Array, u: Array) -> Array | float:
+    """Return the share of the entries that a gradient leaves as they are, as in rounding; 0 for float32 and wider."""
+    return 0.0 if p.dtype == at_least_float32(p) else ((g != 0) & (u == 0)).mean()
 
 
 def look(cost: Cost, params: Params, before: Params, training: Batch, probe: Batch | None) -> dict[str, Array]:
@@ -192,17 +192,17 @@ class Watch(Callback):
 
     ``numbers`` has the measurements by name, as arrays of NumPy. ``probe`` are the examples ``(x, y)`` of the looks, at
     most ``examples`` of them; by default the first of the validation data, else those of the training data. ``every``
-    is the number of steps from one probe to the next: with 10 and a set of 60,000 examples watching takes less than 5 %
-    of the time of training. The record of an epoch gets summaries, for ``history``, ``JsonLines`` and ``TensorBoard``:
-    ``rho``, the median of ``change / predicted``; ``uphill``, the share of steps with ``⟨g, u⟩ ≥ 0``; ``lambda`` and
-    ``training_lambda``, the excess loss on the probe set and on training examples, 1 for the best constant and 0 for
-    the least loss there is; ``reach``, the least over the layers; ``dead`` and ``saturated``, the most over the layers.
+    is the number of steps from one probe, which takes 4/3 of the arithmetic of a step, to the next. The record of an
+    epoch gets summaries, for ``history``, ``JsonLines`` and ``TensorBoard``: ``rho``, the median of ``change /
+    predicted``; ``uphill``, the share of steps with ``⟨g, u⟩ ≥ 0``; ``lambda`` and ``training_lambda``, the excess loss
+    on the probe set and on training examples, 1 for the best constant and 0 for the least loss there is; ``reach``, the
+    least over the layers; ``dead`` and ``saturated``, the most over the layers.
 
     The parameters and the numbers of training are those of a run that nobody watches. Measurements are kept in
     checkpoints.
     """
 
-    def __init__(self, probe: Batch | None = None, every: int = 10, *, examples: int = 512) -> None:
+    def __init__(self, probe: Batch | None = None, every: int = 50, *, examples: int = 512) -> None:
         checks.positive_integer("diagnosis.Watch", "every", every)
         checks.positive_integer("diagnosis.Watch", "examples", examples)
         checks.require(
@@ -218,11 +218,12 @@ class Watch(Callback):
         return {} if self.watched is None else self.watched.numbers
 
     @property
-    def memory(self) -> Memory | None:  # type: ignore[override]
+    def memory(self) -> Memory | None:
         return None if self.watched is None else Memory(self.before, self.watched.as_lists())
 
     @memory.setter
-    def memory(self, memory: Memory) -> None:
+    def memory(self, memory: Memory | None) -> None:
+        assert memory is not None
         self.before, self.watched = memory.arrays, Watched.of_lists(memory.numbers)
 
     def start(self, run: Run) -> None:
@@ -269,8 +270,7 @@ class Watch(Callback):
     def sets(self, data: Batch, validation: Batch | None) -> tuple[Batch, Batch | None]:
         """Return the training examples and the probe set of the looks at a run with these data in memory."""
         probe = validation if self.given is None else self.given
-        training, probe = (d and tuple(jnp.asarray(part[: self.examples]) for part in d) for d in (data, probe))
-        return training, probe
+        return first_rows(data, self.examples), probe and first_rows(probe, self.examples)
 
     def measured(
         self, cost: Cost, optimizer: Optimizer, before: TrainState, after: TrainState, batch: Batch, sets: Any
@@ -278,7 +278,8 @@ class Watch(Callback):
         """Return the numbers of a step from ``before`` on a batch, which is not made, and of a look at ``after``."""
         value, grads = gradients(cost, jax.value_and_grad, before, batch)
         updates, _ = optimizer.update(grads, before.opt_state, before.params)
-        step = measured_step(cost, before, batch, value, grads, updates)
+        moved = before._replace(params=apply_updates(before.params, updates))
+        step = measured_step(cost, jax.value_and_grad, before, batch, moved)
         return {
             "step": step | {"step": before.step, "cost": value},
             "look": look(cost, after.params, before.params, *sets),

@@ -20,7 +20,7 @@ from fnnet.types import Array, Batch, Params
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
 Measure = Callable[[Params, Params, Params], dict[str, Array]]  # (params, grads, updates) -> numbers by name
-Probe = Callable[..., Any]  # (cost, state, batch, value, grads, updates) -> a pytree of arrays
+Probe = Callable[..., Any]  # (cost, value_and_grad, before, batch, after, value) -> a pytree of arrays
 COUNTED, PROBED = "counted", "probed"
 # The names of fit's own numbers.
 TAKEN = {"cost", COUNTED, PROBED, "step_costs", "epoch", "step", "seconds", "compile_seconds", "reading_seconds"}
@@ -49,9 +49,10 @@ def train_step(
     ``augment(key, (x, y)) -> (x, y)`` changes the batch at random before it is used, with a key made of the run's key
     and the step, such as ``fnnet.data.augment.inputs(fnnet.data.augment.random_flip)``.
 
-    Each of ``probes`` is called with ``(cost, state, batch, value, grads, updates)``, where ``state`` is the one before
-    the update and ``value`` the cost of the batch, and returns a pytree of arrays. ``metrics["probed"]`` is the tuple
-    of these.
+    Each of ``probes`` is called with ``(cost, value_and_grad, before, batch, after, value)``, where ``before`` and
+    ``after`` are the states around the update and ``value`` the cost of the batch, and returns a pytree of arrays;
+    ``metrics["probed"]`` is the tuple of these. Probes see nothing that the step does not return: a gradient that were
+    asked for would have to be stored, and XLA would round the arithmetic around it in another way.
     """
 
     kind_of("train_step", optimizer)
@@ -66,9 +67,10 @@ def train_step(
         metrics: dict[str, Any] = {"cost": value, COUNTED: count}
         if measure is not None:
             metrics |= measured("train_step", measure(state.params, grads, updates))
+        after = TrainState(params, opt_state, state.step + 1, state.key)
         if probes:
-            metrics[PROBED] = tuple(probe(cost, state, batch, value, grads, updates) for probe in probes)
-        return TrainState(params, opt_state, state.step + 1, state.key), metrics
+            metrics[PROBED] = tuple(probe(cost, value_and_grad, state, batch, after, value) for probe in probes)
+        return after, metrics
 
     return step
 

@@ -25,6 +25,7 @@ X = jnp.asarray(NUMBERS.standard_normal((42, 3)), "float32")
 Y = jnp.asarray(np.asarray(X)[:, 0] > 0, "int32")
 DATA, VALIDATION = (X[:32], Y[:32]), (X[32:], Y[32:])
 NETWORK = Cost(sequential(Dense(4), relu, Dropout(0.3), Dense(2)), losses.softmax_cross_entropy)
+PLAIN = Cost(Dense(2), losses.softmax_cross_entropy)
 LINE = Cost(Dense(1), losses.half_squared_error)
 SGD, ADAM = sgd(0.1), adam(0.01)
 OPTIONS: dict[str, Any] = {"batch_size": 8, "validation": VALIDATION}
@@ -156,7 +157,7 @@ def test_it_works_with_all_that_fit_does(kind: str) -> None:
     elif kind == "alone":
         options = {"validation": None}
     with jax.disable_jit(kind == "disable_jit"):
-        train(optimizer, watch, epochs=1, **options)
+        train(optimizer, watch, cost=PLAIN, epochs=1, **options)
     numbers = watch.numbers
     assert len(numbers["rho"]) == (3 if kind == "batches" else 4)
     assert len(numbers["look_step"]) == 2
@@ -188,7 +189,7 @@ def test_a_model_of_the_users_own_is_watched_by_its_parameters() -> None:
 
 def test_a_sweep_gives_a_report_for_each_run() -> None:
     watch = Watch()
-    make = lambda rate: (Cost(Dense(2), losses.softmax_cross_entropy), sgd(rate))  # noqa: E731
+    make = lambda rate: (Cost(PLAIN.model, PLAIN.loss), sgd(rate))  # noqa: E731
     result = sweep(
         make,
         grid(rate=[1e-6, 0.3]),

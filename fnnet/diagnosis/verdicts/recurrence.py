@@ -47,14 +47,9 @@ def memory_does_not_reach_back(run: Evidence) -> list[Verdict]:
         if not value < bound(name, statistic):
             continue
         sentence = f"Layer {path} remembers {value * steps:.0f} of {steps} steps: gradients from further back are gone."
+        remedy = [Change("params", "draw", orthogonal)]
         if isinstance(layer.cell, RNNCell):
-            better = replace(layer, cell=LSTMCell(layer.cell.features))
-            remedy = (
-                Change(f"model.{path}", "replace", better),
-                Change("params", "draw", orthogonal),
-            )
-        else:
-            remedy = (Change("params", "draw", orthogonal),)
+            remedy = [Change(f"model.{path}", "replace", replace(layer, cell=LSTMCell(layer.cell.features))), *remedy]
         evidence = {"norms": np.median(norms, 1).tolist()}
         verdicts.append(
             found(name, statistic, value, "suspected", sentence, layer=path, evidence=evidence, remedy=remedy)
@@ -114,9 +109,8 @@ def carry_gradients(layer: Recurrent, params: Params, x: Array) -> np.ndarray:
     x = jnp.swapaxes(x, 0, 1)[::-1] if layer.reverse else jnp.swapaxes(x, 0, 1)
     start = layer.cell.initial_carry(x.shape[1], x.dtype)
     zeros = jax.tree.map(lambda c: jnp.zeros((len(x) + 1, *c.shape), c.dtype), start)
-    leaves, structure = jax.tree.flatten(start)
-    keys = jax.random.split(jax.random.key(0), len(leaves))
-    v = structure.unflatten([jax.random.normal(k, c.shape, c.dtype) for k, c in zip(keys, leaves, strict=True)])
+    random = np.random.default_rng(0)
+    v = jax.tree.map(lambda c: jnp.asarray(random.standard_normal(c.shape), c.dtype), start)
 
     @jax.jit
     def gradients(params: Params) -> Params:

@@ -9,6 +9,8 @@ on its other side at the same height, negative above that.
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fnnet.diagnosis.changes import Change
@@ -16,6 +18,7 @@ from fnnet.diagnosis.evidence import Evidence, bound, found, parts_named
 from fnnet.diagnosis.report import NotLookedAt, Verdict
 from fnnet.diagnosis.watch import FIRST
 from fnnet.diagnosis.watched import Numbers
+from fnnet.inspect.curvature import eigenvalues, hvp, scaled_product, stability_limits
 from fnnet.layers import Embedding
 from fnnet.layers.nesting import nested
 from fnnet.paths import named_leaves
@@ -191,7 +194,7 @@ def a_layer_stands_still(run: Evidence) -> list[Verdict]:
 
     Statistic: the largest ``‖θ_l − θ_l'‖ / ‖θ_l'‖`` over an epoch, of all epochs. Threshold: < 1e-05 and, beside the
     layer that moves most in the same epoch, < 0.001; while the gradient of the layer is not 0. For parameters of low
-    precision also the share of the entries with ``u ≠ 0`` and ``θ + u = θ``. Threshold: > 0.5 of the entries, at the
+    precision also the share of the entries with ``g ≠ 0`` and ``u = 0``. Threshold: > 0.5 of the entries, at the
     median probed step.
 
     Source: the relation of 1e-8 in SageMaker's WeightUpdateRatio is absolute; here the layers are compared.
@@ -203,7 +206,7 @@ def a_layer_stands_still(run: Evidence) -> list[Verdict]:
     watched = run.steps()
     if len(watched.looks["step"]) < 2:
         raise NotLookedAt("there is no epoch between two looks")
-    verdicts = []
+    verdicts: list[Verdict] = []
     parameters = watched.facts["parameters"]
     travel = np.asarray(watched.looks["travel"])[1:]
     gradient = np.asarray(watched.steps["gradient_norm"])
@@ -434,10 +437,6 @@ def at_the_edge_of_stability(run: Evidence) -> list[Verdict]:
     When it is wrong: 512 examples estimate the curvature of the set. It takes 20 products with the Hessian and is not
     looked at without ``curvature=True``.
     """
-    import jax
-
-    from fnnet.inspect.curvature import eigenvalues, hvp, scaled_product, stability_limits
-
     name, statistic = "at the edge of stability", "sharpness over its limit"
     if not run.curvature:
         raise NotLookedAt("it takes 20 products with the Hessian; pass curvature=True to diagnose")
@@ -448,7 +447,7 @@ def at_the_edge_of_stability(run: Evidence) -> list[Verdict]:
         product = scaled_product(lambda v: hvp(run.cost, params, (x, y), v), limits)
         return eigenvalues(product, params, key=jax.random.key(0), steps=20).largest.values[0]
 
-    value = float(jax.jit(top)(state.params, limits))  # type: ignore[arg-type]
+    value = float(jax.jit(top)(state.params, limits))
     if not np.isfinite(value):
         raise NotLookedAt("the optimizer has no limit of stability that is known")
     if value <= bound(name, statistic):
@@ -510,14 +509,12 @@ def rate_still_too_high_at_the_end(run: Evidence) -> list[Verdict]:
 
 def rates_of(run: Evidence) -> Numbers:
     """Return the learning rate at up to 1000 steps of the run, evenly spaced."""
-    import jax.numpy as jnp
-
     rate = run.hyperparameter("learning_rate")
     last = int(run.series("step")[-1])
     steps = np.unique(np.linspace(0, max(last - 1, 0), 1000).astype(int))
     if not callable(rate):
         return np.full(len(steps), float(rate))
-    return np.asarray([rate(jnp.asarray(step)) for step in steps], np.float64)
+    return np.asarray(jax.vmap(rate)(jnp.asarray(steps, jnp.int32)), np.float64)
 
 
 def moving_average(values: Numbers) -> float:

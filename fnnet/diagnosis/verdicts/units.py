@@ -7,7 +7,7 @@ import numpy as np
 from fnnet.activations import leaky_relu
 from fnnet.diagnosis.changes import Change
 from fnnet.diagnosis.evidence import Evidence, bound, found
-from fnnet.diagnosis.report import NotLookedAt, Verdict
+from fnnet.diagnosis.report import Certainty, NotLookedAt, Verdict
 from fnnet.layers import Activation
 from fnnet.layers.nesting import nested
 
@@ -36,7 +36,7 @@ def relus_die(run: Evidence) -> list[Verdict]:
         if not whole and not risen:
             continue
         constant = "spread" in watched.looks and watched.looks["spread"][-1] == 0
-        certainty = "exact" if whole and start < 1 and constant else "suspected"
+        certainty: Certainty = "exact" if whole and start < 1 and constant else "suspected"
         first = int(np.argmax(shares >= max(now / 2, start + (now - start) / 2)))
         steps = watched.looks["step"]
         verdicts.append(
