@@ -6,17 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 import fnnet
-from experiments.faults.bases import BASES
+from experiments.faults.bases import BASES, Base
 from experiments.faults.examples import few_examples
 from experiments.faults.fault import Fault, changed, fault
-from fnnet import optimizers, penalties
+from fnnet import optimizers, penalties, schedules
 from fnnet.diagnosis import Change, Setup
 from fnnet.paths import named_leaves
-from fnnet.types import Array
 
 SEVERAL = "moons; digits; digits deep; friedman; wine; images; rows; mnist"
 
@@ -37,15 +35,19 @@ def frozen(setup: Setup, kept: str) -> Setup:
     return replace(setup, optimizer=optimizers.chain(setup.optimizer, still))
 
 
+def base_of(setup: Setup) -> Base:
+    """Return the base with the model of a healthy setup."""
+    return next(base for base in BASES.values() if base.model == setup.cost.model)
+
+
 def large_epsilon(setup: Setup, epsilon: float) -> Setup:
-    rate = next(base.rate for base in BASES.values() if base.model == setup.cost.model)
-    return replace(setup, optimizer=optimizers.adam(rate, epsilon=epsilon))
+    return replace(setup, optimizer=optimizers.adam(base_of(setup).rate, epsilon=epsilon))
 
 
 def tight_clip(setup: Setup, bound: float) -> Setup:
     """Return the setup with plain gradient descent whose gradients are clipped to almost nothing."""
     rate = 0.05
-    return replace(setup, optimizer=optimizers.chain(optimizers.clip_by_global_norm(bound), optimizers.sgd(rate)))
+    return replace(setup, optimizer=optimizers.chain(optimizers.clip_by_global_norm(bound), optimizers.sgd(0.05)))
 
 
 def no_clip(setup: Setup, rate: float) -> Setup:
@@ -54,18 +56,13 @@ def no_clip(setup: Setup, rate: float) -> Setup:
 
 
 def heavy_momentum(setup: Setup, beta: float) -> Setup:
-    rate = next(base.rate for base in BASES.values() if base.model == setup.cost.model)
-    return replace(setup, optimizer=optimizers.momentum(rate, beta, averaged=False))
+    return replace(setup, optimizer=optimizers.momentum(base_of(setup).rate, beta, averaged=False))
 
 
 def early_end_of_the_schedule(setup: Setup, share: float) -> Setup:
     """Return the setup whose rate falls to 0 within a share of the run."""
-    steps = max(1, round(share * setup.steps))
-
-    def schedule(step: Array) -> Array:
-        return jnp.maximum(0.0, 1 - step / steps)
-
-    return replace(setup, optimizer=optimizers.chain(setup.optimizer, optimizers.scale(schedule)))
+    base, steps = base_of(setup), max(1, round(share * setup.steps))
+    return replace(setup, optimizer=base.optimizer(schedules.polynomial(base.rate, 0.0, steps)))
 
 
 def too_few_epochs(setup: Setup, divisor: int) -> Setup:

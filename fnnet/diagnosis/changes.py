@@ -410,7 +410,10 @@ def set_number(change: Change, setup: Setup) -> Setup:
 
 def scale_number(change: Change, setup: Setup) -> Setup:
     most = len(setup.data[0]) if change.target == "batch_size" else math.inf
-    number = max(1, min(round(getattr(setup, change.target) * change.value), most))
+    old = getattr(setup, change.target)
+    number = max(1, min(round(old * change.value), most))
+    if change.value > 1:  # of one epoch, too
+        number = max(number, min(old + 1, most))
     return set_number(Change(change.target, "set", int(number)), setup)
 
 

@@ -189,7 +189,7 @@ def falling(run: Evidence) -> tuple[Numbers, Numbers]:
         series = run.validated
     except NotLookedAt:
         series = run.training
-    if len(series.value) >= 10 or run.watched is None or len(run.watched.steps.get("cost", ())) < 30:
+    if len(series.value) >= 10 or run.watched is None or len(run.watched.steps.get("cost", ())) < 10:
         known = np.isfinite(series.value)
         return series.step[known], series.value[known]
     step, cost = (np.asarray(run.watched.steps[each]) for each in ("step", "cost"))

@@ -62,7 +62,7 @@ def units_start_identical(subject: Subject) -> Verdict | None:
 
 
 def columns_of(arrays: list[Numbers]) -> Numbers:
-    """Return the weights and biases of the units of a layer, ``(weights, units)``; units are entries of the last axis."""
+    """Return the weights and biases ``(weights, units)`` of a layer, whose units are the entries of the last axis."""
     width = max((a.shape[-1] for a in arrays if a.ndim > 1), default=0)
     return np.concatenate([np.zeros((0, width)), *(a.reshape(-1, width) for a in arrays if of_units(a, width))])
 
