@@ -46,7 +46,6 @@ def large_epsilon(setup: Setup, epsilon: float) -> Setup:
 
 def tight_clip(setup: Setup, bound: float) -> Setup:
     """Return the setup with plain gradient descent whose gradients are clipped to almost nothing."""
-    rate = 0.05
     return replace(setup, optimizer=optimizers.chain(optimizers.clip_by_global_norm(bound), optimizers.sgd(0.05)))
 
 
