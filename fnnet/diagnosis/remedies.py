@@ -67,7 +67,7 @@ def remedies(
     ``row.outcome`` what it gave. Exact verdicts stay exact.
 
     ``setup`` is what the run was made of, and ``states`` are states after some of its epochs. A rerun starts from the
-    last of them before the window of the verdict, or from the start. An arm has as many steps as an epoch, but at
+    last of them before the window of the verdict and, if that refutes it, from the start. An arm has as many steps as an epoch, but at
     least 50 and at most 300; remedies of the whole run, such as a penalty against overfitting, have all of its steps.
     ``budget`` is the share of the run's steps that all reruns together may have; what it does not pay for is in
     ``not_looked_at``. ``probe`` are the examples on which the arms are compared: by default the first 512 of the
@@ -84,18 +84,22 @@ def remedies(
             rows.append(row)
             continue
         try:
-            branch, steps = branch_of(row, changes, setup, states)
-            fresh = Rerun(setup, branch, steps, probe or probe_of(setup), () if watch is None else (watch.step_probe,))
-            rerun = reruns.setdefault((int(branch.step), steps), fresh)
-            before = rerun.made
-            price = rerun.price(changes)
-            if price > left:
-                raise NotLookedAt(
-                    f"its rerun takes {price} steps, and {left:.0f} are left of the budget; pass remedies a budget of "
-                    f"at least {(budget * setup.steps - left + price) / setup.steps:.2g}"
-                )
-            rows.append(judged(row, rerun, changes))
-            left -= rerun.made - before
+            for branch, steps in branches_of(row, changes, setup, states):
+                probes = () if watch is None else (watch.step_probe,)
+                fresh = Rerun(setup, branch, steps, probe or probe_of(setup), probes)
+                rerun = reruns.setdefault((int(branch.step), steps), fresh)
+                before = rerun.made
+                price = rerun.price(changes)
+                if price > left:
+                    raise NotLookedAt(
+                        f"its rerun takes {price} steps, and {left:.0f} are left of the budget; pass remedies a budget "
+                        f"of at least {(budget * setup.steps - left + price) / setup.steps:.2g}"
+                    )
+                tried = judged(row, rerun, changes)
+                left -= rerun.made - before
+                if tried.certainty != "refuted":
+                    break
+            rows.append(tried)
         except NotLookedAt as why:
             rows.append(row)
             skipped[f"the remedy of {row.name}"] = str(why)
@@ -128,24 +132,29 @@ def confirms(outcome: Outcome) -> bool:
     )
 
 
-def branch_of(
+def branches_of(
     row: Verdict, changes: tuple[Change, ...], setup: Setup, states: Sequence[TrainState]
-) -> tuple[TrainState, int]:
-    """Return the state from which the reruns of a verdict start, and how many steps they have.
+) -> list[tuple[TrainState, int]]:
+    """Return the states from which the reruns of a verdict start, and how many steps they have.
 
     What is changed in the program alone can be changed in the middle of a run. A change of the data or of the
-    parameters is one of the run from its start.
+    parameters is one of the run from its start. What does not help in the middle may help from the start: the damage
+    may be done by then.
     """
     if any(change.target == "epochs" for change in changes):
         checks.require(len(changes) == 1, "remedies: a change of epochs has no alternatives; give it alone")
         if not states:
             raise NotLookedAt("it needs the last state of the run; pass states=[...] to remedies")
-        return max(states, key=lambda state: int(state.step)), 0
+        return [(max(states, key=lambda state: int(state.step)), 0)]
     if any((change.target, change.action) in WHOLE_RUN for change in changes):
-        return setup.start(), setup.steps
+        return [(setup.start(), setup.steps)]
     start = row.window[0] if row.window and all(change.target in MIDWAY for change in changes) else 0
     before = [state for state in states if int(state.step) <= start]
-    return max(before, key=lambda state: int(state.step), default=setup.start()), length(setup)
+    middle = max(before, key=lambda state: int(state.step), default=setup.start())
+    found = [(middle, length(setup))]
+    if row.window and int(middle.step) > 0:
+        found.append((setup.start(), max(length(setup), min(MOST, row.window[1]))))
+    return found
 
 
 # What can be changed in the middle of a run, because the state stays as it is.
