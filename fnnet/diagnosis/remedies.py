@@ -69,8 +69,8 @@ def remedies(
     ``setup`` is what the run was made of, and ``states`` are states after some of its epochs. A rerun starts from the
     last of them before the window of the verdict and, if that refutes it, from the start. An arm has as many steps as
     an epoch, but at least 50 and at most 300; remedies of the whole run, such as a penalty against overfitting, have
-    all of its steps. ``budget`` is the share of the run's steps that all reruns together may have; what it does not pay for is in
-    ``not_looked_at``. ``probe`` are the examples on which the arms are compared: by default the first 512 of the
+    all of its steps. ``budget`` is the share of the run's steps that all reruns together may have; what it does not pay
+    for is in ``not_looked_at``. ``probe`` are the examples on which the arms are compared: by default the first 512 of the
     validation data, or else of the training data. ``watch`` is the one that watched the run, if one did: the arms that
     change no program then run that of the run itself, which is compiled already.
     """
