@@ -64,7 +64,8 @@ def remedies(
 
     A verdict is confirmed if the best of its remedies has ``z ≥ 3``, removes at least a tenth of the excess loss, and
     is better than the sham with ``z ≥ 2``; else it is refuted. ``row.remedy`` is then the best one, and
-    ``row.outcome`` what it gave. Exact verdicts stay exact.
+    ``row.outcome`` what it gave. Exact verdicts stay exact. Two verdicts that no rerun can test are confirmed by a
+    second test, that of ``preflight`` on the data: see ``SAID_TWICE``.
 
     ``setup`` is what the run was made of, and ``states`` are states after some of its epochs. A rerun starts from the
     last of them before the window of the verdict and, if that refutes it, from the start. An arm has as many steps as
@@ -104,7 +105,21 @@ def remedies(
             if tried is row:
                 skipped[f"the remedy of {row.name}"] = str(why)
         rows.append(tried)
+    rows = [corroborated(row, report) for row in rows]
     return Report(in_order(tuple(rows)), report.fine, {**report.not_looked_at, **skipped})
+
+
+# Verdicts that no rerun can test, with the verdict on the data that says the same by another test.
+SAID_TWICE = {
+    "memorizes without learning": "labels do not depend on the inputs",
+    "a class is not learned": "classes are unbalanced",
+}
+
+
+def corroborated(row: Verdict, report: Report) -> Verdict:
+    """Return a suspected verdict as a confirmed one if an independent test of the data says the same."""
+    said = SAID_TWICE.get(row.name) in [other.name for other in report.rows]
+    return replace(row, certainty="confirmed") if said and row.certainty == "suspected" else row
 
 
 def changes_of(row: Verdict) -> tuple[Change, ...]:
