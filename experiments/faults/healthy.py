@@ -101,7 +101,7 @@ def drawn(base: Base, seed: int) -> Healthy:
             rate = schedules.warmup(rate, steps // 10, rate / 10)
         elif schedule == "one cycle":
             rate = schedules.one_cycle(1.5 * rate, steps)
-        loss = fnnet.bind(base.loss, smoothing=0.1) if smoothing else base.loss  # type: ignore[arg-type]
+        loss = fnnet.bind(base.loss, smoothing=0.1) if smoothing else base.loss
         model = sequential(*layers)
         start, order = jax.random.split(jax.random.key(seed))
         params = model.init(start, jnp.asarray(train[0][:2]))

@@ -71,9 +71,9 @@ def remedies(
     last of them before the window of the verdict and, if that refutes it, from the start. An arm has as many steps as
     an epoch, but at least 50 and at most 300; remedies of the whole run, such as a penalty against overfitting, have
     all of its steps. ``budget`` is the share of the run's steps that all reruns together may have; what it does not pay
-    for is in ``not_looked_at``. ``probe`` are the examples on which the arms are compared: by default the first 512 of the
-    validation data, or else of the training data. ``watch`` is the one that watched the run, if one did: the arms that
-    change no program then run that of the run itself, which is compiled already.
+    for is in ``not_looked_at``. ``probe`` are the examples on which the arms are compared: by default the first 512 of
+    the validation data, or else of the training data. ``watch`` is the one that watched the run, if one did: the arms
+    that change no program then run that of the run itself, which is compiled already.
     """
     left = budget * setup.steps
     rows: list[Verdict] = []
@@ -87,7 +87,7 @@ def remedies(
         tried = row
         try:
             for branch, steps in branches_of(row, changes, setup, states):
-                probes = () if watch is None else (watch.step_probe,)
+                probes: tuple[Any, ...] = () if watch is None else (watch.step_probe,)
                 fresh = Rerun(setup, branch, steps, probe or probe_of(setup), probes)
                 rerun = reruns.setdefault((int(branch.step), steps), fresh)
                 before = rerun.made
@@ -337,7 +337,7 @@ class Rerun:
 
     def trained(self, run: Run, setup: Setup, state: TrainState, steps: int) -> Iterator[Params]:
         """Yield the parameters after each epoch, and after the last step. The order of the examples is that of fit."""
-        data = tuple(jnp.asarray(part) for part in setup.data)
+        data: Any = tuple(jnp.asarray(part) for part in setup.data)
         stream = as_stream(data, setup.batch_size, shuffle=setup.shuffle, drop_last=False)
         state, left = copied(state), steps
         while left > 0:
