@@ -34,7 +34,7 @@ from fnnet.types import Array, Layer, Params, Shape
 Numbers = np.ndarray[Any, Any]
 
 PROBE = 512  # examples on which the start is looked at
-OUTPUTS = 2**18  # numbers in their predictions, at most
+OUTPUTS = 2**16  # numbers in their predictions, at most
 SMALL = 16  # examples of the batch that is to be learned
 RATE = 3e-3  # of Adam, which learns it
 FIRST_STEPS, MOST_STEPS = 10, 1000
