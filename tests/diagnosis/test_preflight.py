@@ -168,7 +168,7 @@ FAULTS: dict[str, tuple[Start, str, set[str]]] = {
         "exact",
         {"the network is an affine map"},
     ),
-    "F14 softmax as hidden activation": (Start(deep(softmax, 2)), "suspected", {SIGNAL, REACH, BATCH}),
+    "F14 softmax as hidden activation": (Start(deep(softmax, 3)), "suspected", {SIGNAL, REACH, BATCH}),
     "F15 deep sigmoid": (Start(deep(sigmoid, 6)), "suspected", {SIGNAL, REACH}),
     "F16 constant weights": (Start(change=all_equal(0.1)), "exact", {"units start identical"}),
     "F16 zero weights": (Start(change=all_equal(0.0)), "exact", {"units start identical"}),
