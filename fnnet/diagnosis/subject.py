@@ -373,7 +373,7 @@ def look_of(cost: Cost, params: Params, batch: Any, key: Array, regression: Any)
     centered = loss
     if checks.is_float(y) and y.shape == prediction.shape:
         shift = (y.astype(prediction.dtype) - prediction).mean(0)
-        centered = jnp.where(regression, jnp.minimum(loss, cost.mean_loss(prediction + shift, y, weights)), loss)
+        centered = jnp.where(regression, jnp.fmin(loss, cost.mean_loss(prediction + shift, y, weights)), loss)
     return Look(pass_of(cost, params, batch, key=key), prediction, loss, centered)  # type: ignore[arg-type]
 
 
