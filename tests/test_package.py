@@ -83,6 +83,7 @@ FLOORS = [
         "cpu.memory",
         "cpu.vectors",
         "cpu.permutation",
+        "cpu.compilation",
     ],
     ["checks"],
     ["spectrum", "trees", "norms"],
@@ -94,6 +95,7 @@ FLOORS = [
     ["optimizers"],
     ["training"],
     ["inspect"],
+    ["diagnosis"],
     ["plots"],
 ]
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
