@@ -30,6 +30,8 @@ EXPERIMENTS = {
     "cost_of_layers": "experiments.cost_of_layers",
     "scaling": "experiments.scaling",
     "fuzz": "experiments.fuzz",
+    "diagnosis": "experiments.diagnosis",
+    "doctor": "experiments.doctor",
 }
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ X = np.random.default_rng(0).standard_normal((12, 4)).astype("float32")
 Y = np.random.default_rng(1).standard_normal((12, 2)).astype("float32")
 MODEL = sequential(Dense(5), tanh, Residual(sequential(Dense(5), relu)), Dense(2))
 COST = Cost(MODEL, losses.squared_error, penalties.l2(1.0))
+compiled = jax.jit(signals, static_argnums=0)
 
 
 def rms(a: Any) -> float:
@@ -42,7 +43,7 @@ def rms(a: Any) -> float:
 
 def test_every_number_of_a_network() -> None:
     params = random_params(MODEL, jnp.asarray(X))
-    found = jax.jit(lambda params, batch: signals(COST, params, batch))(params, (X, Y))
+    found = compiled(COST, params, (X, Y))
     assert list(leaf_layers(MODEL)) == ["0", "1", "2.layer.0", "2.layer.1", "3"]
     assert set(found) == set(leaf_layers(MODEL))
 
@@ -104,14 +105,14 @@ def test_every_number_of_a_network() -> None:
 )
 def test_saturated_units(activation: Any, z: Any, share: float) -> None:
     cost = Cost(Activation(activation), losses.squared_error)
-    found = signals(cost, {}, (jnp.asarray(z), jnp.zeros((3, 2))))
+    found = compiled(cost, {}, (jnp.asarray(z), jnp.zeros((3, 2))))
     np.testing.assert_equal(float(found[""].saturated), share)
 
 
 def test_a_layer_of_zeros_has_no_reach_and_does_not_hide_that_of_the_others() -> None:
     params = random_params(MODEL, jnp.asarray(X))
     zero = (*params[:3], jax.tree.map(jnp.zeros_like, params[3]))
-    found = signals(COST, zero, (X, Y))
+    found = compiled(COST, zero, (X, Y))
     assert np.isnan(found["3"].reach)
     assert float(found["0"].reach) == float(found["2.layer.0"].reach) == 0
 
@@ -133,7 +134,7 @@ def test_a_layer_of_zeros_has_no_reach_and_does_not_hide_that_of_the_others() ->
 def test_layers_of_wrappers(model: Any, paths: list[str], groups: list[str]) -> None:
     x = jnp.asarray(X if "0" in paths and len(paths) == 3 else X.reshape(12, 2, 2))
     params = model.init(jax.random.key(0), x)
-    found = signals(Cost(model, losses.squared_error), params, (x, Y))
+    found = compiled(Cost(model, losses.squared_error), params, (x, Y))
     assert list(leaf_layers(model)) == paths
     assert set(found) == {*paths, *groups}
     for path in [*groups, *(p for p in paths if not groups or p != "0")]:
@@ -150,7 +151,7 @@ def test_a_model_whose_layers_cannot_be_seen_has_the_reach_of_its_parameters() -
             return jnp.tanh(x @ params["first"]["w"]) @ params["second"]["w"]
 
     model = Closed()
-    found = signals(Cost(model, losses.squared_error), model.init(None, None), (X, Y))
+    found = compiled(Cost(model, losses.squared_error), model.init(None, None), (X, Y))
     assert set(found) == {"", "first", "second"}
     assert max(float(found[path].reach) for path in ("first", "second")) == 1
     assert np.isnan(found["first"].rms)

@@ -89,9 +89,7 @@ def characters_lstm() -> fnnet.Sequential:
 
 def characters_attention(causal: bool = True) -> fnnet.Sequential:
     block = fnnet.transformer_block(2, 16, hidden=32, causal=causal)
-    return sequential(
-        fnnet.Embedding(28, 16), fnnet.LearnedPositions(sets.LENGTH), block, fnnet.LayerNorm(), Dense(28)
-    )
+    return sequential(fnnet.Embedding(28, 16), fnnet.LearnedPositions(sets.LENGTH), block, fnnet.LayerNorm(), Dense(28))
 
 
 def recurrent(cell: Any, outputs: int) -> fnnet.Sequential:

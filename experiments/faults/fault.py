@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from fnnet.diagnosis import Change, Setup
@@ -62,7 +63,7 @@ VERDICTS: dict[int, str] = {
     42: "at the edge of stability",
     43: "overfits",
     44: "lack of regularization",
-    45: "underfits",
+    45: "underfits: too small",
     46: "stopped too early",
     47: "rate decayed too early",
     48: "rate still too high at the end",
@@ -109,17 +110,23 @@ class Fault:
         return round(middle) if all(isinstance(value, int) for value in both) else middle
 
     @property
+    def kind(self) -> str:
+        """The number of its kind, such as ``"F39"``; a kind may have several forms."""
+        return self.name.split()[0]
+
+    @property
     def held_out(self) -> bool:
         """Whether the kind of fault was not looked at while the thresholds were set."""
-        return self.name in held_out_names()
+        return self.kind in held_out_kinds()
 
 
-def held_out_names() -> frozenset[str]:
-    """Return the names of the ten kinds with the lowest hashes."""
+@cache
+def held_out_kinds() -> frozenset[str]:
+    """Return the ten kinds with the lowest hashes."""
     from experiments.faults import FAULTS
 
-    names = sorted((fault.name for fault in FAULTS), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-    return frozenset(names[:HELD_OUT_KINDS])
+    kinds = {fault.kind for fault in FAULTS}
+    return frozenset(sorted(kinds, key=lambda kind: hashlib.sha256(kind.encode()).hexdigest())[:HELD_OUT_KINDS])
 
 
 def changed(setup: Setup, *changes: Change) -> Setup:
@@ -133,4 +140,9 @@ def fault(
     name: str, inject: Inject, mild: Any, strong: Any, accepted: tuple[int, ...], bases: str, **options: Any
 ) -> Fault:
     """Return a fault; the names of the bases are separated by semicolons."""
-    return Fault(name, inject, mild, strong, frozenset(accepted), tuple(bases.split("; ")), **options)
+    return Fault(name, inject, mild, strong, with_equals(accepted), tuple(bases.split("; ")), **options)
+
+
+def with_equals(accepted: tuple[int, ...]) -> frozenset[int]:
+    """Return the accepted verdicts with those that say the same: a rate that is out of range is too high or too low."""
+    return frozenset(accepted) | ({22} if {25, 26} & set(accepted) else set())

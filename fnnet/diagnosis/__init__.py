@@ -8,6 +8,7 @@ verdicts is the docstrings in ``fnnet.diagnosis.verdicts``.
 from fnnet.diagnosis.changes import Change, Setup
 from fnnet.diagnosis.diagnose import diagnose, diagnose_sweep
 from fnnet.diagnosis.preflight import preflight
+from fnnet.diagnosis.remedies import remedies
 from fnnet.diagnosis.report import CERTAINTIES, NotLookedAt, Outcome, Report, Verdict
 from fnnet.diagnosis.thresholds import THRESHOLDS, Threshold
 from fnnet.diagnosis.watch import Watch
@@ -28,4 +29,5 @@ __all__ = [
     "diagnose",
     "diagnose_sweep",
     "preflight",
+    "remedies",
 ]

@@ -23,7 +23,7 @@ from fnnet.cost import Cost
 from fnnet.data.augment import Augmentation
 from fnnet.layers import Activation, Conv, Dense, Dropout, Recurrent, Sequential
 from fnnet.layers.nesting import children, nested
-from fnnet.optimizers import Optimizer, chain, clip_by_global_norm
+from fnnet.optimizers import Optimizer, clip_by_global_norm
 from fnnet.optimizers.base import kind_of
 from fnnet.optimizers.leaves import multiplied
 from fnnet.paths import is_weight, map_named, named_leaves
@@ -136,6 +136,18 @@ def scaled_updates(optimizer: Optimizer, factor: Scalar) -> Optimizer:
     def update(grads: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
         updates, state = optimizer.update(grads, state, params)
         return jax.tree.map(lambda u: multiplied(u, factor), updates), state
+
+    return Optimizer(optimizer.init, update, kind)
+
+
+def clipped_gradients(optimizer: Optimizer, bound: Scalar) -> Optimizer:
+    """Return ``chain(clip_by_global_norm(bound), optimizer)`` with the state of ``optimizer``."""
+    kind = kind_of("changes.clipped_gradients", optimizer)
+    clip = clip_by_global_norm(bound)
+
+    def update(grads: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
+        grads, _ = clip.update(grads, clip.init(params))
+        return optimizer.update(grads, state, params)
 
     return Optimizer(optimizer.init, update, kind)
 
@@ -267,7 +279,7 @@ def replace_optimizer(change: Change, setup: Setup) -> Setup:
 
 
 def clip_gradients(change: Change, setup: Setup) -> Setup:
-    return replace(setup, optimizer=chain(clip_by_global_norm(change.value), setup.optimizer))
+    return replace(setup, optimizer=clipped_gradients(setup.optimizer, change.value))
 
 
 def scale_penalty(change: Change, setup: Setup) -> Setup:
@@ -398,7 +410,10 @@ def set_number(change: Change, setup: Setup) -> Setup:
 
 def scale_number(change: Change, setup: Setup) -> Setup:
     most = len(setup.data[0]) if change.target == "batch_size" else math.inf
-    number = max(1, min(round(getattr(setup, change.target) * change.value), most))
+    old = getattr(setup, change.target)
+    number = max(1, min(round(old * change.value), most))
+    if change.value > 1:  # of one epoch, too
+        number = max(number, min(old + 1, most))
     return set_number(Change(change.target, "set", int(number)), setup)
 
 
@@ -440,7 +455,7 @@ ACTIONS: dict[tuple[str, str], Action] = {
     ("loss", "replace"): Action(replace_loss, line("cost = Cost(model, losses.{value})")),
     ("params", "scale"): Action(scale_params, line("params = {value} * params  # the weights")),
     ("params", "draw"): Action(draw_params, lambda change: f"w_init = {shown(change.value or initializers.he_normal)}"),
-    ("params", "cast"): Action(cast_params, line("x, params = x.astype({value!r}), params.astype({value!r})")),
+    ("params", "cast"): Action(cast_params, line("x, params = x.astype({value}), params.astype({value})")),
     ("inputs", "standardize"): Action(standardize_inputs, line("x = (x - x.mean(0)) / x.std(0)")),
     ("targets", "standardize"): Action(standardize_targets, line("y = (y - y.mean(0)) / y.std(0)")),
     ("data", "replace"): Action(replace_data, lambda change: "data = (x, y)  # other examples"),

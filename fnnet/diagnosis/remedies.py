@@ -29,23 +29,26 @@ from fnnet import checks, losses
 from fnnet.cost import Cost
 from fnnet.data.chunks import Chunk
 from fnnet.data.stream import as_stream
-from fnnet.diagnosis.changes import Change, ScaledPenalty, Setup, apply, scaled_updates, scaled_weights
+from fnnet.diagnosis.changes import IDENTITY, Change, ScaledPenalty, Setup, apply, scaled_updates, scaled_weights
 from fnnet.diagnosis.report import NotLookedAt, Outcome, Report, Verdict, in_order
 from fnnet.diagnosis.thresholds import THRESHOLDS
-from fnnet.inspect.baselines import baselines
+from fnnet.diagnosis.watch import Watch
+from fnnet.inspect.baselines import constant_baseline, least_loss
 from fnnet.training.chunk import train_chunk
 from fnnet.training.placement import Placement
 from fnnet.training.program import chunk_program, copied, settings_of_jax
 from fnnet.training.state import TrainState
-from fnnet.types import Array, Batch, Loss, Params, Scalar
+from fnnet.training.step import Probe
+from fnnet.types import Array, Batch, Loss, Params, Scalar, Shape
 
 Run = Any  # a function (state, chunk) -> (state, numbers)
 Excess = np.ndarray[Any, Any]  # λ of each example of the probe set
 PROBE = 512  # examples
 FEWEST, MOST = 50, 300  # steps of an arm
-LARGEST = 100.0  # λ of one example; NaN and infinity count as this
+LARGEST = 10.0  # λ of one example, so that no single one decides; NaN and infinity count as this
 LARGEST_Z = 99.0
-LOGIT = 1e-6  # the smallest probability in a score
+POINTS = 6  # of the curve of an arm
+SMALLEST = 1e-6  # probability in a score
 
 
 def remedies(
@@ -53,6 +56,7 @@ def remedies(
     setup: Setup,
     *,
     states: Sequence[TrainState] = (),
+    watch: Watch | None = None,
     budget: float = 0.1,
     probe: Batch | None = None,
 ) -> Report:
@@ -63,11 +67,12 @@ def remedies(
     ``row.outcome`` what it gave. Exact verdicts stay exact.
 
     ``setup`` is what the run was made of, and ``states`` are states after some of its epochs. A rerun starts from the
-    last of them before the window of the verdict, or from the start. An arm has as many steps as an epoch, but at
-    least 50 and at most 300; remedies of the whole run, such as a penalty against overfitting, have all of its steps.
-    ``budget`` is the share of the run's steps that all reruns together may have; what it does not pay for is in
+    last of them before the window of the verdict and, if that refutes it, from the start. An arm has as many steps as
+    an epoch, but at least 50 and at most 300; remedies of the whole run, such as a penalty against overfitting, have
+    all of its steps. ``budget`` is the share of the run's steps that all reruns together may have; what it does not pay for is in
     ``not_looked_at``. ``probe`` are the examples on which the arms are compared: by default the first 512 of the
-    validation data, or else of the training data.
+    validation data, or else of the training data. ``watch`` is the one that watched the run, if one did: the arms that
+    change no program then run that of the run itself, which is compiled already.
     """
     left = budget * setup.steps
     rows: list[Verdict] = []
@@ -78,21 +83,27 @@ def remedies(
         if not changes or row.certainty not in ("suspected", "exact"):
             rows.append(row)
             continue
+        tried = row
         try:
-            branch, steps = branch_of(row, changes, setup, states)
-            rerun = reruns.setdefault((int(branch.step), steps), Rerun(setup, branch, steps, probe or probe_of(setup)))
-            before = rerun.made
-            price = rerun.price(changes)
-            if price > left:
-                raise NotLookedAt(
-                    f"its rerun takes {price} steps, and {left:.0f} are left of the budget; pass remedies a budget of "
-                    f"at least {(budget * setup.steps - left + price) / setup.steps:.2g}"
-                )
-            rows.append(judged(row, rerun, changes))
-            left -= rerun.made - before
+            for branch, steps in branches_of(row, changes, setup, states):
+                probes = () if watch is None else (watch.step_probe,)
+                fresh = Rerun(setup, branch, steps, probe or probe_of(setup), probes)
+                rerun = reruns.setdefault((int(branch.step), steps), fresh)
+                before = rerun.made
+                price = rerun.price(changes)
+                if price > left:
+                    raise NotLookedAt(
+                        f"its rerun takes {price} steps, and {left:.0f} are left of the budget; pass remedies a budget "
+                        f"of at least {(budget * setup.steps - left + price) / setup.steps:.2g}"
+                    )
+                tried = judged(row, rerun, changes)
+                left -= rerun.made - before
+                if tried.certainty != "refuted":
+                    break
         except NotLookedAt as why:
-            rows.append(row)
-            skipped[f"the remedy of {row.name}"] = str(why)
+            if tried is row:
+                skipped[f"the remedy of {row.name}"] = str(why)
+        rows.append(tried)
     return Report(in_order(tuple(rows)), report.fine, {**report.not_looked_at, **skipped})
 
 
@@ -104,10 +115,8 @@ def changes_of(row: Verdict) -> tuple[Change, ...]:
 
 def judged(row: Verdict, rerun: Rerun, changes: tuple[Change, ...]) -> Verdict:
     """Return the verdict with the outcome of the best of its remedies, confirmed or refuted by it."""
-    outcomes = rerun.outcomes(changes)
-    remedy, best = max(
-        zip(changes, outcomes, strict=True), key=lambda pair: (confirms(pair[1]), pair[1].effect)
-    )
+    changes, outcomes = rerun.outcomes(changes)
+    remedy, best = max(zip(changes, outcomes, strict=True), key=lambda pair: (confirms(pair[1]), pair[1].effect))
     certainty = row.certainty
     if certainty == "suspected":
         certainty = "confirmed" if confirms(best) else "refuted"
@@ -124,30 +133,41 @@ def confirms(outcome: Outcome) -> bool:
     )
 
 
-def branch_of(
+def branches_of(
     row: Verdict, changes: tuple[Change, ...], setup: Setup, states: Sequence[TrainState]
-) -> tuple[TrainState, int]:
-    """Return the state from which the reruns of a verdict start, and how many steps they have.
+) -> list[tuple[TrainState, int]]:
+    """Return the states from which the reruns of a verdict start, and how many steps they have.
 
     What is changed in the program alone can be changed in the middle of a run. A change of the data or of the
-    parameters is one of the run from its start.
+    parameters is one of the run from its start. What does not help in the middle may help from the start: the damage
+    may be done by then.
     """
     if any(change.target == "epochs" for change in changes):
         checks.require(len(changes) == 1, "remedies: a change of epochs has no alternatives; give it alone")
         if not states:
             raise NotLookedAt("it needs the last state of the run; pass states=[...] to remedies")
-        return max(states, key=lambda state: int(state.step)), 0
+        return [(max(states, key=lambda state: int(state.step)), 0)]
     if any((change.target, change.action) in WHOLE_RUN for change in changes):
-        return setup.start(), setup.steps
+        return [(setup.start(), setup.steps)]
     start = row.window[0] if row.window and all(change.target in MIDWAY for change in changes) else 0
     before = [state for state in states if int(state.step) <= start]
-    return max(before, key=lambda state: int(state.step), default=setup.start()), length(setup)
+    middle = max(before, key=lambda state: int(state.step), default=setup.start())
+    found = [(middle, length(setup))]
+    if row.window and int(middle.step) > 0:
+        found.append((setup.start(), max(length(setup), min(MOST, row.window[1]))))
+    return found
 
 
 # What can be changed in the middle of a run, because the state stays as it is.
-MIDWAY = ("learning_rate", "penalty", "batch_size", "loss", "augment", "key")
+MIDWAY = ("learning_rate", "gradients", "penalty", "batch_size", "loss", "augment", "key")
 # What changes the result of a run and not that of a few steps.
-WHOLE_RUN = (("penalty", "replace"), ("dropout", "set"), ("model", "widen"), ("model", "replace"), ("augment", "remove"))
+WHOLE_RUN = (
+    ("penalty", "replace"),
+    ("dropout", "set"),
+    ("model", "widen"),
+    ("model", "replace"),
+    ("augment", "remove"),
+)
 
 
 def length(setup: Setup) -> int:
@@ -177,6 +197,7 @@ class Rerun:
     state: TrainState
     steps: int
     probe: Batch
+    watched: tuple[Probe, ...] = ()  # what was computed in every step of the run
     made: int = 0
 
     @cached_property
@@ -189,19 +210,32 @@ class Rerun:
             return max(0, apply(changes[0], self.setup).steps - self.setup.steps)
         return self.steps * (len(changes) + 1 + ("unchanged" not in vars(self)))
 
-    def outcomes(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Return what each change gave."""
+    def outcomes(self, changes: Sequence[Change]) -> tuple[tuple[Change, ...], list[Outcome]]:
+        """Return the changes that can be tried on this run, and what each of them gave."""
         if changes[0].target == "epochs":
-            return [self.of_epochs(changes[0])]
-        *changed, sham = self.arms([*changes, sham_of(changes)])
-        return [self.outcome(arm, sham) for arm in changed]
+            return tuple(changes), [self.of_epochs(changes[0])]
+        possible, why = self.possible(changes)
+        if not possible:
+            raise NotLookedAt(f"its remedies do not fit the run: {why}")
+        *changed, sham = self.arms([*possible, sham_of(possible)])
+        return possible, [self.outcome(arm, sham) for arm in changed]
+
+    def possible(self, changes: Sequence[Change]) -> tuple[tuple[Change, ...], str]:
+        """Return the changes whose cost can be computed, and why the others cannot: a loss for other targets, say."""
+        found, why = [], ""
+        for change in changes:
+            try:
+                changed = self.setup if change.is_number else apply(change, self.setup)
+                x, y = (jax.ShapeDtypeStruct(np.shape(part[:1]), checks.dtype_of(part)) for part in changed.data)
+                jax.eval_shape(partial(changed.cost, key=changed.key, train=True), changed.params, (x, y))
+                found.append(change)
+            except (TypeError, ValueError, KeyError) as error:
+                why = str(error)
+        return tuple(found), why
 
     def outcome(self, arm: Arm, sham: Arm) -> Outcome:
         score = score_of(self.setup, arm.setup)
-        before, after, other = (
-            [excess(each.setup, params, self.probe_for(each.setup), score) for params in each.params]
-            for each in (self.unchanged, arm, sham)
-        )
+        before, after, other = (excess(each, self.probe_for(each.setup), score) for each in (self.unchanged, arm, sham))
         gain = before[-1] - after[-1]
         return Outcome(
             z=z_of(gain),
@@ -218,7 +252,7 @@ class Rerun:
         changed = apply(change, self.setup)
         self.__dict__["unchanged"] = end
         more = changed.steps - self.setup.steps
-        params = tuple(self.trained(chunk_run(changed), changed, self.state, more)) if more > 0 else ()
+        params = tuple(self.trained(self.program(changed), changed, self.state, more)) if more > 0 else ()
         self.made += max(more, 0)
         arm = Arm(changed, params or (self.state.params,), max(more, 0))
         outcome = self.outcome(arm, end)
@@ -247,7 +281,7 @@ class Rerun:
         changed = setup.params is not self.setup.params or setup.optimizer.init is not self.setup.optimizer.init
         state = setup.start() if changed else self.state._replace(key=setup.key)
         steps = max(1, self.steps * self.setup.batch_size // setup.batch_size)  # of as many examples
-        params = tuple(self.trained(chunk_run(setup), setup, state, steps))
+        params = tuple(self.trained(self.program(setup), setup, state, steps))
         self.made += steps
         return Arm(setup, params, steps)
 
@@ -264,10 +298,11 @@ class Rerun:
                 cost = replace(cost, penalty=ScaledPenalty(cost.penalty, strength))
             return train_chunk(cost, optimizer, augment=self.setup.augment)(state, chunk)
 
-        program = jax.jit(jax.vmap(run, (0, None, 0, 0)))
+        axes = TrainState(params=0, opt_state=0, step=None, key=None)  # type: ignore[arg-type]
+        program = jax.jit(jax.vmap(run, (axes, None, 0, 0), (axes, 0)))
         params = jax.vmap(lambda factor: scaled_weights(self.state.params, factor))(factors["params"])
-        rest = jax.tree.map(lambda a: jnp.stack([a] * len(changes)), self.state._replace(params=()))
-        states = rest._replace(params=params)
+        opt_state = jax.tree.map(lambda a: jnp.stack([a] * len(changes)), self.state.opt_state)
+        states = self.state._replace(params=params, opt_state=opt_state)
 
         def run_all(states: TrainState, chunk: Chunk) -> Any:
             return program(states, chunk, factors["learning_rate"], factors["penalty"])
@@ -279,17 +314,19 @@ class Rerun:
             for i in range(len(changes))
         ]
 
-    def trained(self, run: Run, setup: Setup, state: TrainState, steps: int) -> Iterator[Params]:
-        """Yield the parameters after each epoch, and after the last step. The order of the examples is that of fit.
+    def program(self, setup: Setup) -> Run:
+        """Return the program that ``fit`` compiles for this setup."""
+        placement = Placement.of(None, setup.params)
+        made_of = (setup.cost, setup.optimizer, jax.value_and_grad, None, setup.augment)
+        return chunk_program(*made_of, placement, settings_of_jax(), *self.watched)
 
-        The leaves of the state may have the arms on a first axis.
-        """
+    def trained(self, run: Run, setup: Setup, state: TrainState, steps: int) -> Iterator[Params]:
+        """Yield the parameters after each epoch, and after the last step. The order of the examples is that of fit."""
         data = tuple(jnp.asarray(part) for part in setup.data)
         stream = as_stream(data, setup.batch_size, shuffle=setup.shuffle, drop_last=False)
         state, left = copied(state), steps
         while left > 0:
-            one = state if state.step.ndim == 0 else jax.tree.map(lambda a: a[0], state._replace(params=(), opt_state=()))
-            for chunk in stream.chunks(one.order_key()):
+            for chunk in stream.chunks(state.order_key()):
                 part = chunk if chunk.updates <= left else chunk._replace(rows=chunk.rows[:left])
                 state, _ = run(state, part)
                 left -= part.updates
@@ -298,67 +335,78 @@ class Rerun:
             yield copied(state.params)  # the next epoch takes the buffers over
 
 
-def chunk_run(setup: Setup) -> Run:
-    """Return the program that ``fit`` compiles for this setup."""
-    placement = Placement.of(None, setup.params)
-    return chunk_program(
-        setup.cost, setup.optimizer, jax.value_and_grad, None, setup.augment, placement, settings_of_jax()
-    )
-
-
 def sham_of(changes: Sequence[Change]) -> Change:
     """Return a change that is not expected to help where these are.
 
     Remedies at the start are compared with a lower rate, which calms any run. Those that change the steps are compared
     with other batches and other random numbers, which is what chance gives.
     """
-    calm = all(change.target not in (*MIDWAY, "optimizer", "gradients") for change in changes)
+    calm = all(change.target not in (*MIDWAY, "optimizer") for change in changes)
     return Change("learning_rate", "scale", 1 / 3) if calm else Change("key", "fold", 1)
 
 
 # Scores of predictions, in which setups with different losses can be compared.
 
 
-def score_of(setup: Setup, changed: Setup) -> Loss:
+class Score(NamedTuple):
+    """``loss`` scores predictions; ``baseline`` is the loss that it is for the outputs that it is made for."""
+
+    loss: Loss
+    baseline: Loss
+
+
+def score_of(setup: Setup, changed: Setup) -> Score:
     """Return the loss if both have the same one, else a proper score that both admit.
 
     That is the cross-entropy of the normalized outputs for labels and targets in {0, 1}, else the squared error.
     """
-    if setup.cost.loss is changed.cost.loss or setup.cost.loss == changed.cost.loss:
-        return setup.cost.loss
+    if setup.cost.loss == changed.cost.loss:
+        return Score(setup.cost.loss, setup.cost.loss)
     target = np.asarray(setup.data[1])
-    if checks.is_integer(target):
-        return of_classes
-    binary = bool(np.isin(target, (0, 1)).all())
-    if binary and target.ndim > 1 and target.shape[-1] > 1 and bool((target.sum(-1) == 1).all()):
-        return of_classes
-    return of_yes_and_no if binary else losses.squared_error
+    binary = not checks.is_integer(target) and bool(np.isin(target, (0, 1)).all())
+    one_hot = binary and target.ndim > 1 and target.shape[-1] > 1 and bool((target.sum(-1) == 1).all())
+    if checks.is_integer(target) or one_hot:
+        return Score(of_classes, losses.softmax_cross_entropy)
+    return Score(of_yes_and_no, losses.sigmoid_cross_entropy) if binary else Score(*[losses.squared_error] * 2)
 
 
 def of_classes(prediction: Array, target: Array) -> Array:
-    """Return the cross-entropy of outputs that are logits or, if no row has another sum than 1, probabilities."""
-    sums = jnp.abs(prediction.sum(-1) - 1).max()
-    probabilities = (prediction.min() >= 0) & (sums < 1e-3)
-    logits = jnp.where(probabilities, jnp.log(jnp.maximum(prediction, LOGIT)), prediction)
+    """Return the cross-entropy of outputs that are logits or, if the sum of every row is 1, probabilities."""
+    probabilities = (prediction.min() >= 0) & (jnp.abs(prediction.sum(-1) - 1).max() < 1e-3)
+    logits = jnp.where(probabilities, jnp.log(jnp.maximum(prediction, SMALLEST)), prediction)
     return losses.softmax_cross_entropy(logits, target)
 
 
 def of_yes_and_no(prediction: Array, target: Array) -> Array:
     """Return the cross-entropy of outputs that are logits or, if all lie in [0, 1], probabilities."""
     probabilities = (prediction.min() >= 0) & (prediction.max() <= 1)
-    p = jnp.clip(prediction, LOGIT, 1 - LOGIT)
-    logits = jnp.where(probabilities, jnp.log(p) - jnp.log1p(-p), prediction)
-    return losses.sigmoid_cross_entropy(logits, target)
+    p = jnp.clip(prediction, SMALLEST, 1 - SMALLEST)
+    return losses.sigmoid_cross_entropy(jnp.where(probabilities, jnp.log(p) - jnp.log1p(-p), prediction), target)
 
 
-def excess(setup: Setup, params: Params, probe: Batch, score: Loss) -> Excess:
-    """Return ``(ℓ_n − L*) / (H₀ − L*)`` of each example of the probe set, at most ``LARGEST``."""
-    cost = replace(setup.cost, loss=score, penalty=None) if score is not setup.cost.loss else setup.cost
+def excess(arm: Arm, probe: Batch, score: Score) -> list[Excess]:
+    """Return ``(ℓ_n − L*) / (H₀ − L*)`` of each example of the probe set, after some of the epochs of an arm.
+
+    It is ``ℓ_n − H₀`` where ``L*`` is −∞, and at most ``LARGEST``.
+    """
+    cost = replace(arm.setup.cost, loss=score.loss, penalty=None)
     x, y = (jnp.asarray(part) for part in probe)
-    each = np.asarray(example_losses(cost, params, x, y), np.float64)
-    constant, least = baselines(cost.loss, y)
-    scaled = (each - least) / (constant - least)
-    return np.where(np.isfinite(scaled), np.clip(scaled, -LARGEST, LARGEST), LARGEST)
+    shape = jax.eval_shape(cost.model.apply, arm.params[-1], x).shape
+    of_score = replace(cost, model=IDENTITY, loss=score.baseline)
+    constant, least = (float(bound) for bound in bounds(of_score, (x, y), shape))
+    chosen = np.unique(np.linspace(0, len(arm.params) - 1, POINTS).round().astype(int))
+    losses_of_each = [np.asarray(example_losses(cost, arm.params[i], x, y), np.float64) for i in chosen]
+    with np.errstate(all="ignore"):
+        scaled = [
+            each - constant if least == -math.inf else (each - least) / (constant - least) for each in losses_of_each
+        ]
+    return [np.where(np.isfinite(each), np.clip(each, -LARGEST, LARGEST), LARGEST) for each in scaled]
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def bounds(cost: Cost, batch: Batch, shape: Shape) -> tuple[Array, Array]:
+    """Return ``H₀`` and ``L*`` of predictions of this shape."""
+    return constant_baseline(cost, batch, shape), least_loss(cost, batch, shape)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -384,5 +432,5 @@ def z_of(difference: Excess) -> float:
 
 def share(gain: Excess, before: Excess) -> float:
     """Return the share of the excess loss that a change removed, 0 where there was none."""
-    total = float(before.mean())
+    total = abs(float(before.mean()))
     return float(gain.mean()) / total if total > 0 else 0.0

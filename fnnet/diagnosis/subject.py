@@ -23,7 +23,7 @@ from fnnet.diagnosis.report import EXPLANATIONS, Certainty, NotLookedAt, Verdict
 from fnnet.diagnosis.thresholds import THRESHOLDS
 from fnnet.inspect.baselines import constant_baseline, floor, least_loss
 from fnnet.inspect.operations import OPERATIONS
-from fnnet.inspect.signals import LayerSignals, Taps, leaf_layers, signals
+from fnnet.inspect.signals import LayerSignals, Taps, leaf_layers, pass_of, signals, signals_of
 from fnnet.layers import Activation, Sequential, children
 from fnnet.layers.nesting import child_params
 from fnnet.norms import norm
@@ -54,8 +54,7 @@ class Bounds(NamedTuple):
 class Look(NamedTuple):
     """What the network does on the probe set: signals by layer, prediction, cost, and cost without an offset.
 
-    Of the signals, ``cosine``, ``saturated`` and ``gradient`` are NaN: without them the program compiles in half the
-    time.
+    Of the signals ``saturated`` is NaN: the others are computed by NumPy, so that little is compiled.
     """
 
     signals: dict[str, LayerSignals]
@@ -167,7 +166,9 @@ class Subject:
     def small(self) -> Numbers:
         """The places in the probe set of at most 16 examples of different inputs, with as many classes as possible."""
         x, y = self.x[self.rows], self.y[self.rows]
-        counted = np.ones(len(x), bool) if self.weights is None else self.weights[self.rows].reshape(len(x), -1).any(-1)
+        counted = np.ones(len(x), bool)
+        if self.weights is not None:
+            counted = (self.weights[self.rows].reshape(len(x), -1) > 0).max(-1)
         _, first = np.unique([hash(row.tobytes()) for row in x], return_index=True)
         places = np.sort(first) if len(first) > 1 else np.arange(len(x))
         places = places[counted[places]]
@@ -224,14 +225,17 @@ class Subject:
 
     @cached_property
     def look(self) -> Look:
-        return jax.device_get(look_of(self.cost, self.params, self.probe, self.key, self.is_regression))
+        return self.look_at(self.params)
+
+    def look_at(self, params: Params) -> Look:
+        found = jax.device_get(look_of(self.cost, params, self.probe, self.key, self.is_regression))
+        with np.errstate(all="ignore"):
+            of_layers = signals_of(self.cost.model, jax.device_get(params), found.signals, np)
+        return found._replace(signals=of_layers)
 
     @cached_property
     def all_signals(self) -> dict[str, LayerSignals]:
-        return jax.device_get(signals_of(self.cost, self.params, self.probe, self.key))
-
-    def look_at(self, params: Params) -> Look:
-        return jax.device_get(look_of(self.cost, params, self.probe, self.key, self.is_regression))
+        return jax.device_get(compiled_signals(self.cost, self.params, self.probe, self.key))
 
     @property
     def is_regression(self) -> bool:
@@ -370,21 +374,18 @@ def look_of(cost: Cost, params: Params, batch: Any, key: Array, regression: Any)
     if checks.is_float(y) and y.shape == prediction.shape:
         shift = (y.astype(prediction.dtype) - prediction).mean(0)
         centered = jnp.where(regression, jnp.minimum(loss, cost.mean_loss(prediction + shift, y, weights)), loss)
-    nan = jnp.full((), jnp.nan)
-    found = signals(cost, params, batch, key=key)
-    found = {path: seen._replace(cosine=nan, saturated=nan, gradient=nan) for path, seen in found.items()}
-    return Look(found, prediction, loss, centered)
+    return Look(pass_of(cost, params, batch, key=key), prediction, loss, centered)  # type: ignore[arg-type]
 
 
 @compiled
-def signals_of(cost: Cost, params: Params, batch: Any, key: Array) -> dict[str, LayerSignals]:
+def compiled_signals(cost: Cost, params: Params, batch: Any, key: Array) -> dict[str, LayerSignals]:
     return signals(cost, params, batch, key=key)
 
 
 def bounds_program(
     cost: Cost, tail: tuple[Layer, ...], prediction: Shape, body: Shape, y: Array, weights: Array
 ) -> tuple[Array, ...]:
-    batch = jnp.zeros(y.shape[:1]), y, weights
+    batch: Any = jnp.zeros(y.shape[:1]), y, weights
     free = constant_baseline(cost, batch, prediction), least_loss(cost, batch, prediction)
     if not tail:
         return free

@@ -9,6 +9,7 @@ All of them are computed numerically, so any loss will do, also a function of th
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +116,7 @@ def minimum(value: Map, start: Array, step: Array) -> Array:
     Source: Igel and Hüsken 2000, "Improving the Rprop learning algorithm", iRprop−.
     """
 
-    def advance(state: tuple[Array, ...], _: None) -> tuple[tuple[Array, ...], Array]:
+    def advance(state: Any, _: None) -> tuple[Any, Array]:
         z, steps, before, best = state
         now, slope = jax.value_and_grad(value)(z)
         sign = jnp.where(jnp.isnan(slope), 0, jnp.sign(slope))

@@ -63,6 +63,19 @@ def signals(cost: Cost, params: Params, batch: Batch, *, key: Array | None = Non
     ``reach`` and the path of the tree that holds them. The network is the deterministic one (``train=False``) and the
     penalty is left out. The function is pure and works under ``jax.jit``; jit returns a dict in alphabetical order.
     """
+    return signals_of(cost.model, params, pass_of(cost, params, batch, key=key))
+
+
+class Pass(NamedTuple):
+    """What a pass leaves: ``{path: (x, y)}`` and ``{path: ∂cost/∂y}`` of the layers, and the gradient ``∂cost/∂θ``."""
+
+    seen: dict[str, tuple[Any, Any]]
+    dys: dict[str, Any]
+    grads: Params
+
+
+def pass_of(cost: Cost, params: Params, batch: Batch, *, key: Array | None = None) -> Pass:
+    """Return what one pass leaves at every layer, in the deterministic network and without the penalty."""
     x, target, weights = split_weighted("inspect.signals", batch)
     x = cost.counted_inputs(x, target, weights)
 
@@ -73,13 +86,22 @@ def signals(cost: Cost, params: Params, batch: Batch, *, key: Array | None = Non
 
     shapes = jax.eval_shape(lambda params: value(params, {})[1], params)
     zeros = {path: jnp.zeros(y.shape, y.dtype) for path, (_, y) in shapes.items() if is_signal(y)}
-    (dparams, dys), seen = jax.grad(value, argnums=(0, 1), has_aux=True)(params, zeros)
+    (grads, dys), seen = jax.grad(value, argnums=(0, 1), has_aux=True)(params, zeros)
+    return Pass(seen, dys, grads)
 
-    layers = leaf_layers(cost.model)
-    reach = reach_of(params, dparams)
-    found = {path: of_layer(layers[path], *seen[path], dys.get(path)) for path in layers if path in seen}
-    nothing = LayerSignals(*[jnp.full((), jnp.nan)] * len(LayerSignals._fields))
-    return {path: found.get(path, nothing)._replace(reach=reach.get(path, nothing.reach)) for path in found | reach}
+
+def signals_of(model: Layer, params: Params, done: Pass, xp: Any = jnp) -> dict[str, LayerSignals]:
+    """Return the signals of a pass. ``xp`` is ``jax.numpy``, or ``numpy`` for arrays in the memory of the host.
+
+    With NumPy nothing is compiled, and ``saturated``, which needs derivatives, is NaN.
+    """
+    layers, nan = leaf_layers(model), xp.full((), xp.nan, "float32")
+    reach = reach_of(params, done.grads, xp)
+    nothing = LayerSignals(*[nan] * len(LayerSignals._fields))
+    found = {
+        path: of_layer(layers[path], *done.seen[path], done.dys.get(path), xp) for path in layers if path in done.seen
+    }
+    return {path: found.get(path, nothing)._replace(reach=reach.get(path, nan)) for path in found | reach}
 
 
 @dataclass
@@ -166,46 +188,46 @@ def is_signal(y: Any) -> bool:
     return hasattr(y, "ndim") and y.ndim > 0 and checks.is_float(y)
 
 
-def of_layer(layer: Layer, x: Any, y: Any, dy: Array | None) -> LayerSignals:
+def of_layer(layer: Layer, x: Any, y: Any, dy: Any, xp: Any) -> LayerSignals:
     """Return the signals of one layer, without ``reach``."""
-    nan = jnp.full((), jnp.nan, jnp.float32)
+    nan = xp.full((), xp.nan, "float32")
     if not is_signal(y):
         return LayerSignals(*[nan] * len(LayerSignals._fields))
     h = y.astype(checks.at_least_float32(y))
-    dead = (jnp.abs(by_unit(h)).max(0) == 0).mean(dtype=h.dtype)
+    elementwise = xp is jnp and isinstance(layer, Activation) and x.shape == y.shape
     return LayerSignals(
-        rms=rms(h),
-        gain=rms(h) / rms(x).astype(h.dtype) if is_signal(x) else nan,
-        vary=rms(h - h.mean(0)) / rms(h),
-        cosine=mean_cosine(h),
-        dead=dead,
-        saturated=saturated(layer.function, x) if isinstance(layer, Activation) and x.shape == y.shape else nan,
-        gradient=nan if dy is None else rms(dy),
+        rms=rms(h, xp),
+        gain=rms(h, xp) / rms(x, xp).astype(h.dtype) if is_signal(x) else nan,
+        vary=rms(h - h.mean(0), xp) / rms(h, xp),
+        cosine=mean_cosine(h, xp),
+        dead=(xp.abs(by_unit(h)).max(0) == 0).mean(dtype=h.dtype),
+        saturated=saturated(layer.function, x) if elementwise else nan,
+        gradient=nan if dy is None else rms(dy, xp),
         reach=nan,
     )
 
 
-def rms(a: Array) -> Array:
+def rms(a: Any, xp: Any) -> Any:
     """Return ``√mean(a²)``, in at least float32. It compiles faster than ``norms.norm``, which never overflows."""
-    return jnp.sqrt(jnp.square(a.astype(checks.at_least_float32(a))).mean())
+    return xp.sqrt(xp.square(a.astype(checks.at_least_float32(a))).mean())
 
 
-def by_unit(h: Array) -> Array:
+def by_unit(h: Any) -> Any:
     """Return ``(N, ..., H)`` as ``(examples and positions, units)``."""
     return h.reshape(-1, h.shape[-1] if h.ndim > 1 else 1)
 
 
-def mean_cosine(h: Array) -> Array:
+def mean_cosine(h: Any, xp: Any) -> Any:
     """Return the mean of ``cos(h_n, h_m)`` over all pairs ``n ≠ m``: ``(‖Σ_n e_n‖² − Σ_n ‖e_n‖²) / (N (N − 1))``.
 
     ``e_n = h_n / ‖h_n‖``, and 0 where ``h_n = 0``.
     """
     flat = h.reshape(h.shape[0], -1)
-    lengths = jnp.sqrt(jnp.square(flat).sum(1, keepdims=True))
-    e = jnp.where(lengths > 0, flat / jnp.where(lengths > 0, lengths, 1), 0)
+    lengths = xp.sqrt(xp.square(flat).sum(1, keepdims=True))
+    e = flat / xp.where(lengths > 0, lengths, 1)
     examples = h.shape[0]
-    pairs = jnp.square(e.sum(0)).sum() - jnp.square(e).sum()
-    return pairs / (examples * (examples - 1)) if examples > 1 else jnp.full((), jnp.nan, h.dtype)
+    pairs = xp.square(e.sum(0)).sum() - xp.square(e).sum()
+    return pairs / (examples * (examples - 1)) if examples > 1 else xp.full((), xp.nan, h.dtype)
 
 
 def saturated(function: ActivationFunction, z: Array) -> Array:
@@ -229,18 +251,18 @@ def saturated(function: ActivationFunction, z: Array) -> Array:
     return jnp.where(largest > NOTHING, share, jnp.nan)
 
 
-def reach_of(params: Params, grads: Params) -> dict[str, Array]:
+def reach_of(params: Params, grads: Params, xp: Any) -> dict[str, Any]:
     """Return ``reach`` of every layer with parameters, by its path."""
 
-    def lengths(tree: Params) -> dict[str, Array]:
-        grouped: dict[str, list[Array]] = {}
+    def lengths(tree: Params) -> dict[str, Any]:
+        grouped: dict[str, list[Any]] = {}
         for name, leaf in named_leaves(tree):
             if checks.is_float(leaf):
-                square = jnp.square(leaf.astype(checks.at_least_float32(leaf))).sum()
-                grouped.setdefault(name.rpartition(".")[0], []).append(square.astype(jnp.float32))
-        return {path: jnp.sqrt(sum(squares[1:], squares[0])) for path, squares in grouped.items()}
+                square = xp.square(leaf.astype(checks.at_least_float32(leaf))).sum()
+                grouped.setdefault(name.rpartition(".")[0], []).append(square.astype("float32"))
+        return {path: xp.sqrt(sum(squares[1:], squares[0])) for path, squares in grouped.items()}
 
     w, g = lengths(params), lengths(grads)
-    ratios = {path: jnp.where(w[path] > 0, g[path] / jnp.where(w[path] > 0, w[path], 1), jnp.nan) for path in w}
-    largest = jnp.nanmax(jnp.stack([*ratios.values()])) if ratios else 0
-    return {path: ratio / jnp.where(largest == 0, 1, largest) for path, ratio in ratios.items()}
+    ratios = {path: xp.where(w[path] > 0, g[path] / xp.where(w[path] > 0, w[path], 1), xp.nan) for path in w}
+    known = xp.stack([xp.where(w[path] > 0, ratio, 0) for path, ratio in ratios.items()] or [xp.zeros(())])
+    return {path: ratio / xp.where(known.max() == 0, 1, known.max()) for path, ratio in ratios.items()}

@@ -157,7 +157,8 @@ def stopped_too_early(run: Evidence) -> list[Verdict]:
     """The loss was still falling when the run ended.
 
     Statistic: the share of ``λ`` that half as many steps again would take away, predicted by the Theil-Sen slope of
-    ``log λ`` over the last fifth of the run: ``1 − exp(slope · T/2)``. It is ``λ`` of the validation data where there
+    ``log λ`` over the last fifth of the run, or its second half where that has too few looks:
+    ``1 − exp(slope · T/2)``. It is ``λ`` of the validation data where there
     are at least 10 looks; else that of the probed steps, in 10 groups. Threshold: > 0.1, where ``λ`` > 0.02.
 
     Source: the tuning playbook looks whether the curve is "still improving".
@@ -168,6 +169,8 @@ def stopped_too_early(run: Evidence) -> list[Verdict]:
     name, statistic = "stopped too early", "predicted fall of lambda"
     step, value = falling(run)
     last = step >= step[-1] - (step[-1] - step[0]) / 5
+    if last.sum() < 4:  # of a short run, the second half
+        last = step >= (step[0] + step[-1]) / 2
     if last.sum() < 3:
         last[-3:] = True
     if len(value) < 3 or not (value[last] > 0).all():
@@ -189,7 +192,7 @@ def falling(run: Evidence) -> tuple[Numbers, Numbers]:
         series = run.validated
     except NotLookedAt:
         series = run.training
-    if len(series.value) >= 10 or run.watched is None or len(run.watched.steps.get("cost", ())) < 30:
+    if len(series.value) >= 10 or run.watched is None or len(run.watched.steps.get("cost", ())) < 10:
         known = np.isfinite(series.value)
         return series.step[known], series.value[known]
     step, cost = (np.asarray(run.watched.steps[each]) for each in ("step", "cost"))

@@ -34,14 +34,18 @@ def units_start_identical(subject: Subject) -> Verdict | None:
     start has 1.
 
     When it is wrong: layers that start at 0 on purpose, such as the last one of a residual branch, get different
-    gradients, and so differ after 10 steps. The last layer of the network is not looked at.
+    gradients, and so differ after 10 steps. Units that do not move while others of their layer do are left out: no
+    gradient reaches them, because they are dead. The last layer of the network is not looked at.
     """
     name, statistic = "units start identical", "share of units equal to another"
     early = dict(named_leaves(subject.one_batch.early))
     start = dict(named_leaves(subject.params))
     for path in subject.weight_layers[:-1]:
         names = [n for n in start if n.rpartition(".")[0] == path]
-        share = min(shares := [twins([np.asarray(of[n], np.float64) for n in names]) for of in (start, early)])
+        before, after = (columns_of([np.asarray(of[n], np.float64) for n in names]) for of in (start, early))
+        moved = (before != after).any(0)
+        alive = moved if moved.any() else ~moved
+        share = min(shares := [twins(columns[:, alive]) for columns in (before, after)])
         if share > bound(name, statistic):
             return found(
                 name,
@@ -57,12 +61,20 @@ def units_start_identical(subject: Subject) -> Verdict | None:
     return None
 
 
-def twins(arrays: list[Numbers]) -> float:
-    """Return the share of units, entries of the last axis of the weights, whose columns equal those of another."""
+def columns_of(arrays: list[Numbers]) -> Numbers:
+    """Return the weights and biases ``(weights, units)`` of a layer, whose units are the entries of the last axis."""
     width = max((a.shape[-1] for a in arrays if a.ndim > 1), default=0)
-    if width < 2:
+    return np.concatenate([np.zeros((0, width)), *(a.reshape(-1, width) for a in arrays if of_units(a, width))])
+
+
+def of_units(a: Numbers, width: int) -> bool:
+    return bool(width and a.ndim and a.shape[-1] == width)
+
+
+def twins(columns: Numbers) -> float:
+    """Return the share of units whose columns equal those of another."""
+    if columns.shape[1] < 2:
         return 0.0
-    columns = np.concatenate([a.reshape(-1, width) for a in arrays if a.ndim and a.shape[-1] == width])
     size = np.sqrt(np.square(columns).sum(0)).max()
     unit = columns / (size or 1)
     square = np.square(unit).sum(0)
