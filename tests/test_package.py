@@ -80,6 +80,7 @@ FLOORS = [
         "extras",
         "paths",
         "shards",
+        "cpu.compilation",
         "cpu.memory",
         "cpu.vectors",
         "cpu.permutation",
