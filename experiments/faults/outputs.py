@@ -186,20 +186,14 @@ def bottleneck(setup: Setup, place: str) -> Setup:
     return with_new_model(setup, Sequential(tuple(layers)))
 
 
-@configuration
-class Mixing:
-    """A reshape that mixes the examples: the features of a batch are read in another order."""
-
-    def init(self, key: Array, x: Shaped) -> Params:
-        return {}
-
-    def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        return jnp.reshape(jnp.swapaxes(x, 0, -1), x.shape)
+def mixed(x: Array) -> Array:
+    """Return the numbers of a batch in the order of the features, reshaped as if it were that of the examples."""
+    return jnp.reshape(jnp.swapaxes(x, 0, -1), x.shape)
 
 
 def reshape_across_the_batch(setup: Setup, place: str) -> Setup:
     at = 0 if place == "inputs" else max(i for i, params in enumerate(setup.params) if params)
-    return changed(setup, Change(f"model.{at}", "insert", Mixing()))
+    return changed(setup, Change(f"model.{at}", "insert", Activation(mixed)))
 
 
 def without_causal_mask(setup: Setup, everywhere: bool) -> Setup:
