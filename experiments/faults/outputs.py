@@ -226,7 +226,7 @@ FAULTS: tuple[Fault, ...] = (
     fault("F21 parameter unused", unused_parameter, "first", "last", (16,), "digits; friedman", certain=True),
     fault("F22 stop_gradient in the middle", detached, "first", "last", (15, 16, 27), "digits deep; friedman; images",
           certain=True),
-    fault("F50 too narrow", narrow, 2, 1, (45, 21, 46), "moons; digits; friedman"),
+    fault("F50 too narrow", narrow, 2, 1, (45, 21, 46, 13, 28), "moons; digits; friedman"),
     fault("F51 bottleneck of one unit", bottleneck, "last", "first", (45, 21, 28, 13), "digits; friedman"),
     fault("F54 reshape across the batch", reshape_across_the_batch, "inputs", "hidden", (18,),
           "digits; friedman; moons", certain=True),

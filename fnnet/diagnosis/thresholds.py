@@ -122,6 +122,7 @@ THRESHOLDS: dict[str, Threshold] = {
     "state explodes through time: largest norm over the last": Threshold(1e3, (1, 100), "Pascanu et al. 2013"),
     "state explodes through time: lambda": Threshold(0.1, (0, 0.1), "proposal"),
     "a penalty rules: push of the penalty against the loss": Threshold(0.7, (0, 0.5), "1 at every stationary point"),
+    "a penalty rules: norm of the parameters over that of the start": Threshold(0.1, (0.5, 10), "proposal"),
     "a penalty rules: lambda": Threshold(0.3, (0, 0.3), "proposal"),
     "a penalty rules: fall of lambda": Threshold(0.02, (0.02, 1), "proposal"),
     "lack of regularization: rise of the validation loss over its fall": Threshold(0.05, (0, 0.05), "as overfits"),

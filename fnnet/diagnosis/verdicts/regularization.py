@@ -25,7 +25,8 @@ def a_penalty_rules(run: Evidence) -> list[Verdict]:
     """The penalty ``R`` pushes the weights back as hard as the loss ``L`` pushes them on, long before it is learned.
 
     Statistic: ``r = ⟨∇R, −∇L⟩ / ‖∇L‖²`` on the training examples, the median over the looks of the last half of the
-    run. Threshold: > 0.7, where ``λ`` > 0.3 and has not fallen by more than 0.02 over that half.
+    run. Threshold: > 0.7, where ``λ`` > 0.3 and has not fallen by more than 0.02 over that half. Where the penalty has
+    pulled the parameters to less than 0.1 of their norm at the start, ``r`` counts as 1: all its terms vanish.
 
     At any stationary point of ``L + R`` it is 1, so a converged run with a penalty has it as well (TheDeepChecker's
     rule of a growing ratio fires there); that is why ``λ`` must be high.
@@ -41,6 +42,9 @@ def a_penalty_rules(run: Evidence) -> list[Verdict]:
         raise NotLookedAt("the run has fewer than 3 looks at the gradient; train for at least two epochs")
     half = slice(len(watched.looks["step"]) // 2, None)
     value = float(np.median(np.asarray(watched.looks["penalty_push"])[half]))
+    norms = np.sqrt(np.square(np.asarray(watched.looks["parameter_norm"])).sum(1))
+    if norms[-1] < bound(name, "norm of the parameters over that of the start") * norms[0]:
+        value = 1.0
     training = run.training.value[half]
     fell = float(training[0] - training[-1])
     if (
