@@ -108,8 +108,9 @@ def the_network_is_an_affine_map(subject: Subject) -> Verdict | None:
     """Several layers with weights, and no nonlinearity between them: together they are one matrix and one bias.
 
     Formula: ``rms(f((x + x')/2) − (f(x) + f(x'))/2) / rms(f(x) − f(x'))`` over pairs of examples, with the inputs as
-    they are and enlarged to an rms of 10; the larger of both. ``f`` is the network before its last activation, after 10
-    steps of gradient descent, so that layers that start at 0 do not hide the others.
+    they are, and enlarged to an rms of 10 with every second one negated, because ReLU without biases is linear on
+    either side of 0; the larger of both. ``f`` is the network before its last activation, after 10 steps of gradient
+    descent, so that layers that start at 0 do not hide the others.
 
     Threshold: below 1e-5 with at least two layers of weights. Affine networks have 1e-7, by rounding; ReLU has 0.2,
     tanh of inputs of 0.01 has 8e-5, and more with large inputs.
@@ -125,7 +126,8 @@ def the_network_is_an_affine_map(subject: Subject) -> Verdict | None:
     x = np.asarray(subject.small_x)
     if len(x) < 2 or rms(x - x[::-1]) == 0:
         raise NotLookedAt("the examples are all alike")
-    bends = [bend(subject, x), bend(subject, x * np.asarray(LARGE / rms(x), x.dtype))]
+    signs = (-1.0) ** np.arange(len(x)).reshape(-1, *[1] * (x.ndim - 1))
+    bends = [bend(subject, x), bend(subject, x * np.asarray(signs * LARGE / rms(x), x.dtype))]
     if any(np.isnan(bends)):
         raise NotLookedAt("the output does not depend on the input")
     value = max(bends)
