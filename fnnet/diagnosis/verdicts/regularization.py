@@ -12,7 +12,7 @@ from fnnet.layers import Dropout
 from fnnet.layers.nesting import holds
 from fnnet.penalties import l2
 
-WEAKER = Change("penalty", "scale", 0.1)
+WEAKER = tuple(Change("penalty", "scale", factor) for factor in (0.1, 1e-3))
 STRONGER = (
     Change("penalty", "replace", l2(1e-3)),
     Change("penalty", "replace", l2(1e-2)),
