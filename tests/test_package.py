@@ -80,6 +80,7 @@ FLOORS = [
         "extras",
         "paths",
         "shards",
+        "cpu.compilation",
         "cpu.memory",
         "cpu.vectors",
         "cpu.permutation",
@@ -94,6 +95,7 @@ FLOORS = [
     ["optimizers"],
     ["training"],
     ["inspect"],
+    ["diagnosis"],
     ["plots"],
 ]
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
