@@ -84,6 +84,7 @@ FLOORS = [
         "cpu.memory",
         "cpu.vectors",
         "cpu.permutation",
+        "cpu.compilation",
     ],
     ["checks"],
     ["spectrum", "trees", "norms"],

@@ -111,8 +111,7 @@ def preflight(
 def arrays_of(name: str, data: Any, key: Array) -> tuple[Any, Any, Any, bool]:
     """Return inputs, targets and weights in the memory of the host, and whether they are all of the data."""
     if isinstance(data, Stream):
-        x, y = data.first(key)
-        return np.asarray(x), np.asarray(y), None, False
+        return *data.first(key), None, False
     x, y, weights = split_weighted(f"preflight: {name}", data)
     return np.asarray(x), np.asarray(y), None if weights is None else np.asarray(weights), True
 

@@ -34,7 +34,7 @@ from fnnet.types import Array, Layer, Params, Shape
 Numbers = np.ndarray[Any, Any]
 
 PROBE = 512  # examples on which the start is looked at
-OUTPUTS = 2**18  # numbers in their predictions, at most
+OUTPUTS = 2**16  # numbers in their predictions, at most
 SMALL = 16  # examples of the batch that is to be learned
 RATE = 3e-3  # of Adam, which learns it
 FIRST_STEPS, MOST_STEPS = 10, 1000
@@ -373,7 +373,7 @@ def look_of(cost: Cost, params: Params, batch: Any, key: Array, regression: Any)
     centered = loss
     if checks.is_float(y) and y.shape == prediction.shape:
         shift = (y.astype(prediction.dtype) - prediction).mean(0)
-        centered = jnp.where(regression, jnp.minimum(loss, cost.mean_loss(prediction + shift, y, weights)), loss)
+        centered = jnp.where(regression, jnp.fmin(loss, cost.mean_loss(prediction + shift, y, weights)), loss)
     return Look(pass_of(cost, params, batch, key=key), prediction, loss, centered)  # type: ignore[arg-type]
 
 

@@ -126,9 +126,10 @@ def minimum(value: Map, start: Array, step: Array) -> Array:
         best = jnp.fmin(best, now)
         return (z - sign * steps, steps, sign, best), best
 
-    first = value(start)
-    state = start, jnp.broadcast_to(step, start.shape), jnp.zeros_like(start), first
+    start = jax.lax.optimization_barrier(start)  # XLA would compute the first step while it compiles
+    nothing = jnp.full((), jnp.nan, jax.eval_shape(value, start).dtype)
+    state = start, jnp.broadcast_to(step, start.shape), jnp.zeros_like(start), nothing
     _, bests = jax.lax.scan(advance, state, None, length=STEPS)
-    last, earlier = bests[-1], bests[-LAST]
+    first, earlier, last = bests[0], bests[-LAST], bests[-1]
     falling = (last == -jnp.inf) | (earlier - last > FALLING * (first - earlier))
     return jnp.where(falling, -jnp.inf, last)

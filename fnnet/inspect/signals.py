@@ -194,14 +194,16 @@ def of_layer(layer: Layer, x: Any, y: Any, dy: Any, xp: Any) -> LayerSignals:
     if not is_signal(y):
         return LayerSignals(*[nan] * len(LayerSignals._fields))
     h = y.astype(checks.at_least_float32(y))
-    elementwise = xp is jnp and isinstance(layer, Activation) and x.shape == y.shape
+    slopes = nan
+    if xp is jnp and isinstance(layer, Activation) and x.shape == y.shape:
+        slopes = saturated(layer.function, x)
     return LayerSignals(
         rms=rms(h, xp),
         gain=rms(h, xp) / rms(x, xp).astype(h.dtype) if is_signal(x) else nan,
         vary=rms(h - h.mean(0), xp) / rms(h, xp),
         cosine=mean_cosine(h, xp),
         dead=(xp.abs(by_unit(h)).max(0) == 0).mean(dtype=h.dtype),
-        saturated=saturated(layer.function, x) if elementwise else nan,
+        saturated=slopes,
         gradient=nan if dy is None else rms(dy, xp),
         reach=nan,
     )

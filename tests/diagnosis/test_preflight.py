@@ -168,7 +168,7 @@ FAULTS: dict[str, tuple[Start, str, set[str]]] = {
         "exact",
         {"the network is an affine map"},
     ),
-    "F14 softmax as hidden activation": (Start(deep(softmax, 2)), "suspected", {SIGNAL, REACH, BATCH}),
+    "F14 softmax as hidden activation": (Start(deep(softmax, 3)), "suspected", {SIGNAL, REACH, BATCH}),
     "F15 deep sigmoid": (Start(deep(sigmoid, 6)), "suspected", {SIGNAL, REACH}),
     "F16 constant weights": (Start(change=all_equal(0.1)), "exact", {"units start identical"}),
     "F16 zero weights": (Start(change=all_equal(0.0)), "exact", {"units start identical"}),
@@ -246,8 +246,8 @@ HEALTHY: dict[str, Start] = {
     "relu": Start(optimizer=optimizers.adam(1e-2), validation=(X[::-1] * 0.9, LABELS[::-1])),
     "shallow": Start(sequential(Dense(3))),
     "tanh of depth 3, weights": Start(deep(tanh, 3), data=(X, LABELS, np.linspace(0, 1, 160).astype("float32"))),
-    "gelu of depth 3, normalized, penalized": Start(
-        sequential(*[part for _ in range(3) for part in (Dense(16), LayerNorm(), gelu)], Dense(3)),
+    "gelu of depth 2, normalized, penalized": Start(
+        sequential(*[part for _ in range(2) for part in (Dense(16), LayerNorm(), gelu)], Dense(3)),
         penalty=penalties.l2(1e-3),
     ),
     "real targets": Start(deep(relu, 2, outputs=1), SQUARED, (X, REAL)),

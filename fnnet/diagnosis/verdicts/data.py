@@ -368,13 +368,14 @@ def classes_are_unbalanced(subject: Subject) -> list[Verdict]:
     Imbalance alone harms nothing. It makes accuracy a poor measure, and rare classes may not be learned.
 
     Formula: ``max_c n_c / min_c n_c`` over the classes that occur. Outputs without any example are counted, too.
+    Only one label per example is looked at: letters and words differ in frequency by nature.
 
     Threshold: above 10, as the rule ``ClassImbalance`` of Amazon SageMaker Debugger; above 0 classes without examples.
 
     When it is wrong: it is a note. It becomes a verdict if a class is not learned.
     """
     name, statistic = "classes are unbalanced", "max n / min n"
-    if subject.classes is None:
+    if subject.classes is None or len(subject.classes) != len(subject.y):
         return []
     labels, counts = np.unique(subject.classes, return_counts=True)
     outputs = max(2, subject.look.prediction.shape[-1])

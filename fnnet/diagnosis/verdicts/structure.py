@@ -10,9 +10,11 @@ import numpy as np
 from jax.extend import core
 
 from fnnet import checks
+from fnnet.activations import relu
+from fnnet.diagnosis.changes import Change
 from fnnet.diagnosis.report import NotLookedAt, Verdict
 from fnnet.diagnosis.subject import Numbers, Subject, bound, found
-from fnnet.layers import BatchNorm, Dropout, GaussianNoise
+from fnnet.layers import Activation, BatchNorm, Dropout, GaussianNoise
 from fnnet.layers.nesting import holds
 from fnnet.paths import path_name
 
@@ -137,6 +139,7 @@ def the_network_is_an_affine_map(subject: Subject) -> Verdict | None:
         f"The {len(subject.weight_layers)} layers with weights are together one affine map, because no nonlinearity "
         f"stands between them: add an activation after each hidden layer.",
         layer=subject.weight_layers[0],
+        remedy=Change(f"model.{subject.weight_layers[1]}", "insert", Activation(relu)),
     )
 
 
