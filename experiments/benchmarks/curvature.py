@@ -99,10 +99,10 @@ def run(config: Config) -> int:
     rows = []
     for (quantity, name), results in sorted(found.items(), key=lambda item: list(titles).index(item[0][0])):
         (title, true), took = titles[quantity], median(seconds[quantity, name])
-        value, error = np.mean(results, 0)
+        value, stated = np.mean(results, 0)
         deviation = max(abs(value - true) for value, _ in results)
         ratio = f"{took / median(seconds[quantity, 'fnnet']):.1f}"
-        numbers_shown = (f"{number:.4f}" for number in (value, error, deviation, took))
+        numbers_shown = (f"{number:.4f}" for number in (value, stated, deviation, took))
         rows.append((title, f"{true:.4f}", name, *numbers_shown, ratio))
     right = all(
         abs(value - titles[quantity][1]) <= (1e-3 * titles["top"][1] if quantity == "top" else 4.5 * error)
