@@ -42,7 +42,7 @@ COLUMNS = ("", "exact", "by", "found", "stated error", "largest deviation", "sec
 
 @dataclass(frozen=True)
 class Config:
-    rounds: int = 5
+    rounds: int = 3
     """Number of times that all contenders compute everything, in turns."""
     width: int = 16
     """Neurons of each of the two hidden layers."""
