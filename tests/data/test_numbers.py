@@ -9,7 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, fit, losses
+from fnnet import (
+    Cost,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    MaxPool,
+    Recurrent,
+    RNNCell,
+    backprop,
+    evaluate,
+    fit,
+    losses,
+    sequential,
+)
+from fnnet.backprop import as_custom_vjp
 from fnnet.data import from_arrays, from_batches
 from fnnet.optimizers import sgd
 
@@ -62,6 +77,35 @@ def test_what_is_no_array_of_numbers_is_refused_by_name(kind: str, where: str, n
     with pytest.raises(TypeError) as caught:
         call()
     assert re.match(rf"{place}: {name} is of type {type(bad).__name__}\b", str(caught.value))
+
+
+USES: dict[str, Any] = {
+    "Cost": lambda bad: COST(PARAMS, (GOOD[0], bad)),
+    "evaluate": lambda bad: evaluate(COST, PARAMS, (bad, GOOD[1])),
+    "losses.squared_error": lambda bad: losses.squared_error(GOOD[0], bad),
+    "Dense(features=1)": lambda bad: Dense(1).apply(PARAMS, bad),
+    "Flatten()": lambda bad: Flatten().apply({}, bad),
+    "MaxPool(2)": lambda bad: MaxPool(2).apply({}, bad),
+    "Dropout(0.5)": lambda bad: Dropout(0.5).apply({}, bad),
+    "Recurrent(RNNCell(2))": lambda bad: Recurrent(RNNCell(2)).apply({}, bad),
+    "Embedding(entries=2, features=3)": lambda bad: Embedding(2, 3).apply({}, bad),
+    "Sequential": lambda bad: backprop.vjp(sequential(Dense(1)), (PARAMS,), bad),
+    "Dense": lambda bad: as_custom_vjp(Dense(1)).apply(PARAMS, bad),
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BAD if kind != "keys"])
+def test_wherever_they_are_used(kind: str) -> None:
+    """A layer, a loss, a cost or a rule that is given no array of numbers says so by its name and by the type or dtype."""
+    if kind == "128 bits" and np.dtype(np.longdouble).itemsize == 8:
+        pytest.skip("there is no such dtype on this machine")
+    bad = BAD[kind]()
+    for place, use in USES.items():
+        with pytest.raises(TypeError) as caught:
+            use(bad)
+        message = str(caught.value)
+        assert message.startswith(f"{place}: "), (place, message)
+        assert "masked array" in message or f"of the type {type(bad).__name__}" in message or "has dtype" in message
 
 
 @pytest.mark.parametrize("dtype", ["f8", ">f4", "f2", "bfloat16"])
