@@ -40,6 +40,11 @@ def is_integer(x: Any) -> bool:
     return bool(jnp.issubdtype(dtype_of(x), jnp.integer))
 
 
+def is_number(dtype: DType) -> bool:
+    """Return whether JAX knows this dtype as one of numbers; time spans and 128 bits are none, booleans are."""
+    return bool(jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)) and dtype.char not in "mgG"
+
+
 def is_concrete(x: Any) -> bool:
     """Return whether the values of ``x`` are known, that is, whether no transformation is tracing it."""
     return not isinstance(x, jax.core.Tracer)
@@ -59,10 +64,9 @@ def array(place: str, name: str, value: Any) -> Array:
 def an_array(place: str, name: str, value: Any) -> None:
     """Raise a ``TypeError`` unless ``value`` is an array of NumPy or JAX, or tells the shape and dtype of one."""
     not_masked(place, name, value)
-    known = hasattr(value, "shape") and hasattr(value, "dtype")
     try:
-        known = known and dtype_of(value) is not None
-    except TypeError:  # a dtype of another library
+        known = hasattr(value, "shape") and is_number(np.dtype(value.dtype))
+    except (AttributeError, TypeError):  # without a dtype, or with one of another library
         known = False
     if not known:
         raise no_array(place, name, value)

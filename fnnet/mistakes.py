@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import jax
 from jax.extend.core import Jaxpr, JaxprEqn, jaxprs_in_params
@@ -61,7 +60,9 @@ def last_layer(model: Layer) -> Layer:
     """
     onward = (Flatten, GlobalAvgPool)
     inner = [
-        child for child in children(model) if not isinstance(child[1], onward) and child[1] != Activation(activations.identity)
+        child
+        for child in children(model)
+        if not isinstance(child[1], onward) and child[1] != Activation(activations.identity)
     ]
     return last_layer(inner[-1][1]) if inner and (isinstance(model, Sequential) or inner[0][0] == "") else model
 

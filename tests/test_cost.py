@@ -36,7 +36,7 @@ from fnnet import (
 )
 from fnnet.activations import hard_sigmoid
 from fnnet.backprop.losses import loss_gradient
-from fnnet.binding import unbind
+from fnnet.binding import name_of, unbind
 from fnnet.optimizers import sgd
 from tests.cases import LOSSES, SEED, LossCase, random_params
 from tests.compare import CountingTraces, assert_close
@@ -430,12 +430,24 @@ MISTAKES: list[tuple[Any, Any, str]] = [
         losses.cross_entropy,
         "takes probabilities, but the model ends with Dense: take losses.soft",
     ),
-    *((sequential(Dense(3), end), losses.cross_entropy, f"ends with {end.__name__}: take losses.softmax_cross_entropy")
-      for end in (relu, log_softmax, sigmoid, bind(leaky_relu, slope=0.1), jax.nn.relu, jax.nn.log_softmax)),
+    *(
+        (
+            sequential(Dense(3), end),
+            losses.cross_entropy,
+            f"ends with {name_of(unbind(end)[0])}: take losses.softmax_cross_entropy",
+        )
+        for end in (relu, log_softmax, sigmoid, bind(leaky_relu, slope=0.1), jax.nn.relu, jax.nn.log_softmax)
+    ),
     (sequential(Dense(3), log_softmax, Flatten()), losses.kl_divergence, "ends with log_softmax: take losses.softmax"),
     (sequential(Dense(1), tanh), losses.binary_cross_entropy, "ends with tanh: take losses.sigmoid_cross_entropy, or"),
-    *((sequential(Dense(3), Activation(softmaxes)), losses.softmax_cross_entropy, "the model ends with softmax: leave")
-      for softmaxes in (jax.nn.softmax, partial(jax.nn.softmax, axis=-1))),
+    *(
+        (
+            sequential(Dense(3), Activation(softmaxes)),
+            losses.softmax_cross_entropy,
+            "the model ends with softmax: leave",
+        )
+        for softmaxes in (jax.nn.softmax, partial(jax.nn.softmax, axis=-1))
+    ),
     (sequential(Dense(3), softmax, Flatten()), losses.softmax_cross_entropy, "the model ends with softmax: leave"),
     (sequential(Conv(3, 1), softmax, identity, GlobalAvgPool()), losses.focal, "the model ends with softmax: leave"),
     (Dense(3), losses.binary_cross_entropy, "takes probabilities, but the model ends with Dense: take losses.sigmoid"),

@@ -155,7 +155,11 @@ def test_refused_options_of_the_losses_over_classes(
         (bind(losses.focal, gamma=float("nan")), LABELS, "gamma is nan"),
         (bind(losses.huber, delta=None), P, "losses.huber: delta is None; expected a number"),
         (bind(losses.focal, gamma=[2.0]), LABELS, r"losses.focal: gamma is \[2.0\]; expected a number"),
-        (bind(losses.focal, class_weights=("1",) * 10), LABELS, "losses.focal: class_weights is '1'; expected a number"),
+        (
+            bind(losses.focal, class_weights=("1",) * 10),
+            LABELS,
+            "losses.focal: class_weights is '1'; expected a number",
+        ),
     ],
 )
 def test_refused_options(loss: Callable[..., Any], target: jax.Array, message: str) -> None:

@@ -127,8 +127,11 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"settings": {"learning_rate": [0.1], "seed": [1.5]}}, TypeError, "seed has dtype float64; expected integers"),
     ({"settings": {"learning_rate": [0.1, -1.0]}}, ValueError, "optimizers.sgd: learning_rate is -1.0; expected"),
     (
-        {"make": lambda delta: (Cost(MODEL, bind(losses.huber, delta=delta)), sgd(0.1)), "settings": {"delta": [1, -1]},
-         "data": (X, X)},
+        {
+            "make": lambda delta: (Cost(MODEL, bind(losses.huber, delta=delta)), sgd(0.1)),
+            "settings": {"delta": [1, -1]},
+            "data": (X, X),
+        },
         ValueError,
         "losses.huber: delta is -1; expected a number above 0",
     ),
