@@ -39,7 +39,7 @@ class SinusoidalPositions:
         checks.floating(repr(self), "x", x)
         steps, features = x.shape[1:]
         with checks.sizes_decided(repr(self), x.shape):
-            sine, cosine = waves(steps, features)
+            sine, cosine = waves(int(steps), features)
         return x + jnp.asarray(np.stack([sine, cosine], -1).reshape(steps, -1)[:, :features], x.dtype)
 
 
@@ -94,7 +94,7 @@ def rotate(x: Array, *, back: bool = False) -> Array:
     """
     dtype = checks.at_least_float32(x)
     with checks.sizes_decided("rotate", x.shape):
-        sine, cosine = (jnp.asarray(wave, dtype)[:, None] for wave in waves(x.shape[1], x.shape[3]))
+        sine, cosine = (jnp.asarray(wave, dtype)[:, None] for wave in waves(int(x.shape[1]), x.shape[3]))
     sine = -sine if back else sine
     low, high = jnp.split(x.astype(dtype), 2, -1)
     return jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], -1).astype(x.dtype)
