@@ -94,7 +94,7 @@ def bounded(grads: Params, limit: Scalar, length_of: Callable[[Params], Array]) 
     """
     small = wide(grads)
     largest = [jnp.abs(g).max(initial=0).astype(jnp.float32) for g in jax.tree.leaves(small)]
-    shrink = jnp.where(jnp.stack([*largest, jnp.zeros(())]).max() > LARGE, 1 / LARGE, 1)
+    shrink = jnp.where(jnp.stack([*largest, jnp.zeros((), jnp.float32)]).max() > LARGE, 1 / LARGE, 1)
     small = jax.tree.map(lambda g: g * shrink.astype(g.dtype), small)
     length = length_of(small)
     limit = jnp.asarray(in_dtype(limit, length.dtype)).astype(length.dtype)

@@ -157,7 +157,7 @@ def test_what_is_refused(arguments: dict[str, Any], error: type[Exception], mess
     with pytest.raises(error, match=message) as caught:
         sweep(options.pop("make"), options.pop("settings"), options.pop("data"), key=key(), **options)
     if "is -1" in message:
-        assert caught.value.__notes__[0].startswith("sweep: in run 1, make(**{")
+        assert any(note.startswith("sweep: in run 1, make(**{") for note in caught.value.__notes__)
 
 
 def test_a_sweep_that_is_debugged() -> None:
