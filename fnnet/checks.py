@@ -82,6 +82,13 @@ def not_masked(place: str, name: str, value: Any) -> None:
         raise TypeError(f"{place}: {name} is a masked array, whose mask would be lost; fill it, or give weights of 0")
 
 
+def no_pair(batch: Any) -> str:
+    """Return what a batch is that should be a pair."""
+    if isinstance(batch, (tuple, list)) and len(batch) == 3:
+        return "a triple, but only a cost and train_step take weights (x, y, w): here put them into the loss"
+    return type(batch).__name__
+
+
 def known(value: Any) -> Any:
     """Return a number, or an array of numbers, in NumPy where its values are known, and None where it is traced.
 

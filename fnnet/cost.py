@@ -251,17 +251,10 @@ def split_weighted(place: str, batch: Any) -> tuple[Array, Array, Array | None]:
     return x, target, jnp.where(weights > 0, weights, jnp.where(weights == 0, 0, jnp.nan))
 
 
-def no_pair(batch: Any) -> str:
-    """Return what a batch is that should be a pair."""
-    if isinstance(batch, (tuple, list)) and len(batch) == 3:
-        return "a triple, but only a cost and train_step take weights (x, y, w): here put them into the loss"
-    return type(batch).__name__
-
-
 def split_batch(place: str, batch: Any) -> tuple[Array, Array]:
     """Return the inputs and targets of a batch, checked to have the same number of examples, at least one."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise TypeError(f"{place}: batch is {no_pair(batch)}; expected a pair (x, y) of inputs and targets")
+        raise TypeError(f"{place}: batch is {checks.no_pair(batch)}; expected a pair (x, y) of inputs and targets")
     x, target = checks.array(place, "x", batch[0]), checks.array(place, "y", batch[1])
     checks.require(
         x.ndim > 0 and target.ndim > 0 and x.shape[0] == target.shape[0] and x.shape[0] > 0,

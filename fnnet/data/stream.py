@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from fnnet import checks
-from fnnet.cost import no_pair
 from fnnet.cpu.memory import aligned
 from fnnet.data.chunks import Chunk
 from fnnet.data.numbers import as_numbers, check_finite, device_dtype
@@ -133,7 +132,7 @@ class BatchStream(Stream):
     def checked(self, place: str, given: Any, first: Pair | None) -> Pair:
         """Return a copy of a batch, as its loader may use the memory again, after comparing it with the first one."""
         if not isinstance(given, (tuple, list)) or len(given) != 2:
-            raise TypeError(f"{place} is {no_pair(given)}; expected a pair (x, y)")
+            raise TypeError(f"{place} is {checks.no_pair(given)}; expected a pair (x, y)")
         x, y = (np.array(as_numbers(place, name, part)) for name, part in zip("xy", given, strict=True))
         checks.require(
             x.ndim > 0 and y.ndim > 0 and 0 < len(x) == len(y) <= self.batch_size,
