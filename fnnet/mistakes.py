@@ -94,7 +94,7 @@ def first_of_pairs(jaxpr: Jaxpr, a: int) -> JaxprEqn | None:
     """Return the first operation whose result has both an axis of length ``a`` and one of ``a + 1``."""
     for eqn in jaxpr.eqns:
         inner = [first_of_pairs(each, a) for each in jaxprs_in_params(eqn.params)]
-        found = inner or [eqn if any({a, a + 1} <= set(v.aval.shape) for v in eqn.outvars) else None]
+        found = inner or [eqn if any({a, a + 1} <= set(getattr(v.aval, "shape", ())) for v in eqn.outvars) else None]
         if any(found):
             return next(each for each in found if each is not None)
     return None
