@@ -365,10 +365,15 @@ def prediction_and_body(
     return y, taps.seen[path][0]
 
 
+def counted(cost: Cost, batch: Any) -> tuple[Array, Array, Array | None]:
+    """Return a batch, whose weights may be None, as the cost gives it to the model."""
+    return cost.counted_batch("preflight", tuple(part for part in batch if part is not None))
+
+
 @compiled
 def look_of(cost: Cost, params: Params, batch: Any, key: Array, regression: Any) -> Look:
-    x, y, weights = batch
-    prediction = cost.model.apply(params, cost.counted_inputs(x, y, weights), key=key)
+    x, y, weights = counted(cost, batch)
+    prediction = cost.model.apply(params, x, key=key)
     loss = cost.mean_loss(prediction, y, weights)
     centered = loss
     if checks.is_float(y) and y.shape == prediction.shape:
@@ -406,8 +411,7 @@ def train(
     by 1 % of the norm of all parameters: Adam's, of one size for all entries, would make equal units of zeros. All
     parameters are one vector, because the program then compiles in a time that does not grow with their number.
     """
-    x, y, weights = batch
-    x = cost.counted_inputs(x, y, weights)
+    x, y, weights = counted(cost, batch)
     vector, as_tree = as_vector(params)
 
     def value(vector: Array) -> Array:

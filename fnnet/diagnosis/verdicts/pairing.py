@@ -64,10 +64,10 @@ def output_cannot_express_the_targets(subject: Subject) -> Verdict | None:
 
 def mended_output(cost: Cost, path: str) -> Change:
     """Return the change that gives the loss the outputs that it is made for."""
-    wanted = PROBABILITIES.get(unbind(cost.loss)[0])
-    if wanted is None:
+    logits_loss, _ = PROBABILITIES.get(unbind(cost.loss)[0], ("", ()))
+    if not logits_loss:
         return Change(f"model.{path}", "remove")
-    function = activations.softmax if wanted == "softmax_cross_entropy" else activations.sigmoid
+    function = activations.softmax if logits_loss == "softmax_cross_entropy" else activations.sigmoid
     return Change(f"model.{path}", "replace", Activation(function))
 
 
