@@ -16,7 +16,7 @@ from experiments.faults import sets
 from experiments.faults.sets import Sets
 from fnnet import Cost, Dense, losses, optimizers, relu, sequential
 from fnnet.diagnosis import Setup
-from fnnet.types import Layer, Loss, Penalty, Scalar
+from fnnet.types import Hyperparameter, Layer, Loss, Penalty
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Base:
     sets: Callable[[], Sets]
     model: Layer
     loss: Loss
-    optimizer: Callable[[Scalar], Any]
+    optimizer: Callable[[Hyperparameter], Any]
     rate: float
     family: str = "dense"
     penalty: Penalty | None = None

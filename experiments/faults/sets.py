@@ -18,10 +18,10 @@ Sets = tuple[Arrays, Arrays]
 CONSTANT = 1e-8  # standard deviation
 
 
-def split(x: Any, y: Any, train: int, seed: int = 0) -> Sets:
+def split(pair: tuple[Any, Any], train: int, seed: int = 0) -> Sets:
     """Return the first ``train`` examples of a fixed random order, and the others."""
-    order = np.random.default_rng(seed).permutation(len(x))
-    x, y = np.asarray(x, np.float32)[order], np.asarray(y)[order]
+    order = np.random.default_rng(seed).permutation(len(pair[0]))
+    x, y = np.asarray(pair[0], np.float32)[order], np.asarray(pair[1])[order]
     y = y.astype(np.int32) if y.dtype.kind in "iu" else y.astype(np.float32)
     return (x[:train], y[:train]), (x[train:], y[train:])
 
@@ -45,7 +45,7 @@ def standardized(sets: Sets, *, targets: bool = False) -> Sets:
 def moons() -> Sets:
     from sklearn.datasets import make_moons
 
-    return standardized(split(*make_moons(1024, noise=0.2, random_state=0), train=768))
+    return standardized(split(make_moons(1024, noise=0.2, random_state=0), train=768))
 
 
 @cache
@@ -73,7 +73,7 @@ def rows() -> Sets:
 def wine() -> Sets:
     from sklearn.datasets import load_wine
 
-    return standardized(split(*load_wine(return_X_y=True), train=128))
+    return standardized(split(load_wine(return_X_y=True), train=128))
 
 
 @cache
@@ -82,7 +82,7 @@ def cancer() -> Sets:
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
-    return standardized(split(x, y[:, None].astype(np.float32), train=448))
+    return standardized(split((x, y[:, None].astype(np.float32)), train=448))
 
 
 @cache
@@ -90,7 +90,7 @@ def diabetes() -> Sets:
     from sklearn.datasets import load_diabetes
 
     x, y = load_diabetes(return_X_y=True)
-    return standardized(split(x, y[:, None], train=352), targets=True)
+    return standardized(split((x, y[:, None]), train=352), targets=True)
 
 
 @cache
@@ -98,7 +98,7 @@ def friedman() -> Sets:
     from sklearn.datasets import make_friedman1
 
     x, y = make_friedman1(768, noise=0.5, random_state=0)
-    return standardized(split(x, y[:, None], train=512), targets=True)
+    return standardized(split((x, y[:, None]), train=512), targets=True)
 
 
 @cache
@@ -107,7 +107,7 @@ def linear() -> Sets:
     from sklearn.datasets import make_regression
 
     x, y = make_regression(768, 20, n_informative=8, noise=10.0, random_state=0)
-    return standardized(split(x, y[:, None], train=512), targets=True)
+    return standardized(split((x, y[:, None]), train=512), targets=True)
 
 
 @cache
@@ -150,14 +150,14 @@ def adding(length: int = 24, seed: int = 0) -> Sets:
 def circles() -> Sets:
     from sklearn.datasets import make_circles
 
-    return standardized(split(*make_circles(896, noise=0.1, factor=0.4, random_state=1), train=640))
+    return standardized(split(make_circles(896, noise=0.1, factor=0.4, random_state=1), train=640))
 
 
 @cache
 def iris() -> Sets:
     from sklearn.datasets import load_iris
 
-    return standardized(split(*load_iris(return_X_y=True), train=96, seed=1))
+    return standardized(split(load_iris(return_X_y=True), train=96, seed=1))
 
 
 @cache
@@ -168,7 +168,7 @@ def clusters() -> Sets:
     x, y = make_classification(
         1024, 15, n_informative=8, n_redundant=3, n_classes=5, n_clusters_per_class=1, random_state=1
     )
-    return standardized(split(x, y, train=768, seed=1))
+    return standardized(split((x, y), train=768, seed=1))
 
 
 @cache
@@ -177,7 +177,7 @@ def impedance() -> Sets:
     from sklearn.datasets import make_friedman2
 
     x, y = make_friedman2(640, noise=20.0, random_state=1)
-    return standardized(split(x, y[:, None], train=480, seed=1), targets=True)
+    return standardized(split((x, y[:, None]), train=480, seed=1), targets=True)
 
 
 @cache
@@ -187,7 +187,7 @@ def waves() -> Sets:
     label = rng.integers(0, 4, 1024)
     phase, t = rng.uniform(0, 2 * np.pi, (1024, 1)), np.arange(20)
     x = np.sin((0.3 + 0.3 * label[:, None]) * t + phase) + 0.3 * rng.standard_normal((1024, 20))
-    return split(x[..., None], label, train=768, seed=1)
+    return split((x[..., None], label), train=768, seed=1)
 
 
 @cache
@@ -200,4 +200,4 @@ def shapes() -> Sets:
     kernels[0, [0, -1], :] = kernels[0, :, [0, -1]] = kernels[1, 2, :] = kernels[1, :, 2] = kernels[2, 2, :] = 0.8
     for image, kind, (i, j) in zip(x, label, rng.integers(0, 8, (768, 2)), strict=True):
         image[i : i + 5, j : j + 5, 0] += kernels[kind]
-    return split(np.clip(x, 0, 1), label, train=512, seed=1)
+    return split((np.clip(x, 0, 1), label), train=512, seed=1)

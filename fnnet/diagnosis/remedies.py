@@ -64,15 +64,16 @@ def remedies(
 
     A verdict is confirmed if the best of its remedies has ``z ≥ 3``, removes at least a tenth of the excess loss, and
     is better than the sham with ``z ≥ 2``; else it is refuted. ``row.remedy`` is then the best one, and
-    ``row.outcome`` what it gave. Exact verdicts stay exact.
+    ``row.outcome`` what it gave. Exact verdicts stay exact. Two verdicts that no rerun can test are confirmed by a
+    second test, that of ``preflight`` on the data: see ``SAID_TWICE``.
 
     ``setup`` is what the run was made of, and ``states`` are states after some of its epochs. A rerun starts from the
     last of them before the window of the verdict and, if that refutes it, from the start. An arm has as many steps as
     an epoch, but at least 50 and at most 300; remedies of the whole run, such as a penalty against overfitting, have
     all of its steps. ``budget`` is the share of the run's steps that all reruns together may have; what it does not pay
-    for is in ``not_looked_at``. ``probe`` are the examples on which the arms are compared: by default the first 512 of the
-    validation data, or else of the training data. ``watch`` is the one that watched the run, if one did: the arms that
-    change no program then run that of the run itself, which is compiled already.
+    for is in ``not_looked_at``. ``probe`` are the examples on which the arms are compared: by default the first 512 of
+    the validation data, or else of the training data. ``watch`` is the one that watched the run, if one did: the arms
+    that change no program then run that of the run itself, which is compiled already.
     """
     left = budget * setup.steps
     rows: list[Verdict] = []
@@ -86,7 +87,7 @@ def remedies(
         tried = row
         try:
             for branch, steps in branches_of(row, changes, setup, states):
-                probes = () if watch is None else (watch.step_probe,)
+                probes: tuple[Any, ...] = () if watch is None else (watch.step_probe,)
                 fresh = Rerun(setup, branch, steps, probe or probe_of(setup), probes)
                 rerun = reruns.setdefault((int(branch.step), steps), fresh)
                 before = rerun.made
@@ -104,7 +105,21 @@ def remedies(
             if tried is row:
                 skipped[f"the remedy of {row.name}"] = str(why)
         rows.append(tried)
+    rows = [corroborated(row, report) for row in rows]
     return Report(in_order(tuple(rows)), report.fine, {**report.not_looked_at, **skipped})
+
+
+# Verdicts that no rerun can test, with the verdict on the data that says the same by another test.
+SAID_TWICE = {
+    "memorizes without learning": "labels do not depend on the inputs",
+    "a class is not learned": "classes are unbalanced",
+}
+
+
+def corroborated(row: Verdict, report: Report) -> Verdict:
+    """Return a suspected verdict as a confirmed one if an independent test of the data says the same."""
+    said = SAID_TWICE.get(row.name) in [other.name for other in report.rows]
+    return replace(row, certainty="confirmed") if said and row.certainty == "suspected" else row
 
 
 def changes_of(row: Verdict) -> tuple[Change, ...]:
@@ -322,7 +337,7 @@ class Rerun:
 
     def trained(self, run: Run, setup: Setup, state: TrainState, steps: int) -> Iterator[Params]:
         """Yield the parameters after each epoch, and after the last step. The order of the examples is that of fit."""
-        data = tuple(jnp.asarray(part) for part in setup.data)
+        data: Any = tuple(jnp.asarray(part) for part in setup.data)
         stream = as_stream(data, setup.batch_size, shuffle=setup.shuffle, drop_last=False)
         state, left = copied(state), steps
         while left > 0:

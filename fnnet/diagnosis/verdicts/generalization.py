@@ -59,8 +59,8 @@ def memorizes_without_learning(run: Evidence) -> list[Verdict]:
     """The training examples are learned, and never was the network better than a constant on any others.
 
     Statistics: ``λ`` of the training examples at the end, and the least ``λ`` of the validation examples of the whole
-    run. Thresholds: < 0.8 for training, with ``z`` ≥ 3 below the validation loss, and ≥ 0.99 for validation, over at
-    least 3 epochs. A constant has 1 by definition.
+    run, each with two standard errors added. Thresholds: < 0.8 for training, with ``z`` ≥ 3 below the validation loss,
+    and ≥ 0.99 for validation, over at least 3 epochs. A constant has 1 by definition.
 
     When it is wrong: validation data of another distribution look the same; hold out rows of the training set. The
     repair is in the data: labels that do not belong to their inputs.
@@ -69,7 +69,7 @@ def memorizes_without_learning(run: Evidence) -> list[Verdict]:
     validated, training = run.validated, run.training
     if len(validated.value) < 4:
         raise NotLookedAt("the run has fewer than 3 epochs")
-    learned, least = float(training.value[-1]), float(np.nanmin(validated.value[1:]))
+    learned, least = float(training.value[-1]), float(np.nanmin((validated.value + 2 * validated.error)[1:]))
     error = np.hypot(training.error[-1], validated.error[-1])
     z = float((validated.value[-1] - learned) / error) if error > 0 else np.inf
     if np.isnan(error):
