@@ -16,7 +16,7 @@ def read(function: Any, *arguments: Any) -> list[bool]:
 def test_a_carry_reaches_another_one_after_some_steps() -> None:
     def run(w: Any) -> Any:
         def step(carry: Any, _: None) -> Any:
-            first, second, third, alone = carry
+            _, second, third, alone = carry
             return (second, third, third, alone * 2), None
 
         return jax.lax.scan(step, (0.0, 0.0, w, 1.0), None, length=5)[0]
