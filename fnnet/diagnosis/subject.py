@@ -19,8 +19,7 @@ import numpy as np
 from fnnet import checks, optimizers
 from fnnet.cost import Cost
 from fnnet.cpu.compilation import QUICK
-from fnnet.diagnosis.report import EXPLANATIONS, Certainty, NotLookedAt, Verdict
-from fnnet.diagnosis.thresholds import THRESHOLDS
+from fnnet.diagnosis.report import NotLookedAt
 from fnnet.inspect.baselines import constant_baseline, floor, least_loss
 from fnnet.inspect.operations import OPERATIONS
 from fnnet.inspect.signals import LayerSignals, Taps, leaf_layers, pass_of, signals, signals_of
@@ -465,17 +464,3 @@ def forward_program(
 
 
 forward_of = compiled(forward_program, 1, 2)
-
-
-def found(name: str, statistic: str, value: float, certainty: Certainty, sentence: str, **more: Any) -> Verdict:
-    """Return the verdict of this name, with the threshold of one of its statistics; ``more`` are fields of it."""
-    limit = THRESHOLDS[f"{name}: {statistic}"]
-    explained = EXPLANATIONS.get(name, ())
-    return Verdict(
-        name, certainty, sentence, statistic, float(value), limit.value, limit.healthy, explains=explained, **more
-    )
-
-
-def bound(name: str, statistic: str) -> float:
-    """Return the threshold of a statistic of the verdict of this name."""
-    return THRESHOLDS[f"{name}: {statistic}"].value

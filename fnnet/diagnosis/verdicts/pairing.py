@@ -13,7 +13,8 @@ from fnnet.binding import name_of, unbind
 from fnnet.cost import Cost
 from fnnet.diagnosis.changes import Change
 from fnnet.diagnosis.report import NotLookedAt, Verdict
-from fnnet.diagnosis.subject import Subject, bound, compiled, found, through_layers
+from fnnet.diagnosis.subject import Subject, compiled, through_layers
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.layers import Activation
 from fnnet.mistakes import PROBABILITIES
 from fnnet.types import Array, Layer

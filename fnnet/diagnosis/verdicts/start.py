@@ -10,7 +10,8 @@ import numpy as np
 from fnnet.cost import Cost
 from fnnet.diagnosis.changes import Change, scaled_updates
 from fnnet.diagnosis.report import NotLookedAt, Verdict
-from fnnet.diagnosis.subject import FIRST_STEPS, Numbers, Subject, bound, compiled, counted, found
+from fnnet.diagnosis.subject import FIRST_STEPS, Numbers, Subject, compiled, counted
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.layers import Activation, Conv, ConvTranspose, Dense, GroupNorm, LayerNorm
 from fnnet.optimizers import apply_updates
 from fnnet.optimizers.base import kind_of
