@@ -12,8 +12,7 @@ import numpy as np
 
 from fnnet.cost import Cost
 from fnnet.description import own_and_parts
-from fnnet.diagnosis.report import EXPLANATIONS, Certainty, NotLookedAt, Verdict
-from fnnet.diagnosis.thresholds import THRESHOLDS
+from fnnet.diagnosis.report import NotLookedAt
 from fnnet.diagnosis.watched import Numbers, Watched, bounds_of, scale_of
 from fnnet.optimizers import Optimizer
 from fnnet.training.non_finite import NonFinite
@@ -153,19 +152,6 @@ class Evidence:
         """Return at most 512 examples of ``data`` or ``validation`` in the memory of the host."""
         x, y = first(self.given(name))
         return np.asarray(x), np.asarray(y)
-
-
-def found(name: str, statistic: str, value: float, certainty: Certainty, sentence: str, **more: Any) -> Verdict:
-    """Return the verdict of this name, with the threshold of one of its statistics; ``more`` are fields of it."""
-    bound = THRESHOLDS[f"{name}: {statistic}"]
-    explained = EXPLANATIONS.get(name, ())
-    return Verdict(
-        name, certainty, sentence, statistic, float(value), bound.value, bound.healthy, explains=explained, **more
-    )
-
-
-def bound(name: str, statistic: str) -> float:
-    return THRESHOLDS[f"{name}: {statistic}"].value
 
 
 def first(data: Batch) -> Batch:

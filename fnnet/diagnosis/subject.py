@@ -19,8 +19,7 @@ import numpy as np
 from fnnet import checks, optimizers
 from fnnet.cost import Cost
 from fnnet.cpu.compilation import QUICK
-from fnnet.diagnosis.report import EXPLANATIONS, Certainty, NotLookedAt, Verdict
-from fnnet.diagnosis.thresholds import THRESHOLDS
+from fnnet.diagnosis.report import NotLookedAt
 from fnnet.inspect.baselines import constant_baseline, floor, least_loss
 from fnnet.inspect.operations import OPERATIONS
 from fnnet.inspect.signals import LayerSignals, Taps, leaf_layers, pass_of, signals, signals_of
@@ -365,10 +364,15 @@ def prediction_and_body(
     return y, taps.seen[path][0]
 
 
+def counted(cost: Cost, batch: Any) -> tuple[Array, Array, Array | None]:
+    """Return a batch, whose weights may be None, as the cost gives it to the model."""
+    return cost.counted_batch("preflight", tuple(part for part in batch if part is not None))
+
+
 @compiled
 def look_of(cost: Cost, params: Params, batch: Any, key: Array, regression: Any) -> Look:
-    x, y, weights = batch
-    prediction = cost.model.apply(params, cost.counted_inputs(x, y, weights), key=key)
+    x, y, weights = counted(cost, batch)
+    prediction = cost.model.apply(params, x, key=key)
     loss = cost.mean_loss(prediction, y, weights)
     centered = loss
     if checks.is_float(y) and y.shape == prediction.shape:
@@ -406,8 +410,7 @@ def train(
     by 1 % of the norm of all parameters: Adam's, of one size for all entries, would make equal units of zeros. All
     parameters are one vector, because the program then compiles in a time that does not grow with their number.
     """
-    x, y, weights = batch
-    x = cost.counted_inputs(x, y, weights)
+    x, y, weights = counted(cost, batch)
     vector, as_tree = as_vector(params)
 
     def value(vector: Array) -> Array:
@@ -461,17 +464,3 @@ def forward_program(
 
 
 forward_of = compiled(forward_program, 1, 2)
-
-
-def found(name: str, statistic: str, value: float, certainty: Certainty, sentence: str, **more: Any) -> Verdict:
-    """Return the verdict of this name, with the threshold of one of its statistics; ``more`` are fields of it."""
-    limit = THRESHOLDS[f"{name}: {statistic}"]
-    explained = EXPLANATIONS.get(name, ())
-    return Verdict(
-        name, certainty, sentence, statistic, float(value), limit.value, limit.healthy, explains=explained, **more
-    )
-
-
-def bound(name: str, statistic: str) -> float:
-    """Return the threshold of a statistic of the verdict of this name."""
-    return THRESHOLDS[f"{name}: {statistic}"].value

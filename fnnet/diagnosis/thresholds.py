@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from fnnet.diagnosis.report import EXPLANATIONS, Certainty, Verdict
 
 
 class Threshold(NamedTuple):
@@ -150,3 +152,17 @@ THRESHOLDS: dict[str, Threshold] = {
     "rerun: effect": Threshold(0.1, (-1.0, 0.1), "a tenth of the excess loss"),
     "rerun: z over the sham": Threshold(2.0, (-2.0, 2.0), "a normal number is larger in one of 44 cases"),
 }
+
+
+def bound(name: str, statistic: str) -> float:
+    """Return the threshold of a statistic of the verdict of this name."""
+    return THRESHOLDS[f"{name}: {statistic}"].value
+
+
+def found(name: str, statistic: str, value: float, certainty: Certainty, sentence: str, **more: Any) -> Verdict:
+    """Return the verdict of this name, with the threshold of one of its statistics; ``more`` are fields of it."""
+    limit = THRESHOLDS[f"{name}: {statistic}"]
+    explained = EXPLANATIONS.get(name, ())
+    return Verdict(
+        name, certainty, sentence, statistic, float(value), limit.value, limit.healthy, explains=explained, **more
+    )

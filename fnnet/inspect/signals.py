@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.backprop.custom_vjp import CustomVJP
-from fnnet.cost import Cost, split_weighted
+from fnnet.cost import Cost
 from fnnet.layers import Activation, children
 from fnnet.paths import named_leaves
 from fnnet.types import ActivationFunction, Array, Batch, Layer, Params, Shaped
@@ -76,8 +76,7 @@ class Pass(NamedTuple):
 
 def pass_of(cost: Cost, params: Params, batch: Batch, *, key: Array | None = None) -> Pass:
     """Return what one pass leaves at every layer, in the deterministic network and without the penalty."""
-    x, target, weights = split_weighted("inspect.signals", batch)
-    x = cost.counted_inputs(x, target, weights)
+    x, target, weights = cost.counted_batch("inspect.signals", batch)
 
     def value(params: Params, zeros: Mapping[str, Array]) -> Any:
         taps = Taps(zeros)

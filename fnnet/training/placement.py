@@ -157,7 +157,8 @@ class Placement:
         """Return an array that all processes have the same of, with this sharding."""
         if self.processes == 1:
             array = array if isinstance(array, jax.Array) and array.is_fully_addressable else local(array)
-            return jax.device_put(array, sharding, may_alias=not copy)
+            # ``may_alias=False`` copies to all devices but the one where the array lies.
+            return jax.device_put(jnp.copy(array) if copy else array, sharding, may_alias=True)
         if is_key(array):
             data = self.placed(jax.random.key_data(array), sharding, copy=copy)
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))

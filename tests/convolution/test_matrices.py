@@ -1,5 +1,7 @@
 """The convolution as products of matrices: patches, Toeplitz matrices, singular values."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,35 +22,41 @@ from tests.convolution.configurations import Configuration, lax_convolution, ran
 
 pytestmark = pytest.mark.usefixtures("x64")
 SOME = list(random_configurations(24, seed=1))
-with_every = pytest.mark.parametrize("configuration", SOME, ids=[str(number) for number in range(len(SOME))])
 
 
-@with_every
-def test_toeplitz_is_the_convolution_and_its_transpose_the_backward_pass(configuration: Configuration) -> None:
-    x, w, dy = configuration.operands()
-    geometry = configuration.geometry
-    matrix = toeplitz(w, x.shape[1:], **configuration.sizes)
-    y = lax_convolution(x, w, geometry)
-    dx = input_gradient(dy, w, geometry)
-    assert_close((matrix @ x.reshape(len(x), -1).T).T.reshape(y.shape), y)
-    assert_close((matrix.T @ dy.reshape(len(dy), -1).T).T.reshape(dx.shape), dx)
-
-
-@with_every
-def test_im2col_times_kernel_is_the_convolution(configuration: Configuration) -> None:
-    """So are ``dw = im2col(x)ᵀ dy`` and ``dx = col2im(dy wᵀ)``; groups are compared one by one."""
-    x, w, dy = configuration.operands()
+def matrix_products(configuration: Configuration, x: jax.Array, w: jax.Array, dy: jax.Array) -> list[tuple[Any, Any]]:
+    """Return pairs of equal arrays: by the Toeplitz matrix, or by ``im2col`` for each group, and as they should be."""
     geometry, sizes = configuration.geometry, configuration.sizes
-    groups = sizes.pop("groups")
     y, dw, dx = lax_convolution(x, w, geometry), kernel_gradient(x, dy, geometry), input_gradient(dy, w, geometry)
+    matrix = toeplitz(w, x.shape[1:], **sizes)
+    pairs = [
+        ((matrix @ x.reshape(len(x), -1).T).T.reshape(y.shape), y),
+        ((matrix.T @ dy.reshape(len(dy), -1).T).T.reshape(dx.shape), dx),
+    ]
+    groups = sizes.pop("groups")
     each, filters = x.shape[-1] // groups, w.shape[-1] // groups
     for g in range(groups):
         c, o = slice(g * each, (g + 1) * each), slice(g * filters, (g + 1) * filters)
         cols = im2col(x[..., c], geometry.kernel, **sizes)
         kernel = w[..., o].reshape(-1, filters)
-        assert_close(cols @ kernel, y[..., o])
-        assert_close(jnp.einsum("...k,...o->ko", cols, dy[..., o]).reshape(*geometry.kernel, each, filters), dw[..., o])
-        assert_close(col2im(dy[..., o] @ kernel.T, geometry.image, geometry.kernel, **sizes), dx[..., c])
+        own = jnp.einsum("...k,...o->ko", cols, dy[..., o]).reshape(*geometry.kernel, each, filters)
+        back = col2im(dy[..., o] @ kernel.T, geometry.image, geometry.kernel, **sizes)
+        pairs += [(cols @ kernel, y[..., o]), (own, dw[..., o]), (back, dx[..., c])]
+    return pairs
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_products_of_matrices_are_the_convolution_and_its_backward_pass(part: int) -> None:
+    """Several configurations run in one program, because compiling takes nearly all the time."""
+    some = SOME[part::4]
+
+    @jax.jit
+    def run(operands: Any) -> Any:
+        return [matrix_products(c, *o) for c, o in zip(some, operands, strict=True)]
+
+    for pairs in run([c.operands() for c in some]):
+        for actual, expected in pairs:
+            assert_close(actual, expected)
 
 
 def test_im2col_known_answer() -> None:

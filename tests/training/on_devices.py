@@ -60,7 +60,7 @@ def train(mesh: Any, dtype: str, *, stream: bool = False, **options: Any) -> fnn
     if stream:
         given = part_of_stream(x, y), from_arrays(x[rows], y[rows], N // jax.process_count(), shuffle=False)
         options["batch_size"] = None
-    return fnnet.fit(
+    result = fnnet.fit(
         COST,
         optimizers.adam(0.01),
         params,
@@ -69,6 +69,8 @@ def train(mesh: Any, dtype: str, *, stream: bool = False, **options: Any) -> fnn
         validation=given[1],
         metrics={"accuracy": fnnet.accuracy},
     )
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(params)), "fit took the caller's parameters over"
+    return result
 
 
 def sweep(folder: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from fnnet import checks
 from fnnet.diagnosis.changes import Change
 from fnnet.diagnosis.report import NotLookedAt, Verdict
-from fnnet.diagnosis.subject import Numbers, Subject, bound, found, spread
+from fnnet.diagnosis.subject import Numbers, Subject, spread
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.layers import BatchNorm, Embedding, GroupNorm, LayerNorm
 from fnnet.paths import named_leaves
 

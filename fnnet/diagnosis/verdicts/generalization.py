@@ -6,8 +6,9 @@ import numpy as np
 
 from fnnet.checks import is_integer
 from fnnet.diagnosis.changes import Change
-from fnnet.diagnosis.evidence import MOST, Evidence, bound, found, nearest, predictions, theil_sen, z_of_means
+from fnnet.diagnosis.evidence import MOST, Evidence, nearest, predictions, theil_sen, z_of_means
 from fnnet.diagnosis.report import NotLookedAt, Verdict
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.diagnosis.watched import Numbers
 from fnnet.penalties import l2
 

@@ -13,7 +13,8 @@ from fnnet.binding import name_of, unbind
 from fnnet.cost import Cost
 from fnnet.diagnosis.changes import Change
 from fnnet.diagnosis.report import NotLookedAt, Verdict
-from fnnet.diagnosis.subject import Subject, bound, compiled, found, through_layers
+from fnnet.diagnosis.subject import Subject, compiled, through_layers
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.layers import Activation
 from fnnet.mistakes import PROBABILITIES
 from fnnet.types import Array, Layer
@@ -64,10 +65,10 @@ def output_cannot_express_the_targets(subject: Subject) -> Verdict | None:
 
 def mended_output(cost: Cost, path: str) -> Change:
     """Return the change that gives the loss the outputs that it is made for."""
-    wanted = PROBABILITIES.get(unbind(cost.loss)[0])
-    if wanted is None:
+    logits_loss, _ = PROBABILITIES.get(unbind(cost.loss)[0], ("", ()))
+    if not logits_loss:
         return Change(f"model.{path}", "remove")
-    function = activations.softmax if wanted == "softmax_cross_entropy" else activations.sigmoid
+    function = activations.softmax if logits_loss == "softmax_cross_entropy" else activations.sigmoid
     return Change(f"model.{path}", "replace", Activation(function))
 
 

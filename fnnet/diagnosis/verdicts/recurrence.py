@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnnet.diagnosis.changes import Change
-from fnnet.diagnosis.evidence import Evidence, bound, found
+from fnnet.diagnosis.evidence import Evidence
 from fnnet.diagnosis.report import NotLookedAt, Verdict
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.initializers import orthogonal
 from fnnet.inspect.signals import Taps
 from fnnet.layers import Recurrent

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fnnet.diagnosis.changes import Change
-from fnnet.diagnosis.evidence import Evidence, bound, found
+from fnnet.diagnosis.evidence import Evidence
 from fnnet.diagnosis.report import NotLookedAt, Verdict
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.diagnosis.verdicts.generalization import overfits
 from fnnet.layers import Dropout
 from fnnet.layers.nesting import holds

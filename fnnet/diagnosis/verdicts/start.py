@@ -10,7 +10,8 @@ import numpy as np
 from fnnet.cost import Cost
 from fnnet.diagnosis.changes import Change, scaled_updates
 from fnnet.diagnosis.report import NotLookedAt, Verdict
-from fnnet.diagnosis.subject import FIRST_STEPS, Numbers, Subject, bound, compiled, found
+from fnnet.diagnosis.subject import FIRST_STEPS, Numbers, Subject, compiled, counted
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.layers import Activation, Conv, ConvTranspose, Dense, GroupNorm, LayerNorm
 from fnnet.optimizers import apply_updates
 from fnnet.optimizers.base import kind_of
@@ -334,8 +335,7 @@ def spread_rows(examples: int) -> Any:
 
 def rate_program(cost: Cost, optimizer: Any, params: Params, batch: Any, key: Array, factors: Array) -> Array:
     """Return the loss of the batch after 50 steps on it, for every factor of the updates."""
-    x, y, weights = batch
-    x = cost.counted_inputs(x, y, weights)
+    x, y, weights = counted(cost, batch)
 
     def value(params: Params) -> Array:
         return cost.mean_loss(cost.model.apply(params, x, key=key), y, weights)

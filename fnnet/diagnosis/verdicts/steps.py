@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnnet.diagnosis.changes import Change
-from fnnet.diagnosis.evidence import Evidence, bound, found, parts_named
+from fnnet.diagnosis.evidence import Evidence, parts_named
 from fnnet.diagnosis.report import NotLookedAt, Verdict
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.diagnosis.watch import FIRST
 from fnnet.diagnosis.watched import Numbers
 from fnnet.inspect.curvature import eigenvalues, hvp, scaled_product, stability_limits

@@ -13,7 +13,8 @@ from fnnet import checks
 from fnnet.activations import relu
 from fnnet.diagnosis.changes import Change
 from fnnet.diagnosis.report import NotLookedAt, Verdict
-from fnnet.diagnosis.subject import Numbers, Subject, bound, found
+from fnnet.diagnosis.subject import Numbers, Subject
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.layers import Activation, BatchNorm, Dropout, GaussianNoise
 from fnnet.layers.nesting import holds
 from fnnet.paths import path_name

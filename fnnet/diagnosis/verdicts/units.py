@@ -6,8 +6,9 @@ import numpy as np
 
 from fnnet.activations import leaky_relu
 from fnnet.diagnosis.changes import Change
-from fnnet.diagnosis.evidence import Evidence, bound, found
+from fnnet.diagnosis.evidence import Evidence
 from fnnet.diagnosis.report import Certainty, NotLookedAt, Verdict
+from fnnet.diagnosis.thresholds import bound, found
 from fnnet.layers import Activation
 from fnnet.layers.nesting import nested
 
