@@ -50,7 +50,7 @@ def end_of(model: Layer) -> str:
         return type(last).__name__
     function = unbind(last.function)[0] if isinstance(last, Activation) else None
     name = name_of(getattr(function, "func", function))  # of a functools.partial
-    return name if name in activations.__all__ else ""
+    return name if name in activations.__all__ and name != "identity" else ""
 
 
 def last_layer(model: Layer) -> Layer:

@@ -146,7 +146,8 @@ def as_table(report: Report) -> str:
             f"  {row.statistic} = {row.value:.3g}; threshold {row.threshold:.3g}, healthy {low:.3g} to {high:.3g}"
         )
         if row.remedy is not None:
-            lines.append(f"  remedy: {row.remedy}")
+            alternatives = row.remedy if isinstance(row.remedy, (tuple, list)) else (row.remedy,)
+            lines.append(f"  remedy: {', or '.join(map(str, alternatives))}")
         if row.outcome is not None:
             lines.append(
                 f"  rerun of {row.outcome.steps} steps: z = {row.outcome.z:.1f}, effect {row.outcome.effect:.0%}, "

@@ -198,7 +198,8 @@ class Watch(Callback):
     on the probe set and on training examples, 1 for the best constant and 0 for the least loss there is; ``reach``, the
     least over the layers; ``dead`` and ``saturated``, the most over the layers.
 
-    The parameters and the numbers of training are those of a run that nobody watches. Measurements are kept in
+    The parameters and the numbers of training are those of a run that nobody watches, to the bit wherever XLA compiles
+    the rest of the step as it does without the probe. Measurements are kept in
     checkpoints.
     """
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,10 @@ from fnnet.diagnosis import Watch, diagnose, diagnose_sweep
 from fnnet.diagnosis.watch import StepProbe
 from fnnet.optimizers import Optimizer, accumulate, adam, dynamic_loss_scale, momentum, sgd
 from fnnet.paths import named_leaves
-from fnnet.penalties import l2
 from fnnet.training import train_step
 from fnnet.training.callbacks import JsonLines
 from fnnet.training.state import TrainState
 from tests.cases import random_params
-from tests.haste import compiled_in_haste
 
 NUMBERS = np.random.default_rng(0)
 X = jnp.asarray(NUMBERS.standard_normal((42, 3)), "float32")
@@ -69,12 +66,9 @@ def test_the_ratio_on_a_quadratic_is_its_closed_form() -> None:
     np.testing.assert_allclose(probed["parameter_norm"], lengths, rtol=1e-5)
 
 
-@pytest.mark.parametrize("haste", [True, False], ids=["in haste", "as users compile"])
-def test_a_watched_run_has_the_bits_of_one_that_nobody_watches(haste: bool) -> None:
-    """The gradient of a penalty is what XLA fuses into Adam: a probe that asked for it would change the rounding."""
-    cost = NETWORK if haste else replace(NETWORK, penalty=l2(1e-3))
-    with compiled_in_haste(haste):
-        alone, watched = train(ADAM, cost=cost, epochs=2), train(ADAM, Watch(every=3), cost=cost, epochs=2)
+def test_a_watched_run_has_the_bits_of_one_that_nobody_watches() -> None:
+    """The programs are those without XLA's optimizations, which may fuse a watched step in another way."""
+    alone, watched = train(ADAM, epochs=2), train(ADAM, Watch(every=3), epochs=2)
     assert bits(alone) == bits(watched)
     for name, values in plain(alone.history).items():
         assert watched.history[name] == values, name
