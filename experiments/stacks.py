@@ -137,7 +137,7 @@ def normalization(draw: Draw, shape: Shape) -> str:
 
 def convolution(draw: Draw, shape: Shape) -> str:
     rank, channels = max(1, len(shape) - 2), shape[-1]
-    divisors = [n for n in range(1, channels + 1) if channels % n == 0]
+    divisors = [n for n in range(1, channels + 1) if channels % n == 0] or [1]  # of no channels there are none
     groups = draw.pick((1, draw.pick(divisors), draw.number(1, 3)))
     chosen = sometimes(
         draw,

@@ -33,14 +33,18 @@ class Bound:
 def bind(function: Callable[..., Any], **options: Any) -> Bound:
     """Fix keyword options of a function, as in ``bind(initializers.normal, stddev=0.1)``.
 
-    Two bindings of the same function with the same options are equal. An unknown option raises here, not at the first
-    call.
+    Two bindings of the same function with the same options are equal. An unknown option, and a string for a number,
+    raise here, not at the first call.
     """
     function, fixed = unbind(function)
     known = inspect.signature(function).parameters
-    for name in options:
+    for name, value in options.items():
         if name not in known:
             raise TypeError(f"bind: {function.__name__} has no option {name!r}; it takes {', '.join(known)}")
+        if isinstance(value, str) and isinstance(known[name].default, (bool, int, float)):
+            raise TypeError(
+                f"bind: {name} of {function.__name__} is {value!r}; expected a number, such as {known[name].default}"
+            )
     return Bound(function, tuple(sorted((fixed | options).items())))
 
 

@@ -6,7 +6,8 @@ layer or function is called wrongly (``place``), what is wrong, what was expecte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -39,6 +40,11 @@ def is_integer(x: Any) -> bool:
     return bool(jnp.issubdtype(dtype_of(x), jnp.integer))
 
 
+def is_number(dtype: DType) -> bool:
+    """Return whether JAX knows this dtype as one of numbers; time spans and 128 bits are none, booleans are."""
+    return bool(jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)) and dtype.char not in "mgG"
+
+
 def is_concrete(x: Any) -> bool:
     """Return whether the values of ``x`` are known, that is, whether no transformation is tracing it."""
     return not isinstance(x, jax.core.Tracer)
@@ -46,14 +52,41 @@ def is_concrete(x: Any) -> bool:
 
 def array(place: str, name: str, value: Any) -> Array:
     """Return ``value`` as an array of JAX, or raise a ``TypeError`` that names it."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{place}: {name} is a masked array, whose mask would be lost; fill it, or give weights of 0")
+    not_masked(place, name, value)
     try:
         return jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{place}: {name} is of the type {type(value).__name__}, which is no array; expected one array of numbers"
-        ) from error
+    except jax.errors.JaxRuntimeError:  # such as too little memory
+        raise
+    except Exception as error:  # of any kind, such as that of a tensor that requires a gradient
+        raise no_array(place, name, value) from error
+
+
+def an_array(place: str, name: str, value: Any) -> None:
+    """Raise a ``TypeError`` unless ``value`` is an array of NumPy or JAX, or tells the shape and dtype of one."""
+    not_masked(place, name, value)
+    try:
+        known = hasattr(value, "shape") and is_number(np.dtype(value.dtype))
+    except (AttributeError, TypeError):  # without a dtype, or with one of another library
+        known = False
+    if not known:
+        raise no_array(place, name, value)
+
+
+def no_array(place: str, name: str, value: Any) -> TypeError:
+    given = f"has dtype {value.dtype}" if isinstance(value, np.ndarray) else f"is of the type {type(value).__name__}"
+    return TypeError(f"{place}: {name} {given}; expected one array of numbers, of NumPy or of JAX")
+
+
+def not_masked(place: str, name: str, value: Any) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{place}: {name} is a masked array, whose mask would be lost; fill it, or give weights of 0")
+
+
+def no_pair(batch: Any) -> str:
+    """Return what a batch is that should be a pair."""
+    if isinstance(batch, (tuple, list)) and len(batch) == 3:
+        return "a triple, but only a cost and train_step take weights (x, y, w): here put them into the loss"
+    return type(batch).__name__
 
 
 def known(value: Any) -> Any:
@@ -103,16 +136,17 @@ def parameters(place: str, params: Any, x: Any, **expected: Shape) -> None:
     Every layer calls it before it computes anything; nothing is broadcast or promoted silently. Where ``x`` holds
     integers, the dtype is that of the first parameter.
     """
-    mend = "reshape x, or init the parameters with inputs of this shape"
     if not isinstance(params, Mapping) or params.keys() != expected.keys():
         came = sorted(params) if isinstance(params, Mapping) else f"a {type(params).__name__}"
         raise ValueError(f"{place}: params is {came}; expected a dict of {sorted(expected)}, as init makes it")
     for name, shape in expected.items():
         found = np.shape(params[name])
         if found != shape:
-            order = "; its axes stand in another order" if sorted(found) == sorted(shape) else ""
+            mend, order = "reshape x, or init the parameters with inputs of this shape", (*range(2, len(found)), 1, 0)
+            if len(found) > 1 and tuple(found[axis] for axis in order) == shape:  # outputs first, as in PyTorch
+                mend = f"its axes stand in another order, transpose it with jnp.transpose({name}, {order})"
             raise ValueError(
-                f"{place}: x has shape {x.shape} but {name} has shape {found}; expected {name} {shape}{order}: {mend}"
+                f"{place}: x has shape {x.shape} but {name} has shape {found}; expected {name} {shape}: {mend}"
             )
         if is_float(x):
             same_dtype(place, "x", x, name, params[name])
@@ -125,6 +159,18 @@ def is_symbolic(size: Any) -> bool:
     return not isinstance(size, int)
 
 
+@contextmanager
+def sizes_decided(place: str, shape: Shape) -> Iterator[None]:
+    """Raise a ``ValueError`` by name where too little is known of the symbolic axes of ``jax.export``."""
+    try:
+        yield
+    except jax.errors.InconclusiveDimensionOperation as error:
+        raise ValueError(
+            f"{place}: x has shape {shape}, of which too little is known ({str(error).splitlines()[0]}); expected axes "
+            f"of known length, or a constraint for them, as in jax.export.symbolic_shape('h', constraints=['h >= 8'])"
+        ) from error
+
+
 def require(condition: bool, message: str) -> None:
     """Raise a ``ValueError`` with this message unless the condition holds."""
     if not condition:
@@ -132,7 +178,8 @@ def require(condition: bool, message: str) -> None:
 
 
 def floating(place: str, name: str, x: Any) -> None:
-    """Raise a ``TypeError`` unless ``x`` is of floating point."""
+    """Raise a ``TypeError`` unless ``x`` is an array of floating point."""
+    an_array(place, name, x)
     if not is_float(x):
         raise TypeError(f"{place}: {name} has dtype {dtype_of(x)}; expected floating point: convert it with .astype")
 
@@ -148,6 +195,7 @@ def same_dtype(place: str, name: str, x: Any, other_name: str, other: Any) -> No
 
 def features_of(place: str, x: Shaped) -> int:
     """Return the number of features on the last axis of ``x``. Raise unless there is one, of floating point."""
+    an_array(place, "x", x)
     require(
         len(x.shape) > 0 and x.shape[-1] > 0,
         f"{place}: x has shape {x.shape}; expected its features on the last axis, at least one",
@@ -171,17 +219,28 @@ def positive_integer(place: str, name: str, value: Any) -> None:
         raise ValueError(f"{place}: {name} is {value!r}; expected an integer of at least 1")
 
 
+def positive_int32(place: str, name: str, value: Any) -> None:
+    """Raise a ``ValueError`` unless ``value`` is an integer from 1 to 2³¹ − 1, as a count of updates may be."""
+    positive_integer(place, name, value)
+    require(value < 2**31, f"{place}: {name} is {value}; expected at most 2147483647, as updates are counted in int32")
+
+
 def in_range(place: str, name: str, value: Any, low: float, high: float, *, open_high: bool = False) -> None:
     """Raise a ``ValueError`` unless ``low <= value <= high`` (``< high`` if open). Functions and traced values pass."""
     if callable(value):
         return
-    if not isinstance(value, (int, float, np.number, np.ndarray, jax.Array)):
-        raise TypeError(f"{place}: {name} is {value!r}; expected a number")
+    a_number(place, name, value)
     number = known(value)
     if number is not None and not np.all((number >= low) & ((number < high) if open_high else (number <= high))):
         raise ValueError(
             f"{place}: {name} is {value}; expected a number in [{low:g}, {high:g}{')' if open_high else ']'}"
         )
+
+
+def a_number(place: str, name: str, value: Any) -> None:
+    """Raise a ``TypeError`` unless ``value`` is a number, an array of them, or a traced one."""
+    if not isinstance(value, (int, float, np.number, np.ndarray, jax.Array)):
+        raise TypeError(f"{place}: {name} is {value!r}; expected a number")
 
 
 def above_zero(place: str, name: str, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax.sharding import PartitionSpec
 from fnnet import checks
 from fnnet.binding import name_of
 from fnnet.configuration import configuration
-from fnnet.mistakes import warn_of_mistakes
+from fnnet.mistakes import warn_of_mistakes, warn_of_pairs
 from fnnet.shards import automatic
 from fnnet.types import Array, Batch, Layer, Loss, Params, Penalty, Scalar, Shape
 
@@ -34,8 +35,10 @@ class Cost:
     and ONNX's, which divides by the sum of these weights.
 
     An example of weight 0 is left out, in the value and in the gradient, even where its input, target or loss is
-    infinite or NaN; the derivative with respect to its weight is 0. The model sees the first example that counts in its
-    place. (A layer that mixes examples, as ``BatchNorm`` does, sees that one once more.)
+    infinite or NaN; the derivative with respect to its weight is 0. The model and the loss see the first example that
+    counts in its place. (A layer that mixes examples, as ``BatchNorm`` does, sees that one once more.) A step of weight
+    0 in a sequence that counts remains an input of the model, which may need it for the other steps; where it is
+    infinite or NaN, the model sees 0.
 
     Where the target is ``ignore_label``, the loss has weight 0, whatever function it is. The function sees the label 0
     in its place.
@@ -72,8 +75,8 @@ class Cost:
         loss_scale: Scalar | None = None,
     ) -> Array:
         def value(params: Params, batch: Batch, key: Array | None, loss_scale: Scalar | None) -> Array:
-            x, target, weights = split_weighted("Cost", batch)
-            prediction = self.model.apply(params, self.counted_inputs(x, target, weights), key=key, train=train)
+            x, target, weights = self.counted_batch("Cost", batch)
+            prediction = self.model.apply(params, x, key=key, train=train)
             return self.total(self.mean_loss(prediction, target, weights), params, loss_scale)
 
         return automatic(value, PartitionSpec(), params, batch, key, loss_scale)
@@ -83,11 +86,10 @@ class Cost:
         each = self.loss_weights(target, weights, prediction.shape)
         if each is not None:
             prediction = constant_where(each == 0, prediction)
-        labels = self.known_labels(target)
-        if weights is not None and checks.is_float(target) and weights.ndim <= target.ndim:
-            labels = constant_where(broadcast_weights("weights", weights, target.shape) == 0, target)
-        losses = checks.array("Cost", f"the result of {name_of(self.loss)}", self.loss(prediction, labels))
+        losses = self.loss(prediction, self.known_labels(target))
+        losses = checks.array("Cost", f"the result of {name_of(self.loss)}", losses)
         self.check_losses(losses, prediction, target)
+        warn_of_pairs(self.loss, prediction, target)
         each = self.loss_weights(target, weights, losses.shape)
         if each is None:
             return jnp.mean(losses)
@@ -112,25 +114,32 @@ class Cost:
         )
         checks.require(losses.size > 0, f"{place}; expected at least one number for each example")
 
-    def counted_inputs(self, x: Array, target: Array, weights: Array | None) -> Array:
-        """Return the inputs, with the first example that counts in the place of those that do not.
+    def counted_batch(self, place: str, batch: Any) -> tuple[Array, Array, Array | None]:
+        """Return the inputs, the targets and the weights of a batch, and the first that counts for what does not.
 
-        The model's derivative at an input that is NaN or infinite is NaN, and so is 0 times that.
+        The model's derivative at an input that is NaN or infinite is NaN, and so is 0 times that. A target that does
+        not count would be refused where a loss checks its values.
         """
+        x, target, weights = split_weighted(place, batch)
         shapes = [a.shape for a in (weights, None if self.ignore_label is None else target) if a is not None]
         if not shapes:
-            return x
+            return x, target, weights
         checks.require(
             all(shape[:1] == x.shape[:1] for shape in shapes),
             f"Cost: weights has shape {shapes[0]}, which does not fit x of shape {x.shape}; expected {x.shape[:1]} or "
             f"the shape of the losses",
         )
         each: Any = self.loss_weights(target, weights, max(shapes, key=len))
-        counts = (each != 0).reshape(x.shape[0], -1).any(-1)
-        first = counts & (jnp.arange(x.shape[0]) == counts.argmax())
-        counts, first = (a.reshape(-1, *[1] * (x.ndim - 1)) for a in (counts, first))
-        # The sum has a single term. It is x[i] in a form that is also known for arrays spread over devices.
-        return jnp.where(counts, x, jnp.where(first, x, jnp.zeros_like(x)).sum(0, keepdims=True, dtype=x.dtype))
+        counts = each != 0
+        if checks.is_float(x) and counts.ndim > 1 and x.shape[: counts.ndim] == counts.shape:
+            x = jnp.where(counts.reshape(counts.shape + (1,) * (x.ndim - counts.ndim)) | jnp.isfinite(x), x, 0)
+        x = first_for_the_others(any_in_each(counts), x)
+        if weights is not None:
+            with evaluated_if_known(target, weights):
+                counts = weights != 0
+                fits = target.shape[: counts.ndim] == counts.shape
+                target = first_for_the_others(counts if fits else any_in_each(counts), target)
+        return x, target, weights
 
     def total(self, mean_loss: Array, params: Params, loss_scale: Scalar | None = None) -> Array:
         """Return the mean loss plus the penalty, times the loss scale if there is one."""
@@ -170,10 +179,31 @@ class Cost:
         """Return the target with the label 0, which every loss knows, in place of the ignored one."""
         if self.ignore_label is None:
             return target
-        if not checks.is_concrete(target):
+        with evaluated_if_known(target):
             return jnp.where(self.ignored(target), 0, target)
-        with jax.ensure_compile_time_eval():  # labels that are known within a trace stay known, to be checked
-            return jnp.where(self.ignored(target), 0, target)
+
+
+def evaluated_if_known(*arrays: Array) -> AbstractContextManager[Any]:
+    """Let what is computed of arrays that are known within a trace stay known, to be checked."""
+    return jax.ensure_compile_time_eval() if all(map(checks.is_concrete, arrays)) else nullcontext()
+
+
+def any_in_each(counts: Array) -> Array:
+    """Return whether anything of an example counts, ``(N, ...) -> (N,)``."""
+    return counts.reshape(counts.shape[0], -1).any(-1)
+
+
+def first_for_the_others(counts: Array, a: Array) -> Array:
+    """Return ``a`` with its first entry that counts, as a constant, in the place of those that do not.
+
+    ``counts`` holds booleans for the first axes of ``a``. If nothing counts, 0 takes the place of all.
+    """
+    first = counts & (jnp.arange(counts.size).reshape(counts.shape) == counts.argmax())
+    inner = (1,) * (a.ndim - counts.ndim)
+    # The sum has a single term. It is a[i] in a form that is also known for arrays spread over devices.
+    terms = jnp.where(first.reshape(first.shape + inner), jax.lax.stop_gradient(a), jnp.zeros_like(a))
+    only = terms.sum(tuple(range(counts.ndim)), keepdims=True, dtype=a.dtype)
+    return jnp.where(counts.reshape(counts.shape + inner), a, only)
 
 
 def constant_where(condition: Array, a: Array) -> Array:
@@ -215,6 +245,8 @@ def split_weighted(place: str, batch: Any) -> tuple[Array, Array, Array | None]:
         f"{place}: weights has negative, infinite or NaN entries, or all of them are 0; expected finite numbers of at "
         f"least 0, and at least one above 0",
     )
+    if values is not None:
+        return x, target, weights
     # A weight of 0 is a constant: the formula has a derivative with respect to it, but that example is not there.
     return x, target, jnp.where(weights > 0, weights, jnp.where(weights == 0, 0, jnp.nan))
 
@@ -222,7 +254,7 @@ def split_weighted(place: str, batch: Any) -> tuple[Array, Array, Array | None]:
 def split_batch(place: str, batch: Any) -> tuple[Array, Array]:
     """Return the inputs and targets of a batch, checked to have the same number of examples, at least one."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise TypeError(f"{place}: batch is {type(batch).__name__}; expected a pair (x, y) of inputs and targets")
+        raise TypeError(f"{place}: batch is {checks.no_pair(batch)}; expected a pair (x, y) of inputs and targets")
     x, target = checks.array(place, "x", batch[0]), checks.array(place, "y", batch[1])
     checks.require(
         x.ndim > 0 and target.ndim > 0 and x.shape[0] == target.shape[0] and x.shape[0] > 0,

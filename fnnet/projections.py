@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from fnnet.checks import above_zero, in_dtype, known, require
+from fnnet.checks import a_number, above_zero, in_dtype, known, require
 from fnnet.norms import norm
 from fnnet.types import Array, Scalar
 
@@ -24,6 +24,8 @@ def non_negative(x: Array) -> Array:
 
 def box(x: Array, *, low: Scalar, high: Scalar) -> Array:
     """Return ``min(max(x_i, low), high)``, the projection on ``{y : low ≤ y_i ≤ high}``."""
+    for name, value in (("low", low), ("high", high)):
+        a_number("projections.box", name, value)
     bounds = known((low, high))
     require(
         bounds is None or bounds[0] <= bounds[1],

@@ -288,6 +288,7 @@ def check_above_zero(caller: str, **values: Scalar) -> None:
 
 def check_inside(caller: str, **values: Scalar) -> None:
     for name, value in values.items():
+        checks.a_number(caller, name, value)
         number = checks.known(value)
         checks.require(
             number is None or bool(0 < number < 1), f"{caller}: {name} is {value}; expected a number in (0, 1)"

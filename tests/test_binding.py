@@ -1,8 +1,10 @@
 """Functions with fixed options."""
 
+from typing import Any
+
 import pytest
 
-from fnnet import bind, initializers, relu, softmax
+from fnnet import bind, gelu, initializers, leaky_relu, losses, projections, relu, softmax
 from fnnet.binding import name_of, unbind
 
 
@@ -41,3 +43,21 @@ def test_an_unknown_option_is_refused_where_it_is_written() -> None:
         bind(softmax, axes=1)
     with pytest.raises(TypeError, match="normal has no option 'std'; it takes key, shape, dtype, stddev"):
         bind(bind(initializers.normal, stddev=1.0), std=1.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (losses.huber, {"delta": "1"}),
+        (losses.focal, {"gamma": "2"}),
+        (losses.softmax_cross_entropy, {"smoothing": "0.1"}),
+        (leaky_relu, {"slope": "0.1"}),
+        (gelu, {"approximate": "no"}),
+        (initializers.normal, {"stddev": "0.1"}),
+        (projections.simplex, {"total": "1"}),
+    ],
+)
+def test_a_string_for_a_number_is_refused_where_it_is_written(function: Any, options: dict[str, str]) -> None:
+    ((name, value),) = options.items()
+    with pytest.raises(TypeError, match=f"bind: {name} of {function.__name__} is {value!r}; expected a number, such"):
+        bind(function, **options)

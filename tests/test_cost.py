@@ -11,23 +11,33 @@ import numpy as np
 import pytest
 
 from fnnet import (
+    Activation,
     Affine,
+    Conv,
     Cost,
     Dense,
     Dropout,
+    Flatten,
+    GlobalAvgPool,
     LowPrecision,
     backprop,
     bind,
+    fit,
+    identity,
+    leaky_relu,
     log_softmax,
     losses,
     penalties,
+    relu,
     sequential,
     sigmoid,
     softmax,
     tanh,
 )
+from fnnet.activations import hard_sigmoid
 from fnnet.backprop.losses import loss_gradient
-from fnnet.binding import unbind
+from fnnet.binding import name_of, unbind
+from fnnet.optimizers import sgd
 from tests.cases import LOSSES, SEED, LossCase, random_params
 from tests.compare import CountingTraces, assert_close
 
@@ -202,7 +212,7 @@ class TestWeightOfZero:
     @pytest.mark.parametrize("case", [*{unbind(case.loss)[0]: case for case in LOSSES}.values()], ids=str)
     @pytest.mark.usefixtures("x64")
     def test_the_example_is_not_there(self, case: LossCase) -> None:
-        """With NaN or infinity in its input and its target, by both engines."""
+        """With NaN or infinity in its input, and what its loss refuses as target, compiled or not, by both engines."""
         prediction, target = case.arrays("float64")
         model, x = sequential(Dense(prediction.shape[-1]), case.head), random(*prediction.shape[:-1], 2)
         cost, params = Cost(model, case.loss), random_params(model, x)
@@ -215,10 +225,10 @@ class TestWeightOfZero:
             return others, [engine(cost)(params, (x, y, weights)) for engine in engines]
 
         for bad in (jnp.nan, jnp.inf):
-            y = target.at[0].set(bad) if jnp.issubdtype(target.dtype, jnp.floating) else target
+            y = target.at[0].set(bad if jnp.issubdtype(target.dtype, jnp.floating) else -9)
             expected, found = run(x.at[0].set(bad), y)
-            for each in found:
-                assert_close(each, expected)
+            for each in [*found, cost(params, (x.at[0].set(bad), y, weights))]:
+                assert_close(each, expected if isinstance(each, tuple) else expected[0])
 
     @ENGINES
     def test_an_input_that_is_not_counted_because_of_its_labels(self, engine: Any) -> None:
@@ -228,6 +238,21 @@ class TestWeightOfZero:
         params = random_params(cost.model, x)
         expected = engine(cost)(params, (x[1:], labels[1:]))
         assert_close(jax.jit(engine(cost))(params, (x.at[0, 1].set(jnp.nan), labels)), expected, 1e-6)
+
+    @ENGINES
+    @pytest.mark.parametrize("ignored", [None, IGNORED])
+    def test_a_step_of_a_sequence_is_not_there(self, ignored: int | None, engine: Any) -> None:
+        """With NaN as input and a label that does not exist, or one that is ignored."""
+        counts, x = jnp.array([[True, False, True], [True, True, False]]), random(2, 3, 2)
+        labels = jnp.array([[2, 0, 1], [0, 1, 2]])
+        cost = Cost(Dense(3), losses.softmax_cross_entropy, ignore_label=ignored)
+        params = random_params(cost.model, x)
+        expected = engine(cost)(params, (x[counts], labels[counts]))
+        x = jnp.where(counts[..., None], x, jnp.array([jnp.nan, jnp.inf]))
+        batch = (x, jnp.where(counts, labels, -1 if ignored is None else ignored))
+        batch = batch if ignored else (*batch, counts.astype(x.dtype))
+        for run in (engine(cost), jax.jit(engine(cost))):
+            assert_close(run(params, batch), expected, 1e-6)
 
     def test_a_target_that_is_not_counted_has_no_gradient(self) -> None:
         def of(y: jax.Array) -> jax.Array:
@@ -251,12 +276,19 @@ class TestWeightOfZero:
         np.testing.assert_array_equal(grad(jnp.array([2.0, 0.0])), [0, 0])
 
     def test_class_weights_as_in_pytorch(self) -> None:
-        """The weights of the labels as those of the examples: the mean divides by their sum."""
+        """The weights of the labels as those of the examples: the mean divides by their sum.
+
+        In ``fit``, with class weights whose sum over the labels is the number of examples.
+        """
         z, y, w = random(4, 3), jnp.array([0, 2, 2, 1]), jnp.array([1.0, 2.0, 4.0])
         each = np.asarray(losses.softmax_cross_entropy(z, y), float)
         expected = (np.asarray(w)[y] * each).sum() / (1 + 4 + 4 + 2)
         cost = Cost(sequential(), losses.softmax_cross_entropy)
         assert float(cost((), (z, y, w[y]))) == pytest.approx(expected, rel=1e-6)
+        weights = tuple((w * len(y) / w[y].sum()).tolist())
+        alike = Cost(sequential(), bind(losses.softmax_cross_entropy, class_weights=weights))
+        history = fit(alike, sgd(0.1), (), (z, y), key=jax.random.key(0), epochs=1, batch_size=len(y)).history
+        assert history["cost"] == [pytest.approx(expected, rel=1e-6)]
 
     def test_nothing_that_counts_costs_nothing(self) -> None:
         """Where the weights are not known, and whatever the inputs are."""
@@ -325,10 +357,10 @@ REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: COST(PARAMS, (X, {"a": Y})),
         TypeError,
-        "Cost: y is of the type dict, which is no array; expected one arr",
+        "Cost: y is of the type dict; expected one array of numbers, of NumPy or of JAX",
     ),
-    (lambda: COST(PARAMS, ({"a": X}, Y)), TypeError, "Cost: x is of the type dict, which is no array"),
-    (lambda: COST(PARAMS, (X, Y, "ab")), TypeError, "Cost: weights is of the type str, which is no array"),
+    (lambda: COST(PARAMS, ({"a": X}, Y)), TypeError, "Cost: x is of the type dict; expected one array"),
+    (lambda: COST(PARAMS, (X, Y, "ab")), TypeError, "Cost: weights is of the type str; expected one array"),
     (
         lambda: weighted(-1.0, 2.0),
         ValueError,
@@ -398,6 +430,26 @@ MISTAKES: list[tuple[Any, Any, str]] = [
         losses.cross_entropy,
         "takes probabilities, but the model ends with Dense: take losses.soft",
     ),
+    *(
+        (
+            sequential(Dense(3), end),
+            losses.cross_entropy,
+            f"ends with {name_of(unbind(end)[0])}: take losses.softmax_cross_entropy",
+        )
+        for end in (relu, log_softmax, sigmoid, bind(leaky_relu, slope=0.1), jax.nn.relu, jax.nn.log_softmax)
+    ),
+    (sequential(Dense(3), log_softmax, Flatten()), losses.kl_divergence, "ends with log_softmax: take losses.softmax"),
+    (sequential(Dense(1), tanh), losses.binary_cross_entropy, "ends with tanh: take losses.sigmoid_cross_entropy, or"),
+    *(
+        (
+            sequential(Dense(3), Activation(softmaxes)),
+            losses.softmax_cross_entropy,
+            "the model ends with softmax: leave",
+        )
+        for softmaxes in (jax.nn.softmax, partial(jax.nn.softmax, axis=-1))
+    ),
+    (sequential(Dense(3), softmax, Flatten()), losses.softmax_cross_entropy, "the model ends with softmax: leave"),
+    (sequential(Conv(3, 1), softmax, identity, GlobalAvgPool()), losses.focal, "the model ends with softmax: leave"),
     (Dense(3), losses.binary_cross_entropy, "takes probabilities, but the model ends with Dense: take losses.sigmoid"),
 ]
 
@@ -419,4 +471,38 @@ def test_not_warned_of() -> None:
     Cost(sequential(Dense(3), sigmoid), losses.binary_cross_entropy)
     Cost(sequential(softmax, Dense(3)), losses.softmax_cross_entropy)
     Cost(sequential(Dense(3), softmax), losses.squared_error)
+    Cost(sequential(Dense(3), jax.nn.softmax, identity), losses.cross_entropy)
+    Cost(sequential(Dense(3), hard_sigmoid, Flatten()), losses.binary_cross_entropy)
+    Cost(sequential(Dense(3), lambda z: z / z.sum(-1, keepdims=True)), losses.cross_entropy)
     Cost(sequential(Dense(3), softmax), lambda p, y: losses.softmax_cross_entropy(p, y))
+
+
+def with_labels(prediction: jax.Array, labels: jax.Array) -> jax.Array:
+    return -log_softmax(prediction)[jnp.arange(len(labels)), labels]
+
+
+def of_neighbours(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """A loss in which all targets of the batch are compared with each prediction, on purpose."""
+    return -jnp.diagonal(log_softmax(jnp.einsum("nd,md->nm", prediction, target)))
+
+
+PAIRS: list[tuple[Any, tuple[int, ...], Any, bool]] = [
+    (lambda p, y: jnp.square(p - y).mean(-1), (4, 1), jnp.zeros(4), True),
+    (lambda p, y: jnp.abs(p - y[:, 0]).mean(1), (4, 1), jnp.zeros((4, 1)), True),
+    (jax.jit(lambda p, y: jnp.where(y > 0, p, -p).sum(1)), (4, 1), jnp.zeros(4), True),
+    (lambda p, y: jnp.square(p - y).mean(-1), (4, 1), jnp.zeros((4, 1)), False),
+    (lambda p, y: jnp.square(p - y).mean(-1), (4, 4), jnp.zeros((4, 4)), False),
+    (lambda p, y: jnp.square(p).mean(-1), (4, 2), jnp.zeros(4), False),
+    (lambda p, y: jax.vmap(lambda p, y: jnp.square(p - y).mean())(p, y), (4, 1), jnp.zeros(4), False),
+    (with_labels, (4, 4), jnp.arange(4), False),
+    (of_neighbours, (4, 2), jnp.zeros((4, 2)), False),
+]
+
+
+@pytest.mark.parametrize(("loss", "shape", "target", "warned"), PAIRS)
+def test_warned_of_a_loss_that_broadcasts_examples(loss: Any, shape: Any, target: jax.Array, warned: bool) -> None:
+    """Its result has the right shape, because it takes a mean over the other examples."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Cost(sequential(), loss)((), (jnp.zeros(shape), target))
+    assert [str(each.message).split(" computes ")[1][:24] for each in caught] == ["a number for every pair "] * warned

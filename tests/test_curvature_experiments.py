@@ -98,3 +98,27 @@ def test_first_step() -> None:
     assert conditioning.first_step(lambda t: 0.5**t, 0.1) == 4
     assert conditioning.first_step(lambda t: 0.5**t, 0.5) == 1
     assert conditioning.first_step(lambda t: 1.0, 0.5) == np.inf
+
+
+def test_contender_in_pytorch_on_softmax_regression() -> None:
+    """Its products have the eigenvalues of ``1/N Σ x xᵀ ⊗ (diag p − p pᵀ)``, and its estimates agree with them."""
+    torch = pytest.importorskip("torch")
+    from experiments.benchmarks.curvature_contenders import Hessian, mean_and_error, torch_network
+
+    generator = np.random.default_rng(0)
+    x, w, b = (generator.standard_normal(shape).astype("float32") for shape in ((9, 4), (4, 3), (3,)))
+    z = np.float64(x @ w + b)
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    matrices = [np.kron(np.outer([1, *a], [1, *a]), np.diag(q) - np.outer(q, q)) for a, q in zip(x, p, strict=True)]
+    exact = np.linalg.eigvalsh(np.mean(matrices, 0))
+
+    torch.manual_seed(0)
+    found = Hessian(*torch_network(({"w": w, "b": b},), (x, np.arange(9) % 3)))
+    products = np.stack([found @ unit for unit in torch.eye(15)])
+    np.testing.assert_allclose(np.linalg.eigvalsh(products), exact, atol=1e-6)
+    np.testing.assert_allclose(found.largest(2), exact[:-3:-1], rtol=0.02)
+    value, error = mean_and_error(found.traces(200))
+    assert abs(value - exact.sum()) < 4.5 * error
+    nodes, weights = found.quadrature(12)
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-4)
+    assert float(nodes.max()) == pytest.approx(exact[-1], rel=1e-4)

@@ -65,7 +65,7 @@ def test_every_parameter_of_another_shape_or_dtype_is_refused(case: LayerCase) -
                 assert "expected" in message or "convert" in message, message
 
 
-@pytest.mark.parametrize("case", WITH_PARAMS, ids=str)
+@pytest.mark.parametrize("case", ONE_OF_EACH, ids=str)
 def test_init_of_no_key_or_no_array_is_refused(case: LayerCase) -> None:
     layer, x = case.build(), case.x("float32")
     with pytest.raises(TypeError, match=r"key is 0; expected a random key, such as jax.random.key\(0\)"):
@@ -97,9 +97,15 @@ def test_empty_axes(case: LayerCase) -> None:
 
 def test_parameters_in_another_order_or_of_other_names() -> None:
     images = jnp.ones((2, 9, 9, 3))
-    oihw = {"w": jnp.ones((8, 3, 5, 4)), "b": jnp.ones(8)}
-    with pytest.raises(ValueError, match=r"expected w \(5, 4, 3, 8\); its axes stand in another order"):
-        Conv(8, (5, 4)).apply(oihw, images)
+    mend = r"its axes stand in another order, transpose it with jnp.transpose\(w, {}\)"
+    for layer, x, shape, order in (
+        (Conv(8, (5, 4)), images, (8, 3, 5, 4), r"\(2, 3, 1, 0\)"),
+        (Conv(3, 3), images, (3, 3, 3, 4), None),  # of another shape
+        (Conv(8, 5), images[:, :, 0], (8, 3, 5), r"\(2, 1, 0\)"),
+        (Dense(2), X, (2, 6), r"\(1, 0\)"),
+    ):
+        with pytest.raises(ValueError, match=mend.format(order) if order else "expected w .*: reshape x, or init"):
+            layer.apply({"w": jnp.ones(shape), "b": jnp.ones(layer.features)}, x)
     for params in ({"w": jnp.ones((6, 2))}, {"w": jnp.ones((6, 2)), "bias": jnp.ones(2)}, (), None):
         with pytest.raises(ValueError, match=r"Dense\(features=2\): params is .*expected a dict of \['b', 'w'\]"):
             Dense(2).apply(params, X)

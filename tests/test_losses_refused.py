@@ -153,12 +153,19 @@ def test_refused_options_of_the_losses_over_classes(
         (bind(losses.huber, delta=float("nan")), P, "delta is nan"),
         (bind(losses.focal, gamma=-1.0), LABELS, "losses.focal: gamma is -1.0; expected a number of at least 0"),
         (bind(losses.focal, gamma=float("nan")), LABELS, "gamma is nan"),
+        (bind(losses.huber, delta=None), P, "losses.huber: delta is None; expected a number"),
+        (bind(losses.focal, gamma=[2.0]), LABELS, r"losses.focal: gamma is \[2.0\]; expected a number"),
+        (
+            bind(losses.focal, class_weights=("1",) * 10),
+            LABELS,
+            "losses.focal: class_weights is '1'; expected a number",
+        ),
     ],
 )
 def test_refused_options(loss: Callable[..., Any], target: jax.Array, message: str) -> None:
     """By the loss and by its gradient."""
     for call in (loss, partial(loss_gradient, loss)):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, TypeError), match=message):
             call(P, target)
 
 

@@ -18,17 +18,20 @@ from fnnet import (
     BatchNorm,
     Bidirectional,
     Conv,
+    ConvTranspose,
     Cost,
     Dense,
     Dropout,
     Embedding,
     Flatten,
     GRUCell,
+    LearnedPositions,
     LSTMCell,
     MaxPool,
     MultiHeadAttention,
     Recurrent,
     RNNCell,
+    SinusoidalPositions,
     TrainState,
     backprop,
     optimizers,
@@ -102,6 +105,40 @@ def test_a_batch_of_any_size(case: LayerCase) -> None:
 def test_a_transformer_on_a_batch_of_any_size() -> None:
     block, x = transformer_block(2, 4, causal=True, rotary=True), jax.ShapeDtypeStruct((*ANY, 5, 4), "float32")
     lower(block.apply, jax.eval_shape(block.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 5, 4), "float32")), x)
+
+
+# Layers for sequences or images of any size that a constraint allows, and what those say that need to know it.
+SIDES = export.symbolic_shape("h, w", constraints=["h >= 3", "w >= 3"])
+(STEPS,) = export.symbolic_shape("t", constraints=["t <= 8"])
+FREE = export.symbolic_shape("u, v")
+ANY_SIZE: list[tuple[Layer, Any, str]] = [
+    (MultiHeadAttention(2), (2, STEPS, 4), ""),
+    (MultiHeadAttention(2, causal=True), (2, STEPS, 4), ""),
+    (MultiHeadAttention(2, causal=True, rotary=True), (2, STEPS, 4), "rotate: x has shape"),
+    (Recurrent(GRUCell(2)), (2, STEPS, 4), ""),
+    (LearnedPositions(8), (2, STEPS, 4), ""),
+    (LearnedPositions(8), (2, FREE[0], 4), r"LearnedPositions\(length=8\): x has shape"),
+    (SinusoidalPositions(), (2, STEPS, 4), r"SinusoidalPositions\(\): x has shape"),
+    (Conv(2, 3), (2, *SIDES, 3), ""),
+    (Conv(2, 3), (2, *FREE, 3), r"Conv\(features=2, kernel_size=3\): x has shape"),
+    (Conv(2, 3, padding="SAME"), (2, *FREE, 3), ""),
+    (Conv(2, 3, padding=1, stride=2), (2, *SIDES, 3), ""),
+    (Conv(2, 2, method="patches"), (2, *SIDES, 3), ""),
+    (ConvTranspose(2, 3, stride=2), (2, *FREE, 3), ""),
+    (MaxPool(2), (2, *FREE, 3), r"MaxPool\(window=2\): x has shape"),
+]
+
+
+@pytest.mark.parametrize(("layer", "shape", "message"), ANY_SIZE, ids=str)
+def test_axes_of_any_size(layer: Layer, shape: Any, message: str) -> None:
+    known = jax.ShapeDtypeStruct(tuple(n if isinstance(n, int) else 5 for n in shape), "float32")
+    params = jax.eval_shape(layer.init, jax.random.key(0), known)
+    arguments = params, jax.ShapeDtypeStruct(shape, "float32")
+    if not message:
+        lower(layer.apply, *arguments)
+        return
+    with pytest.raises(ValueError, match=f"{message}.*of which too little is known.* or a constraint for them"):
+        lower(layer.apply, *arguments)
 
 
 # The cases are tiny. An implementation that is chosen by the size of the arrays may be another one at these.

@@ -1,6 +1,8 @@
 """The picture of a network: its parts are read back from the SVG."""
 
 import re
+from dataclasses import replace
+from functools import cache
 from xml.etree import ElementTree
 
 import jax
@@ -27,7 +29,7 @@ from fnnet import (
     tanh,
     transformer_block,
 )
-from fnnet.inspect import outline
+from fnnet.inspect import Outline, outline
 from fnnet.plots import network
 from fnnet.plots.network import NEGATIVE, POSITIVE
 
@@ -120,8 +122,13 @@ DEEP = sequential(
 )
 
 
+@cache
+def summary() -> Outline:
+    return outline(DEEP, jax.ShapeDtypeStruct((2, 31, 8), jnp.float32))
+
+
 def test_boxes() -> None:
-    drawing = network(outline(DEEP, jax.ShapeDtypeStruct((2, 31, 8), jnp.float32)))
+    drawing = network(summary())
     found = texts(drawing)
     assert found.count("× 31") == 4  # the recurrences
     assert "GRU 8, truncated" in found
@@ -136,7 +143,7 @@ def test_boxes() -> None:
 
 
 def test_depth_limits_the_boxes() -> None:
-    deep = outline(DEEP, jax.ShapeDtypeStruct((2, 31, 8), jnp.float32), depth=1)
+    deep = replace(summary(), depth=1)
     assert "Sequential × 7" in texts(network(deep))
     assert "LayerNorm" not in texts(network(deep))
 
@@ -145,7 +152,7 @@ def test_nothing_is_drawn_outside_and_no_text_leaves_its_box() -> None:
     model = sequential(Conv(8, 3, dilation=2, stride=3, use_bias=False), Residual(Conv(8, 1), Conv(8, (1, 1))), relu)
     for drawing in (
         network(MODEL, PARAMS, X),
-        network(DEEP, None, jnp.ones((1, 3, 8))),
+        network(summary()),
         network(model, None, jnp.ones((1, 9, 9, 1))),
     ):
         for tag, horizontal, vertical in (("rect", "x", "y"), ("circle", "cx", "cy"), ("text", "x", "y")):
@@ -160,7 +167,7 @@ def test_nothing_is_drawn_outside_and_no_text_leaves_its_box() -> None:
 
 
 def test_figure(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    for drawing in (network(MODEL, PARAMS, X), network(DEEP, None, jnp.ones((1, 3, 8)))):
+    for drawing in (network(MODEL, PARAMS, X), network(summary())):
         figure = drawing.figure()
         assert isinstance(figure, Figure)
         np.testing.assert_allclose(figure.get_size_inches(), [drawing.width / 100, drawing.height / 100])

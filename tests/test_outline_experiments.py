@@ -41,7 +41,7 @@ def test_cost_of_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def seconds(layer: Any, params: Any, x: Any, config: Any) -> float:
         return float(x.size)
 
-    monkeypatch.setattr(cost_of_layers, "least_seconds", seconds)
+    monkeypatch.setattr(cost_of_layers, "median_seconds", seconds)
     assert cost_of_layers.run(cost_of_layers.Config(runs=tmp_path)) == 0
     (folder,) = (tmp_path / "cost_of_layers").iterdir()
     summary = (folder / "summary.md").read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def test_slope_of_a_power_law() -> None:
     np.testing.assert_allclose(cost_of_layers.slope(x, 7 * x**1.5), 1.5)
 
 
-def test_least_seconds_measures_a_pass() -> None:
+def test_median_seconds_measures_a_pass() -> None:
     law = cost_of_layers.Law("Dense", "n", 2, (4, 8), cost_of_layers.laws()[0].of)
     measured = cost_of_layers.measure(law, cost_of_layers.Config(runs_each=2, rest=0.0))
     assert measured.operations.tolist() == [2 * 64 * 16, 2 * 64 * 64]

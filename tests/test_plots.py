@@ -48,3 +48,5 @@ def test_every_picture_can_be_drawn(tmp_path: Path) -> None:
 def test_the_history_of_one_run_without_its_name() -> None:
     with pytest.raises(TypeError, match=r"plots.training_curves: expected the histories of runs by name, such as"):
         plots.training_curves({"epoch": [1], "cost": [0.5]})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match=r"plots.training_curves: there are no histories; expected at least one run"):
+        plots.training_curves({})

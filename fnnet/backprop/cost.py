@@ -14,7 +14,7 @@ from fnnet.backprop.losses import FUSED_GRADIENTS, loss_gradient
 from fnnet.backprop.penalties import penalty_gradient
 from fnnet.backprop.rule import vjp
 from fnnet.binding import unbind
-from fnnet.cost import Cost, above_zero, split_weighted, times_scale
+from fnnet.cost import Cost, above_zero, times_scale
 from fnnet.layers import Activation, Sequential
 from fnnet.shards import automatic, spec_of
 from fnnet.types import Array, Batch, Params, Scalar
@@ -50,8 +50,7 @@ def value_and_grad(cost: Cost) -> Callable[..., tuple[Array, Params]]:
     def both(
         train: bool, params: Params, batch: Batch, key: Array | None, loss_scale: Scalar | None
     ) -> tuple[Array, Params]:
-        x, target, weights = split_weighted("Cost", batch)
-        x = cost.counted_inputs(x, target, weights)
+        x, target, weights = cost.counted_batch("Cost", batch)
         prediction, gradients, pullback = to_loss(cost, params, x, target, key=key, train=train)
         value = cost.total(cost.mean_loss(prediction, target, weights), params, loss_scale)
         grads, _ = pullback(of_mean(cost, gradients, target, weights, loss_scale))
@@ -73,7 +72,7 @@ def grad(cost: Cost) -> Callable[..., Params]:
 
 def input_gradient(cost: Cost, params: Params, batch: Batch, **options: Any) -> Array:
     """Return the gradient of the cost with respect to its inputs ``x``, by hand."""
-    x, target, weights = split_weighted("Cost", batch)
+    x, target, weights = cost.counted_batch("Cost", batch)
     _, gradients, pullback = to_loss(cost, params, x, target, **options)
     return pullback(of_mean(cost, gradients, target, weights))[1]
 

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from fnnet import checks
 from fnnet.backprop.rule import RULES, Rule
 from fnnet.configuration import configuration
 from fnnet.layers.nesting import Children
@@ -27,7 +27,7 @@ class CustomVJP:
         return self.layer.init(key, x)
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        return apply(self.layer, train, params, jnp.asarray(x), key)
+        return apply(self.layer, train, params, checks.array(type(self.layer).__name__, "x", x), key)
 
 
 def as_custom_vjp(layer: Layer) -> CustomVJP:

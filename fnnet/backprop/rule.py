@@ -84,7 +84,7 @@ def vjp(
     ``jax.vjp(lambda p, x: layer.apply(p, x, key=key, train=train), params, x)``.
     """
     rule = RULES.look_up(layer)
-    y, residuals = rule.forward(layer, params, jnp.asarray(x), key=key, train=train)
+    y, residuals = rule.forward(layer, params, checks.array(type(layer).__name__, "x", x), key=key, train=train)
 
     def pullback(dy: Array) -> tuple[Params, Array]:
         check_cotangent("backprop.vjp", layer, dy, y)

@@ -38,9 +38,10 @@ def convolve(
     x, w = jnp.asarray(x), jnp.asarray(w)
     check_operands(place, x, w, groups)
     check_method(place, method)
-    geometry = geometry_of(
-        place, x.shape[1:-1], w.shape[:-2], stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
+    with checks.sizes_decided(place, x.shape):
+        geometry = geometry_of(
+            place, x.shape[1:-1], w.shape[:-2], stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
     return convolution(x, w, geometry, method)
 
 

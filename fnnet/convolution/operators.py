@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from fnnet.checks import is_symbolic
 from fnnet.convolution import xla
 from fnnet.convolution.geometry import Geometry
 from fnnet.cpu import axes, patches, taps
@@ -61,12 +62,16 @@ def operation(name: str) -> Primitive:
         return jax.make_jaxpr(partial(by_xla, geometry=geometry))(a, b).out_avals[0]
 
     def lower(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
-        return (by_patches if method == "patches" else by_xla)(a, b, geometry)
+        return (by_patches if asks_for_patches(method, geometry) else by_xla)(a, b, geometry)
 
     def lower_on_cpu(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
         if method == "auto" and taps.is_faster(a.shape, b.shape, geometry):
             return by_taps(a, b, geometry)
-        patched = patches.is_faster(name, a.shape, b.shape, geometry) if method == "auto" else method == "patches"
+        patched = (
+            patches.is_faster(name, a.shape, b.shape, geometry)
+            if method == "auto"
+            else asks_for_patches(method, geometry)
+        )
         return (by_patches if patched else by_xla_on_cpu)(a, b, geometry)
 
     def run(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
@@ -78,6 +83,11 @@ def operation(name: str) -> Primitive:
     mlir.register_lowering(primitive, mlir.lower_fun(lower, multiple_results=False))
     mlir.register_lowering(primitive, mlir.lower_fun(lower_on_cpu, multiple_results=False), platform="cpu")
     return primitive
+
+
+def asks_for_patches(method: Method, geometry: Geometry) -> bool:
+    """Return whether patches are to be used. Of an image with symbolic axes they cannot be the rows of a matrix."""
+    return method == "patches" and not any(map(is_symbolic, geometry.image))
 
 
 def batched(primitive: Primitive, roles: str, operands: Any, axes: Any, *, geometry: Geometry, method: Method) -> Any:

@@ -57,7 +57,7 @@ def is_faster(name: str, first: Shape, second: Shape, geometry: Geometry) -> boo
     """
     if geometry.taps > MANY_TAPS or is_pointwise(geometry):
         return is_pointwise(geometry)
-    if is_symbolic(first[0]):
+    if any(map(is_symbolic, first)):
         return False
     channels = second[-2] * geometry.groups if name == "input_gradient" else first[-1]
     each, one = channels // geometry.groups, patch_entries(geometry, 1, channels)
@@ -141,7 +141,7 @@ def times_transposed(dy: Array, w: Array, geometry: Geometry) -> Array:
 def block_size(geometry: Geometry, x: Shape, itemsize: int) -> int:
     """Return the examples of a block: a divisor of ``N`` such that its patches take at most ``BLOCK_BYTES``."""
     of_one = patch_entries(geometry, 1, x[-1]) * itemsize
-    if is_pointwise(geometry) or is_symbolic(x[0]) or of_one * x[0] <= BLOCK_BYTES:
+    if is_pointwise(geometry) or any(map(is_symbolic, x)) or of_one * x[0] <= BLOCK_BYTES:
         return x[0]
     return next((d for d in range(max(BLOCK_BYTES // of_one, 1), 1, -1) if x[0] % d == 0), 1)
 

@@ -99,7 +99,10 @@ def read_csv(
     place = f"data.read_csv: {path}"
     with Path(path).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=delimiter)
-        rows = [(reader.line_num, row) for row in reader if any(entry.strip() for entry in row)]
+        try:
+            rows = [(reader.line_num, row) for row in reader if any(entry.strip() for entry in row)]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{place} cannot be read: {error}; expected lines of numbers, saved as UTF-8") from error
     checks.require(bool(rows), f"{place} is empty")
     columns = [entry.strip() for entry in rows[0][1]]
     numbers = [str(j) for j in range(len(columns))]
@@ -111,6 +114,8 @@ def read_csv(
     checks.require(bool(rows), f"{place} has a header but no lines of numbers")
     if isinstance(target, str):
         checks.require(header and target in columns, f"{place} has no column {target!r}; its first line is {columns}")
+        alike = columns.count(target)
+        checks.require(alike == 1, f"{place} has {alike} columns named {target!r}; give the number of one, from 0")
         target = columns.index(target)
     width = len(columns)
     checks.require(-width <= target < width, f"{place}: target is column {target} but there are {width} columns")
@@ -133,9 +138,12 @@ def read_csv(
 
 
 def number(entry: str) -> float | None:
-    """Return the number in an entry, NaN for ``1_000``, which only Python takes for one, or None if there is none."""
+    """Return the number in an entry, or None if there is none.
+
+    It is NaN for what only Python takes for a number, ``1_000`` and digits of other scripts.
+    """
     try:
         value = float(entry)
     except ValueError:
         return None
-    return math.nan if "_" in entry else value
+    return value if entry.strip().isascii() and "_" not in entry else math.nan

@@ -29,7 +29,8 @@ class ImageFolder:
     which is gray. Files are PNG, JPEG, BMP, GIF, TIFF or WebP. An image is turned as its EXIF orientation says, 16 bits
     become the higher 8 of them, and another size is scaled to ``size`` by bilinear interpolation. Pixels of floating
     point or of 32 bits, whose range is not known, raise a ``ValueError``, and so does an image of more than
-    ``most_pixels`` pixels, before it takes memory.
+    ``most_pixels`` pixels, before it takes memory. Pillow has a limit of its own, ``2 * PIL.Image.MAX_IMAGE_PIXELS``,
+    which is 179 million pixels; to read larger images, raise it too.
     """
 
     files: tuple[Path, ...]
@@ -65,7 +66,7 @@ class ImageFolder:
         from PIL import Image, ImageOps
 
         # Opened here, as Pillow 13 reads an uncompressed TIFF that is turned wrongly by its name.
-        with explained("data.ImageFolder", file), file.open("rb") as opened, Image.open(opened, "r", FORMATS) as image:
+        with explained("data.ImageFolder", file), file.open("rb") as opened, open_image(opened) as image:
             (width, height), kind = image.size, image.mode
             few = width * height <= self.most_pixels
             checks.require(few, f"it has {width} × {height} pixels, more than most_pixels={self.most_pixels}")
@@ -78,6 +79,18 @@ class ImageFolder:
             if converted.size != self.size[::-1]:
                 converted = converted.resize(self.size[::-1], Image.Resampling.BILINEAR)
             return np.asarray(converted).reshape(self.shape[1:])
+
+
+def open_image(file: Any) -> Any:
+    """Return the image in an open file, whose header alone is read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(file, "r", FORMATS)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{error}; expected one of the formats {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{error} This is Pillow's own limit: to lift it, set PIL.Image.MAX_IMAGE_PIXELS") from error
 
 
 def image_folder(

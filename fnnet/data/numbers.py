@@ -42,8 +42,7 @@ def device_dtype(given: str, array: Any) -> Any:
         dtype = np.dtype(array.dtype)
     except TypeError:  # of PyTorch, or that of keys
         dtype = np.dtype(object)
-    number = jnp.issubdtype(dtype, np.number) or jnp.issubdtype(dtype, np.bool_)
-    if not number or dtype.char in "mgG":  # time spans, 128 bits
+    if not checks.is_number(dtype):
         raise TypeError(f"{given} and dtype {array.dtype}; expected an array of numbers that NumPy and JAX know")
     return np.dtype(jax.dtypes.canonicalize_dtype(dtype.newbyteorder("=")))
 

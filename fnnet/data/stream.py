@@ -96,7 +96,7 @@ class BatchStream(Stream):
         """Yield the batches of an epoch, as they are given, from number ``start`` on."""
         epoch: Any = self.source
         if not isinstance(epoch, Iterable):
-            epoch = epoch(key=key) if takes_key(epoch) else epoch()
+            epoch = called_with(key, epoch)
         if hasattr(epoch, "__getitem__") and hasattr(epoch, "__len__"):
             yield from (epoch[number] for number in range(start, len(epoch)))
         else:
@@ -132,7 +132,7 @@ class BatchStream(Stream):
     def checked(self, place: str, given: Any, first: Pair | None) -> Pair:
         """Return a copy of a batch, as its loader may use the memory again, after comparing it with the first one."""
         if not isinstance(given, (tuple, list)) or len(given) != 2:
-            raise TypeError(f"{place} is a {type(given).__name__}; expected a pair (x, y)")
+            raise TypeError(f"{place} is {checks.no_pair(given)}; expected a pair (x, y)")
         x, y = (np.array(as_numbers(place, name, part)) for name, part in zip("xy", given, strict=True))
         checks.require(
             x.ndim > 0 and y.ndim > 0 and 0 < len(x) == len(y) <= self.batch_size,
@@ -263,7 +263,8 @@ def from_batches(
     of its ``sampler`` or else of its ``dataset``, and its ``drop_last``. Other sources need the batch size.
 
     A run that is continued in the middle of an epoch goes on with ``source[start]`` where the batches can be indexed,
-    as those of a list or of a ``grain.MapDataset``; otherwise the batches before it are made and thrown away.
+    as those of a list or of a ``grain.MapDataset``; otherwise the batches before it are made and thrown away. Whether
+    they are the batches of the interrupted run is not checked, because nothing of them is in a checkpoint.
     """
     place = "data.from_batches"
     given = f"{place}: source is a {type(source).__name__}"
@@ -281,13 +282,19 @@ def from_batches(
     return BatchStream(size, examples, drop_last, chunk_bytes, source=source)  # type: ignore[arg-type]
 
 
-def takes_key(function: Any) -> bool:
-    """Return whether a function has a parameter named ``key`` that has no value yet."""
+def called_with(key: Array, function: Callable[..., Any]) -> Any:
+    """Call a function with the key where it has a parameter named ``key`` that has no value yet, else without it."""
     try:
-        parameters = inspect.signature(function).parameters
+        given = inspect.signature(function).bind_partial()
     except ValueError:  # of a builtin function
-        return False
-    return "key" in parameters and "key" not in getattr(function, "keywords", {})
+        return function()
+    parameter = given.signature.parameters.get("key")
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if parameter is None or parameter.kind in several or "key" in getattr(function, "keywords", {}):
+        return function()
+    given.arguments["key"] = key
+    given.apply_defaults()  # of the parameters before it, where all are positional
+    return function(*given.args, **given.kwargs)
 
 
 def check_batch_size(place: str, batch_size: int, examples: int) -> None:

@@ -109,23 +109,17 @@ def dense(layer: Dense, x: Shape, y: Shape) -> Operations:
     )
 
 
-def conv(layer: Conv, x: Shape, y: Shape) -> Operations:
-    """Return ``2 C / groups`` for each entry of ``y`` and tap that reads the image, as many for ``dw`` and ``dx``."""
+def conv(layer: Conv | ConvTranspose, x: Shape, y: Shape) -> Operations:
+    """Return ``2 C / groups`` for each entry of ``y`` and tap that reads the image, as many for ``dw`` and ``dx``.
+
+    A transposed convolution multiplies the same numbers as the convolution from its output to its input.
+    """
     geometry = layer.geometry(x, kernel_shape(layer, shaped(x)))
-    return convolution(layer, geometry, x[0] * math.prod(taps_inside(geometry)) * x[-1] * y[-1], y)
-
-
-def conv_transpose(layer: ConvTranspose, x: Shape, y: Shape) -> Operations:
-    """Return the operations of the convolution from the output to the input, which multiplies the same numbers."""
-    geometry = layer.geometry(x, kernel_shape(layer, shaped(x)))
-    return convolution(layer, geometry, x[0] * math.prod(taps_inside(geometry)) * x[-1] * y[-1], y)
-
-
-def convolution(layer: Conv | ConvTranspose, geometry: Geometry, multiplications: int, y: Shape) -> Operations:
-    product, bias = 2 * multiplications // layer.groups, layer.use_bias
+    product = 2 * x[0] * math.prod(taps_inside(geometry)) * x[-1] * y[-1] // layer.groups
     kernel = f"k{POWERS.get(geometry.rank, '')}" if geometry.taps > 1 else ""
     growth = " ".join(filter(None, ["N", PLACES.get(geometry.rank, "L"), kernel, "C O"]))
     growth += " / groups" if layer.groups > 1 else ""
+    bias = layer.use_bias
     return Operations(product + bias * math.prod(y), product + bias * (math.prod(y) - y[-1]), product, growth=growth)
 
 
@@ -153,7 +147,7 @@ ELEMENTWISE: dict[Any, tuple[int, int, int]] = {
     f.log_sigmoid: (8, 2, 5),
     f.softsign: (8, 0, 4),
     f.silu: (11, 1, 13),
-    f.gelu: (73, 1, 77),  # erfc is a quotient of polynomials
+    f.gelu: (73, 1, 77),  # of which 62 for erfc, a quotient of polynomials as jax 0.10 lowers it
     f.mish: (14, 3, 20),
     f.hard_sigmoid: (9, 0, 5),
     f.hard_tanh: (7, 0, 4),
@@ -350,12 +344,21 @@ def rematerialized(layer: Rematerialized, x: Shape, y: Shape) -> Operations | No
 
 
 def truncated(layer: Truncated, x: Shape, y: Shape) -> Operations | None:
-    """Return those of the recurrence, and backward those of all windows of ``k2`` steps, forward and back."""
+    """Return those of the recurrence, and backward those of all windows of ``k2`` steps, forward and back.
+
+    If some windows have steps that do not exist, there is a choice for each entry of ``x`` and ``dy`` and three for
+    each of the carry. The gradients of ``x`` in windows that overlap are added.
+    """
     once, windows = recurrent(layer.layer, x, y), layer.windows(shaped(x))
     again = recurrent(layer.layer, (windows.passes * x[0], windows.k2, x[2]), y)
     if once is None or again is None:
         return None
-    return once._replace(to_params=again.forward + again.to_params, to_inputs=again.to_inputs)
+    features, overlaps = layer.layer.cell.features, len(windows.pieces) - 1
+    chosen = x[2] + features + 3 * features * (2 if isinstance(layer.layer.cell, LSTMCell) else 1)
+    missing = windows.k1 < windows.k2 or windows.steps < windows.passes * windows.k1
+    to_params = again.forward + again.to_params + missing * windows.passes * x[0] * windows.k2 * chosen
+    added = overlaps * x[0] * (windows.passes + overlaps) * windows.k1 * x[2]
+    return once._replace(to_params=to_params, to_inputs=again.to_inputs + added)
 
 
 def attention(layer: MultiHeadAttention, x: Shape, y: Shape) -> Operations:
@@ -403,7 +406,7 @@ OPERATIONS: dict[type, Entry] = {
     BatchNorm: normalization,
     Bidirectional: bidirectional,
     Conv: conv,
-    ConvTranspose: conv_transpose,
+    ConvTranspose: conv,
     CustomVJP: nothing,
     Dense: dense,
     Dropout: dropout,

@@ -24,6 +24,7 @@ class Activation:
             raise TypeError(f"Activation: {self.function!r} is not a function; pass one, such as fnnet.relu")
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.init_arguments(repr(self), key, x)
         return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:

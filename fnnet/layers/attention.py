@@ -137,7 +137,7 @@ class MultiHeadAttention:
 
     def checked(self, params: Params, x: Any, mask: Any) -> tuple[Array, Array | None]:
         """Return ``x`` and the mask as arrays, ``x`` with 0 at steps that do not exist (NaN times 0 would stay NaN)."""
-        x = jnp.asarray(x)
+        x = checks.array(repr(self), "x", x)
         check_sequence(repr(self), x)
         mask = check_mask(repr(self), x, mask)
         checks.floating(repr(self), "x", x)
@@ -198,7 +198,7 @@ class AttentionBlocks:
     def of(cls, shape: Shape, largest: int | None, causal: bool) -> AttentionBlocks:
         """Return as few blocks as possible, of equal size: two of 300 steps for 600, not one of 512 and one of 88."""
         examples, steps, heads = shape[:3]
-        size = evenly(steps, largest or BLOCK)
+        size = (largest or BLOCK) if checks.is_symbolic(steps) else evenly(steps, largest or BLOCK)
         rows = max(1, SCORES // size**2)
         if checks.is_symbolic(examples):  # rows that fill the groups, however many examples there are
             rows = next(divisor for divisor in range(min(heads, rows), 0, -1) if heads % divisor == 0)
@@ -212,7 +212,7 @@ class AttentionBlocks:
 
     @property
     def count(self) -> int:
-        return math.ceil(self.shape[1] / self.size)
+        return -(-self.shape[1] // self.size)
 
     @property
     def numbers(self) -> Array:

@@ -200,7 +200,7 @@ def check_params(cell: Any, params: Params, x: Array) -> None:
 
 def checked_step(cell: Any, params: Params, carry: Carry, x: Any) -> tuple[Carry, Array]:
     """Return the carry and ``x w_x + b`` for one step; raise if they do not fit."""
-    x = jnp.asarray(x)
+    x = checks.array(repr(cell), "x", x)
     checks.require(x.ndim == 2, f"{cell!r}: x has shape {x.shape}; expected (N, D), the inputs of one step")
     z = cell.project(params, x)
     return check_carry(repr(cell), cell, x.shape[0], z.dtype, carry), z

@@ -79,15 +79,16 @@ class Conv:
 
     def geometry(self, x: Shape, w: Shape) -> Geometry:
         """Return the geometry for the shapes of ``x`` and ``w``."""
-        return geometry_of(
-            self.place,
-            x[1:-1],
-            w[:-2],
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-        )
+        with checks.sizes_decided(self.place, x):
+            return geometry_of(
+                self.place,
+                x[1:-1],
+                w[:-2],
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+                groups=self.groups,
+            )
 
     @property
     def place(self) -> str:
@@ -139,16 +140,17 @@ class ConvTranspose:
 
     def geometry(self, x: Shape, w: Shape) -> Geometry:
         """Return the geometry of the convolution from the output of this layer to its input."""
-        return transposed_geometry(
-            self.place,
-            x[1:-1],
-            w[:-2],
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            output_padding=self.output_padding,
-        )
+        with checks.sizes_decided(self.place, x):
+            return transposed_geometry(
+                self.place,
+                x[1:-1],
+                w[:-2],
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+                groups=self.groups,
+                output_padding=self.output_padding,
+            )
 
     @property
     def place(self) -> str:

@@ -29,11 +29,12 @@ class Dropout:
         object.__setattr__(self, "rate", checks.python_number(self.rate))
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.init_arguments(repr(self), key, x)
         return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         if not train:
-            return jnp.asarray(x)
+            return checks.array(repr(self), "x", x)
         return self.dropped(self.mask(key, x), x)
 
     def dropped(self, mask: Array, x: Array) -> Array:

@@ -68,7 +68,6 @@ class Embedding:
         return x if jnp.iinfo(x.dtype).bits >= 32 else x.astype(jnp.int32)
 
     def check_kind(self, x: Any) -> None:
-        if not hasattr(x, "dtype"):
-            raise TypeError(f"{self!r}: x is {x!r}; expected an array of integer tokens")
+        checks.an_array(repr(self), "x", x)
         if not checks.is_integer(x):
             raise TypeError(f"{self!r}: x has dtype {checks.dtype_of(x)}; expected integer tokens")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.configuration import configuration
@@ -28,11 +27,12 @@ class GaussianNoise:
         object.__setattr__(self, "stddev", checks.python_number(self.stddev))
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.init_arguments(repr(self), key, x)
         return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
         if not train:
-            return jnp.asarray(x)
+            return checks.array(repr(self), "x", x)
         checks.floating(repr(self), "x", x)
         dtype = checks.dtype_of(x)
         stddev = checks.in_dtype(self.stddev, dtype)

@@ -40,10 +40,12 @@ class Pool:
         set_sizes(self, "window", "stride", "padding")
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.init_arguments(repr(self), key, x)
         return {}
 
     def windows(self, x: Shaped) -> tuple[AxisWindows, ...]:
-        return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
+        with checks.sizes_decided(repr(self), x.shape):
+            return spatial_windows(repr(self), x, self.window, self.stride, self.padding)
 
 
 @configuration
@@ -97,6 +99,7 @@ class GlobalAvgPool:
     """
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.init_arguments(repr(self), key, x)
         return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
@@ -109,6 +112,7 @@ class GlobalMaxPool:
     """The largest entry over all spatial axes, ``(N, H, W, C) -> (N, C)``; at a tie the first. It has no parameters."""
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.init_arguments(repr(self), key, x)
         return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:

@@ -28,16 +28,18 @@ class SinusoidalPositions:
     """
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.init_arguments(repr(self), key, x)
         check_sequence(repr(self), x)
         checks.floating(repr(self), "x", x)
         return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        x = jnp.asarray(x)
+        x = checks.array(repr(self), "x", x)
         check_sequence(repr(self), x)
         checks.floating(repr(self), "x", x)
         steps, features = x.shape[1:]
-        sine, cosine = waves(steps, features)
+        with checks.sizes_decided(repr(self), x.shape):
+            sine, cosine = waves(int(steps), features)
         return x + jnp.asarray(np.stack([sine, cosine], -1).reshape(steps, -1)[:, :features], x.dtype)
 
 
@@ -63,7 +65,7 @@ class LearnedPositions:
         return {"table": self.table_init(key, (self.length, x.shape[2]), checks.dtype_of(x))}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        x = jnp.asarray(x)
+        x = checks.array(repr(self), "x", x)
         self.check(x)
         checks.floating(repr(self), "x", x)
         checks.parameters(repr(self), params, x, table=(self.length, x.shape[2]))
@@ -71,11 +73,12 @@ class LearnedPositions:
 
     def check(self, x: Shaped) -> None:
         check_sequence(repr(self), x)
-        checks.require(
-            x.shape[1] <= self.length,
-            f"{self!r}: x has shape {x.shape}, {x.shape[1]} time steps; expected at most {self.length}: use a greater "
-            f"length, or shorter sequences",
-        )
+        with checks.sizes_decided(repr(self), x.shape):
+            checks.require(
+                x.shape[1] <= self.length,
+                f"{self!r}: x has shape {x.shape}, {x.shape[1]} time steps; expected at most {self.length}: use a "
+                f"greater length, or shorter sequences",
+            )
 
 
 def rotate(x: Array, *, back: bool = False) -> Array:
@@ -90,7 +93,8 @@ def rotate(x: Array, *, back: bool = False) -> Array:
     ``2i`` and ``2i + 1`` are a pair, so that the columns of ``w_q`` and ``w_k`` have another order.
     """
     dtype = checks.at_least_float32(x)
-    sine, cosine = (jnp.asarray(wave, dtype)[:, None] for wave in waves(x.shape[1], x.shape[3]))
+    with checks.sizes_decided("rotate", x.shape):
+        sine, cosine = (jnp.asarray(wave, dtype)[:, None] for wave in waves(int(x.shape[1]), x.shape[3]))
     sine = -sine if back else sine
     low, high = jnp.split(x.astype(dtype), 2, -1)
     return jnp.concatenate([low * cosine - high * sine, high * cosine + low * sine], -1).astype(x.dtype)

@@ -45,7 +45,7 @@ class LowPrecision:
         return self.layer.init(key, x)
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:
-        x = jnp.asarray(x)
+        x = checks.array(repr(self), "x", x)
         with naming("the layer of LowPrecision", self.layer):
             y = self.layer.apply(self.low(params), self.low(x), key=key, train=train)
         return y.astype(self.wide(x))

@@ -51,7 +51,7 @@ class Recurrent:
         ``mask (N, T)``, boolean, is True at the steps that exist. At the other steps the carry stays as it is and
         ``y_t`` is 0; the last step is then the last one that exists.
         """
-        x = jnp.asarray(x)
+        x = checks.array(repr(self), "x", x)
         carry, mask = self.checked(x, carry, mask)
         xs, exists = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), (where_steps_exist(x, mask), mask))
         z = self.cell.project(params, xs)
@@ -159,7 +159,7 @@ class Bidirectional:
 
         The backward carry enters at step ``T`` and is returned from step 1.
         """
-        x = jnp.asarray(x)
+        x = checks.array(repr(self), "x", x)
         carry, mask = self.checked(x, carry, mask)
         found = {name: layer.scan(params[name], x, carry[name], mask) for name, layer in self.directions.items()}
         return jnp.concatenate([y for y, _ in found.values()], -1), {name: after for name, (_, after) in found.items()}
@@ -183,6 +183,7 @@ def check_cell(place: str, cell: Any) -> None:
 
 
 def check_sequence(place: str, x: Shaped) -> None:
+    checks.an_array(place, "x", x)
     checks.require(
         len(x.shape) == 3,
         f"{place}: x has shape {x.shape}; expected (N, T, D): examples, time steps, features",

@@ -38,6 +38,11 @@ class Truncated:
     Shapes, parameters, ``scan`` and masks are those of ``layer``. All passes are computed at once, as examples with
     ``k2`` steps: the loop has ``k2`` steps instead of ``T``, and memory holds ``T k2 / k1`` steps. Forward mode is
     truncated too. Finite differences are not, so pass ``differences=False`` to ``check_gradients``.
+
+    The truncated gradient is not the gradient of any function, and has no second derivative that is right: it depends
+    on what is computed. ``jax.grad`` of the gradient by autodiff truncates once more. The gradient by hand is computed
+    from outputs and carries whose own dependence on the parameters is not truncated, so that its derivative, for which
+    there is no rule, differs.
     """
 
     layer: Recurrent
@@ -68,7 +73,7 @@ class Truncated:
         self, params: Params, x: Any, carry: Carry | None = None, mask: Array | None = None
     ) -> tuple[Array, Carry]:
         """Return ``(y, carry)`` as ``Recurrent.scan``."""
-        x = jnp.asarray(x)
+        x = checks.array(repr(self), "x", x)
         return truncated_scan(self, params, x, *self.layer.checked(x, carry, mask))
 
     def windows(self, x: Shaped) -> Passes:

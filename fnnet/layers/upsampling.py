@@ -35,6 +35,7 @@ class Upsample:
         )
 
     def init(self, key: Array, x: Shaped) -> Params:
+        checks.init_arguments(repr(self), key, x)
         return {}
 
     def apply(self, params: Params, x: Any, *, key: Array | None = None, train: bool = False) -> Array:

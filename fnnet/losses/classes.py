@@ -7,7 +7,9 @@ for the distribution ``y_c = [c = label]``. The cross-entropies and ``focal`` sh
 - ``class_weights``: a tuple of one factor per class, which multiplies that class's term of the sum.
 
 ``fnnet.Cost`` divides by the number of examples, whatever their class weights are. PyTorch and ONNX divide by the sum
-of the weights of the labels: this is the weighted mean of the batch ``(x, y, w[y])``, without ``class_weights``.
+of the weights of the labels: this is the weighted mean of the batch ``(x, y, w[y])``, without ``class_weights``. In
+``fit``, whose batches have no weights, ``class_weights = w · N / Σ_n w[y_n]`` over its ``N`` labels gives that mean for
+the whole set, and for batches of it on average.
 
 All options may be traced numbers: arguments of a compiled function, which can be swept and differentiated.
 """
@@ -76,6 +78,7 @@ def focal(
 
 
 def checked_gamma(gamma: Scalar, like: Array) -> Scalar:
+    checks.a_number("losses.focal", "gamma", gamma)
     value = checks.known(gamma)
     checks.require(value is None or value >= 0, f"losses.focal: gamma is {gamma}; expected a number of at least 0")
     return checks.in_dtype(gamma, like.dtype)

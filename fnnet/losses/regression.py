@@ -56,6 +56,7 @@ def huber(prediction: Array, target: Array, *, delta: Scalar = 1.0) -> Array:
 
 
 def checked_delta(delta: Scalar, like: Array) -> Scalar:
+    checks.a_number("losses.huber", "delta", delta)
     value = checks.known(delta)
     checks.require(value is None or value > 0, f"losses.huber: delta is {delta}; expected a number above 0")
     return checks.in_dtype(delta, like.dtype)

@@ -157,6 +157,8 @@ def one_hot(labels: Array, classes: int) -> Array:
 
 
 def checked_weights(place: str, class_weights: Any, classes: int) -> Array:
+    for weight in class_weights if isinstance(class_weights, (tuple, list)) else (class_weights,):
+        checks.a_number(place, "class_weights", weight)
     values = checks.known(class_weights)
     weights = jnp.asarray(class_weights if values is None else values)
     checks.require(

@@ -54,6 +54,8 @@ def in_order(update: Callable[..., tuple[Params, Any]]) -> Callable[..., tuple[P
                 "optimizers: the state has the structure of the gradients, and params has another one; expected "
                 "update(grads, state, params), in this order"
             )
+        for g in jax.tree.leaves(grads):
+            checks.floating("optimizers", "a gradient", g)
         return update(grads, state, params, **more)
 
     return checked

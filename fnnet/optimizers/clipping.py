@@ -11,9 +11,11 @@ from fnnet.norms import global_norm, norm
 from fnnet.optimizers.base import Optimizer, StepState, zero_step
 from fnnet.optimizers.groups import for_chosen
 from fnnet.optimizers.hyperparameters import check_not_negative, in_dtype, value_at
-from fnnet.optimizers.leaves import multiplied
+from fnnet.optimizers.leaves import multiplied, wide
 from fnnet.paths import Where, map_named, named_leaves
 from fnnet.types import Array, Hyperparameter, Params, Scalar
+
+LARGE = 2.0**64
 
 
 def clip_by_value(limit: Hyperparameter) -> Optimizer:
@@ -36,11 +38,7 @@ def clip_by_global_norm(limit: Hyperparameter) -> Optimizer:
     """
     check_not_negative("optimizers.clip_by_global_norm", limit=limit)
 
-    def clip(grads: Params, limit: Scalar) -> Params:
-        factor = clip_factor(limit, global_norm(grads))
-        return jax.tree.map(lambda g: multiplied(g, factor), grads)
-
-    return clipping(limit, clip)
+    return clipping(limit, lambda grads, limit: bounded(grads, limit, global_norm))
 
 
 def clip_by_layer_norm(limit: Hyperparameter) -> Optimizer:
@@ -54,8 +52,8 @@ def clip_by_layer_norm(limit: Hyperparameter) -> Optimizer:
         layers: dict[str, list[Array]] = {}
         for name, g in named_leaves(grads):
             layers.setdefault(name.split(".")[0], []).append(g)
-        factors = {layer: clip_factor(limit, global_norm(leaves)) for layer, leaves in layers.items()}
-        return map_named(lambda name, g: multiplied(g, factors[name.split(".")[0]]), grads)
+        clipped = {layer: iter(bounded(leaves, limit, global_norm)) for layer, leaves in layers.items()}
+        return map_named(lambda name, g: next(clipped[name.split(".")[0]]), grads)
 
     return clipping(limit, clip)
 
@@ -74,9 +72,9 @@ def adaptive_clip(limit: Hyperparameter = 1e-2, epsilon: Hyperparameter = 1e-3, 
 
     def clip(step: Array, g: Array, p: Array) -> Array:
         neurons = tuple(range(g.ndim - 1))  # () gives the norm of every entry
-        length, weight_length = norm(g, neurons), norm(p, neurons)
-        c, smallest = (in_dtype(value_at(number, step), length.dtype) for number in (limit, epsilon))
-        return multiplied(g, clip_factor(c * jnp.maximum(weight_length, smallest), length))
+        weight_length = norm(p, neurons)
+        c, smallest = (in_dtype(value_at(number, step), weight_length.dtype) for number in (limit, epsilon))
+        return bounded(g, c * jnp.maximum(weight_length, smallest), lambda g: norm(g, neurons))
 
     return for_chosen(caller, where, clip, "clip")
 
@@ -88,8 +86,18 @@ def clipping(limit: Hyperparameter, clip: Callable[[Params, Scalar], Params]) ->
     return Optimizer(lambda params: StepState(zero_step()), update, "clip")
 
 
-def clip_factor(limit: Scalar, length: Array) -> Array:
-    """Return ``min(1, limit / length)``: 1 where the length is 0, and NaN where it is NaN or infinite."""
+def bounded(grads: Params, limit: Scalar, length_of: Callable[[Params], Array]) -> Params:
+    """Return ``g · min(1, limit / ‖g‖)`` with the norm ``length_of(g)``, and NaN where an entry of it is not finite.
+
+    Entries above 2⁶⁴ are divided by 2⁶⁴ first: otherwise their norm may be infinite, and the factor so small that it
+    is rounded to 0.
+    """
+    small = wide(grads)
+    largest = [jnp.abs(g).max(initial=0).astype(jnp.float32) for g in jax.tree.leaves(small)]
+    shrink = jnp.where(jnp.stack([*largest, jnp.zeros((), jnp.float32)]).max() > LARGE, 1 / LARGE, 1)
+    small = jax.tree.map(lambda g: g * shrink.astype(g.dtype), small)
+    length = length_of(small)
     limit = jnp.asarray(in_dtype(limit, length.dtype)).astype(length.dtype)
-    factor = jnp.where(length <= limit, 1, limit / jnp.where(length == 0, 1, length))
-    return jnp.where(length < jnp.inf, factor, jnp.nan)
+    factor = jnp.where(length < jnp.inf, limit / jnp.where(length == 0, 1, length), jnp.nan)
+    outside = ~(length <= limit * shrink.astype(length.dtype))
+    return jax.tree.map(lambda g, s: jnp.where(outside, multiplied(s, factor).astype(g.dtype), g), grads, small)

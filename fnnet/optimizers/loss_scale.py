@@ -41,7 +41,7 @@ def dynamic_loss_scale(optimizer: Optimizer, initial: float = 2.0**15, period: i
     """
     caller = "optimizers.dynamic_loss_scale"
     kind = kind_of(caller, optimizer)
-    checks.positive_integer(caller, "period", period)
+    checks.positive_int32(caller, "period", period)
     checks.in_range(caller, "initial", initial, SMALLEST, LARGEST)
 
     def init(params: Params) -> LossScaleState:

@@ -35,7 +35,7 @@ def accumulate(optimizer: Optimizer, every: int) -> Optimizer:
     weight decay, stands inside: ``accumulate(chain(...), 4)``.
     """
     caller = "optimizers.accumulate"
-    checks.positive_integer(caller, "every", every)
+    checks.positive_int32(caller, "every", every)
     kind = kind_of(caller, optimizer)
 
     def init(params: Params) -> AccumulateState:
@@ -191,7 +191,7 @@ def lookahead(optimizer: Optimizer, every: int = 5, rate: Hyperparameter = 0.5) 
     Source: Zhang et al. 2019, algorithm 1.
     """
     caller = "optimizers.lookahead"
-    checks.positive_integer(caller, "every", every)
+    checks.positive_int32(caller, "every", every)
     check_not_negative(caller, rate=rate)
     kind = kind_of(caller, optimizer)
 

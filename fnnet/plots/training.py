@@ -22,6 +22,8 @@ def training_curves(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> F
         raise TypeError(
             'plots.training_curves: expected the histories of runs by name, such as {"adam": result.history}'
         )
+    if not histories:
+        raise ValueError("plots.training_curves: there are no histories; expected at least one run")
     accuracy = any("validation_accuracy" in history for history in histories.values())
     figure = Figure(figsize=(9 if accuracy else 5, 3.6), layout="constrained")
     axes = figure.subplots(1, 2 if accuracy else 1, squeeze=False)[0]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,7 @@ from fnnet.training.data import check_moments, checked_data
 from fnnet.training.evaluate import evaluate
 from fnnet.training.program import Program
 from fnnet.training.state import TrainState
-from fnnet.types import Array, Batch, Loss, Scalar
+from fnnet.types import Array, Batch, Loss, Params, Scalar
 
 Settings = Mapping[str, Any]  # by name, an array (R,) with one number for each of R runs
 Trial = tuple[Cost, Optimizer] | tuple[Cost, Optimizer, Scalar]
@@ -98,11 +99,13 @@ def sweep(
     checks.random_key("sweep", key)
     checks.require(not metrics or validation is not None, "sweep: metrics need validation data; pass validation=(x, y)")
     columns = checked_settings(settings)
-    cost = checked_cost(make, columns)
+    costs = checked_costs(make, columns)
+    cost = costs[0]
     params = jax.eval_shape(lambda key: cost.model.init(key, jnp.asarray(data[0])), key)
     data = checked_data("sweep", cost, params, data)
     check_batch_size("sweep", batch_size, len(data[0]))
     check_moments("sweep", cost, len(data[0]), batch_size, drop_last=options.get("drop_last", False))
+    check_losses(costs, columns, params, data)
     if validation is not None:
         validation = checked_data("sweep: validation", cost, params, validation)
     floating = [leaf for leaf in jax.tree.leaves(params) if checks.is_float(leaf)]
@@ -219,19 +222,16 @@ def checked_settings(settings: Settings) -> dict[str, np.ndarray[Any, Any]]:
     return columns
 
 
-def checked_cost(make: Make, columns: Mapping[str, np.ndarray[Any, Any]]) -> Cost:
-    """Return the cost of the first run, after a call of ``make`` for each run with plain numbers.
+def checked_costs(make: Make, columns: Mapping[str, np.ndarray[Any, Any]]) -> list[Cost]:
+    """Return the costs of all runs, made with plain numbers.
 
-    These calls check the ranges of the numbers, which cannot be checked inside of the program.
+    These calls of ``make`` check the ranges of the numbers, which cannot be checked inside of the program.
     """
     costs = []
     for i in range(len(next(iter(columns.values())))):
-        setting = {name: values[i].item() for name, values in columns.items() if name != SEED}
-        try:
+        setting = setting_of(columns, i)
+        with naming_the_run(columns, i):
             trial = make(**setting)
-        except (TypeError, ValueError) as error:
-            error.add_note(f"sweep: in run {i}, make(**{setting})")
-            raise
         if not isinstance(trial, tuple) or len(trial) not in (2, 3) or not isinstance(trial[0], Cost):
             raise TypeError(
                 f"sweep: make(**{setting}) returned {trial!r}; expected (cost, optimizer) or (cost, optimizer, scale), "
@@ -239,4 +239,30 @@ def checked_cost(make: Make, columns: Mapping[str, np.ndarray[Any, Any]]) -> Cos
             )
         kind_of("sweep", trial[1])
         costs.append(trial[0])
-    return costs[0]
+    return costs
+
+
+def check_losses(
+    costs: Sequence[Cost], columns: Mapping[str, np.ndarray[Any, Any]], params: Params, data: Batch
+) -> None:
+    """Let the loss of every run check its options, which it does where it is called, on shapes alone."""
+    prediction = jax.eval_shape(lambda p: costs[0].model.apply(p, data[0]), params)
+    target = jax.ShapeDtypeStruct(data[1].shape, data[1].dtype)
+    # The first run with each loss; options that are arrays have no hash.
+    first = {repr(cost.loss): i for i, cost in reversed([*enumerate(costs)])}
+    for i in first.values():
+        with naming_the_run(columns, i):
+            jax.eval_shape(costs[i].loss, prediction, target)
+
+
+def setting_of(columns: Mapping[str, np.ndarray[Any, Any]], i: int) -> dict[str, Any]:
+    return {name: values[i].item() for name, values in columns.items() if name != SEED}
+
+
+@contextmanager
+def naming_the_run(columns: Mapping[str, np.ndarray[Any, Any]], i: int) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        error.add_note(f"sweep: in run {i}, make(**{setting_of(columns, i)})")
+        raise

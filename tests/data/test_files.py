@@ -128,9 +128,18 @@ def test_headers_of_csv(text: str, options: Any, examples: int, target: list[flo
         ("a,b\n1,2\n", {"target": "c"}, r"has no column 'c'; its first line is \['a', 'b'\]"),
         ("1,2\n", {"target": 2}, "target is column 2 but there are 2 columns"),
         ("1,2.5\n", {"labels": True}, "the labels are not whole numbers"),
+        (
+            "1,2\n3,\N{ARABIC-INDIC DIGIT THREE}\n",
+            {},
+            "line 2 has '\N{ARABIC-INDIC DIGIT THREE}' in column 1; expected",
+        ),
+        ("1,2\n3,4\N{FULLWIDTH DIGIT ONE}\n", {}, "line 2 has '4\N{FULLWIDTH DIGIT ONE}' in column 1"),
+        ("a,a,b\n1,2,3\n", {"target": "a"}, "has 2 columns named 'a'; give the number of one"),
+        (b"caf\xe9,b\n1,2\n", {}, "a.csv cannot be read: .utf-8. codec .*; expected lines of numbers, saved as UTF-8"),
+        ("1," + "2" * 200_000, {}, "a.csv cannot be read: field larger than field limit"),
     ],
 )
-def test_no_csv(text: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text(text)
+def test_no_csv(text: str | bytes, options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=f"data.read_csv: .*{message}"):
         read_csv(tmp_path / "a.csv", **options)

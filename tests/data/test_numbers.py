@@ -9,7 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, fit, losses
+from fnnet import (
+    Affine,
+    Cost,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    MaxPool,
+    Recurrent,
+    RNNCell,
+    backprop,
+    evaluate,
+    fit,
+    losses,
+    sequential,
+)
+from fnnet.backprop import as_custom_vjp
 from fnnet.data import from_arrays, from_batches
 from fnnet.optimizers import sgd
 
@@ -62,6 +78,34 @@ def test_what_is_no_array_of_numbers_is_refused_by_name(kind: str, where: str, n
     with pytest.raises(TypeError) as caught:
         call()
     assert re.match(rf"{place}: {name} is of type {type(bad).__name__}\b", str(caught.value))
+
+
+USES: dict[str, Any] = {
+    "Cost": lambda bad: COST(PARAMS, (GOOD[0], bad)),
+    "evaluate": lambda bad: evaluate(COST, PARAMS, (bad, GOOD[1])),
+    "losses.squared_error": lambda bad: losses.squared_error(GOOD[0], bad),
+    "Dense": lambda bad: Dense(1).apply(PARAMS, bad),
+    "Flatten": lambda bad: Flatten().apply({}, bad),
+    "MaxPool": lambda bad: MaxPool(2).apply({}, bad),
+    "Dropout": lambda bad: Dropout(0.5).apply({}, bad),
+    "Recurrent": lambda bad: Recurrent(RNNCell(2)).apply({}, bad),
+    "Embedding": lambda bad: Embedding(2, 3).apply({}, bad),
+    "Sequential": lambda bad: backprop.vjp(sequential(Dense(1)), (PARAMS,), bad),
+    "Affine": lambda bad: as_custom_vjp(Affine()).apply({}, bad),
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BAD if kind not in ("keys", "generator")])
+def test_wherever_they_are_used(kind: str) -> None:
+    """A layer, a loss, a cost or a rule names itself, the argument, and the type or the dtype that came."""
+    if kind == "128 bits" and np.dtype(np.longdouble).itemsize == 8:
+        pytest.skip("there is no such dtype on this machine")
+    bad = BAD[kind]()
+    for place, use in USES.items():
+        with pytest.raises(TypeError) as caught:
+            use(bad)
+        came = f"(of the type {type(bad).__name__}|has dtype|masked array)"
+        assert re.match(rf"{place}\b.*: (x|y|target) .*{came}", str(caught.value)), (place, str(caught.value))
 
 
 @pytest.mark.parametrize("dtype", ["f8", ">f4", "f2", "bfloat16"])

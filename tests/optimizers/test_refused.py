@@ -26,6 +26,7 @@ from fnnet.optimizers import (
     clip_by_value,
     decay_weights,
     depth_decay,
+    dynamic_loss_scale,
     freeze,
     groups,
     lamb,
@@ -43,6 +44,7 @@ from fnnet.optimizers import (
     rmsprop,
     scale,
     sgd,
+    skip_non_finite,
 )
 from tests.public import public_optimizers
 
@@ -122,6 +124,9 @@ NUMBERS: list[tuple[Callable[[], Any], str]] = [
     (lambda: schedules.one_cycle(0.1, 0), "schedules.one_cycle: steps is 0"),
     (lambda: schedules.one_cycle(0.1, 10, rise=1.0), r"rise is 1.0; expected a number in \(0, 1\)"),
     (lambda: schedules.one_cycle(0.1, 10, start_factor=0), "start_factor is 0"),
+    (lambda: accumulate(sgd(0.1), 2**31), "optimizers.accumulate: every is 2147483648; expected at most 2147483647"),
+    (lambda: lookahead(sgd(0.1), 2**31), "optimizers.lookahead: every is 2147483648; expected at most"),
+    (lambda: dynamic_loss_scale(sgd(0.1), period=2**31), "dynamic_loss_scale: period is 2147483648; expected at most"),
     (lambda: schedules.reduce_on_plateau(1.0), r"schedules.reduce_on_plateau: factor is 1.0"),
     (lambda: schedules.reduce_on_plateau(patience=-1), "patience is -1"),
     (lambda: schedules.reduce_on_plateau(cooldown=-1), "cooldown is -1"),
@@ -187,6 +192,18 @@ def test_options_that_do_not_fit_the_parameters_are_refused(optimizer: Any, mess
 def test_missing_parameters_are_refused(optimizer: Any) -> None:
     with pytest.raises(ValueError, match=r"optimizers.\w+: params is None; pass update\(grads, state, params\)"):
         optimizer.update(PARAMS, optimizer.init(PARAMS))
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [sgd(0.1), adam(), skip_non_finite(accumulate(sgd(0.1), 2)), accumulate(skip_non_finite(sgd(0.1)), 2),
+     average_parameters(sgd(0.1)), dynamic_loss_scale(sgd(0.1)), clip_by_global_norm(1.0), lookahead(adam())],
+)  # fmt: skip
+def test_integer_gradients_are_refused(optimizer: Any) -> None:
+    """Their updates would be rounded to integers, that is, to 0."""
+    grads = PARAMS | {"b": jnp.ones(2, int)}
+    with pytest.raises(TypeError, match="optimizers: a gradient has dtype int32; expected floating point"):
+        optimizer.update(grads, optimizer.init(PARAMS), PARAMS)
 
 
 def test_the_state_of_another_chain_is_refused() -> None:

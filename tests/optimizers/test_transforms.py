@@ -148,9 +148,9 @@ def test_a_transform_keeps_the_form_of_its_state(name: str) -> None:
         pytest.param(adaptive_clip(1.0), 1.0, id="adaptive"),
     ],
 )
-@pytest.mark.parametrize("size", [1e-30, 1e30])
+@pytest.mark.parametrize("size", [1e-30, 1e30, 3e38])
 def test_norms_neither_vanish_nor_overflow(transform: Optimizer, bound: float, size: float) -> None:
-    """In float32, the square of 1e30 is infinite and the square of 1e-30 is 0."""
+    """In float32, the square of 1e30 is infinite and that of 1e-30 is 0; 2 · 3e38 is infinite and 1 / 3e38 is 0."""
     params = {"w": jnp.ones((2, 2))}
     updates, _ = transform.update({"w": jnp.full((2, 2), size)}, transform.init(params), params)
     found = float(updates["w"][0, 0])

@@ -38,6 +38,7 @@ BAD_DATA: list[tuple[Any, type[Exception], str]] = [
     ((X.astype(int), LABELS), TypeError, "x has dtype int32; expected floating point"),
     ((X.astype("bfloat16"), LABELS), TypeError, "x has dtype bfloat16 but w has float32"),
     (X, TypeError, r"batch is ArrayImpl; expected a pair \(x, y\)"),
+    ((X, LABELS, jnp.ones(10)), TypeError, r"batch is a triple, but only a cost .* \(x, y, w\): .*; expected a pair"),
 ]
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fnnet import Cost, Dense, Dropout, Residual, accuracy, fit, grid, losses, penalties, sequential, sweep, tanh
+from fnnet import Cost, Dense, Dropout, Residual, accuracy, bind, fit, grid, losses, penalties, sequential, sweep, tanh
 from fnnet.cpu import narrow
 from fnnet.optimizers import adam, sgd
 from fnnet.training.sweep import training
@@ -127,6 +127,15 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"settings": {"learning_rate": [0.1], "seed": [1.5]}}, TypeError, "seed has dtype float64; expected integers"),
     ({"settings": {"learning_rate": [0.1, -1.0]}}, ValueError, "optimizers.sgd: learning_rate is -1.0; expected"),
     (
+        {
+            "make": lambda delta: (Cost(MODEL, bind(losses.huber, delta=delta)), sgd(0.1)),
+            "settings": {"delta": [1, -1]},
+            "data": (X, X),
+        },
+        ValueError,
+        "losses.huber: delta is -1; expected a number above 0",
+    ),
+    (
         {"settings": {"learning_rate": [0.1], "seed": [2**31]}},
         ValueError,
         r"setting seed has \[2147483648\], which does not fit",
@@ -145,8 +154,10 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 @pytest.mark.parametrize(("arguments", "error", "message"), REFUSED, ids=[message[:40] for *_, message in REFUSED])
 def test_what_is_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     options = {"make": plain, "settings": {"learning_rate": [0.1]}, "data": DATA, "batch_size": 5} | arguments
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as caught:
         sweep(options.pop("make"), options.pop("settings"), options.pop("data"), key=key(), **options)
+    if "is -1" in message:
+        assert any(note.startswith("sweep: in run 1, make(**{") for note in caught.value.__notes__)
 
 
 def test_a_sweep_that_is_debugged() -> None:

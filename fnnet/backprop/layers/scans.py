@@ -55,7 +55,7 @@ def scan_vjp(
     returned carry. The layer is a ``Recurrent``, ``Bidirectional``, ``Rematerialized`` or ``Truncated``.
     """
     place, rule = "backprop.scan_vjp", SCAN_RULES.look_up(layer)
-    x = jnp.asarray(x)
+    x = checks.array(place, "x", x)
     y, after, residuals = rule.forward(layer, params, x, *checked(layer, x, carry, mask))
 
     def pullback(dy: Array, dcarry: Carry | None = None) -> tuple[Params, Array, Carry]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from fnnet import checks
 from fnnet.checks import at_least_float32, is_float
-from fnnet.cost import Cost, above_zero, split_weighted
+from fnnet.cost import Cost, above_zero
 from fnnet.types import Array, Batch, Params
 
 Objective = Callable[[Params, Batch], Array]  # a Cost, or any scalar function of parameters and a batch
@@ -42,7 +42,7 @@ def ggn_vp(cost: Cost, params: Params, batch: Batch, v: Params) -> Params:
 
     Source: Schraudolph 2002, "Fast curvature matrix-vector products for second-order gradient descent", section 3.
     """
-    x, target, weights = split_weighted("curvature.ggn_vp", batch)
+    x, target, weights = cost.counted_batch("curvature.ggn_vp", batch)
     predict = lambda theta: cost.model.apply(theta, x)  # noqa: E731
     prediction, along = jax.jvp(predict, (params,), (v,))
     curved = jax.jvp(jax.grad(lambda z: cost.mean_loss(z, target, weights)), (prediction,), (along,))[1]
@@ -69,7 +69,7 @@ def fisher_vp(cost: Cost, params: Params, batch: Batch, v: Params, *, empirical:
     Source: Amari 1998, "Natural gradient works efficiently in learning"; Kunstner et al. 2019, eq. 3.
     """
     caller = "curvature.fisher_vp"
-    x, target, weights = split_weighted(caller, batch)
+    x, target, weights = cost.counted_batch(caller, batch)
     predict = lambda theta: cost.model.apply(theta, x)  # noqa: E731
     prediction, along = jax.jvp(predict, (params,), (v,))
     known = cost.known_labels(target)
