@@ -292,3 +292,18 @@ REFUSED = [
 def test_refused(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_depthwise_convolutions_are_sums_over_the_taps_in_every_derivative() -> None:
+    """Nothing of XLA's convolution is left in the program for a CPU, under ``vmap`` neither."""
+    geometry = geometry_of("", (6, 5), (3, 2), stride=(2, 1), padding=((1, 0), (0, 1)), groups=8)
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, w = jax.random.normal(keys[0], (2, 3, 6, 5, 8)), jax.random.normal(keys[1], (2, 3, 2, 1, 8))
+
+    def derivatives(x: Any, w: Any, method: Any) -> Any:
+        value = lambda x, w: jnp.sin(convolution(x, w, geometry, method)).sum()  # noqa: E731
+        return jax.grad(value, (0, 1))(x, w), jax.grad(lambda w: jnp.sum(jax.grad(value)(x, w) ** 2))(w)
+
+    by_taps = jax.jit(jax.vmap(lambda x, w: derivatives(x, w, "auto")))
+    assert "stablehlo.convolution" not in by_taps.lower(x, w).as_text()
+    assert_close(by_taps(x, w), jax.vmap(lambda x, w: derivatives(x, w, "xla"))(x, w))
