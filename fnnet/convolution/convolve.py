@@ -33,7 +33,8 @@ def convolve(
 
     ``method`` chooses how this function and its derivatives of every order are computed. ``"patches"`` uses products of
     matrices over the patches of a few examples at a time, and ``"xla"`` uses XLA's own convolution. ``"auto"`` uses the
-    one that is faster for these shapes on a CPU, and ``"xla"`` on a GPU or TPU.
+    one that is faster for these shapes on a CPU, a sum over the taps for a depthwise convolution there, and ``"xla"``
+    on a GPU or TPU.
     """
     x, w = jnp.asarray(x), jnp.asarray(w)
     check_operands(place, x, w, groups)

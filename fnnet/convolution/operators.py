@@ -25,7 +25,7 @@ from jax.interpreters import ad, batching, mlir
 from fnnet.checks import is_symbolic
 from fnnet.convolution import xla
 from fnnet.convolution.geometry import Geometry
-from fnnet.cpu import axes, patches
+from fnnet.cpu import axes, patches, taps
 from fnnet.shards import varying_alike
 from fnnet.types import Array
 
@@ -54,7 +54,7 @@ ROLES = {"convolution": "xwy", "input_gradient": "ywx", "kernel_gradient": "xyw"
 def operation(name: str) -> Primitive:
     """Return the operation that computes the function of this name by ``xla``, or on a CPU by ``fnnet.cpu``."""
     primitive = Primitive(name)
-    by_xla, by_patches = getattr(xla, name), getattr(patches, name)
+    by_xla, by_patches, by_taps = getattr(xla, name), getattr(patches, name), getattr(taps, name)
     by_xla_on_cpu = getattr(axes, name, by_xla)
 
     def abstract(a: Any, b: Any, *, geometry: Geometry, method: Method) -> Any:
@@ -65,6 +65,8 @@ def operation(name: str) -> Primitive:
         return (by_patches if asks_for_patches(method, geometry) else by_xla)(a, b, geometry)
 
     def lower_on_cpu(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
+        if method == "auto" and taps.is_faster(a.shape, b.shape, geometry):
+            return by_taps(a, b, geometry)
         patched = (
             patches.is_faster(name, a.shape, b.shape, geometry)
             if method == "auto"

@@ -9,7 +9,7 @@ import pytest
 
 from fnnet.convolution import convolution, convolve, input_gradient, kernel_gradient
 from fnnet.convolution.geometry import geometry_of
-from fnnet.cpu import patches
+from fnnet.cpu import patches, taps
 from tests.compare import assert_close
 from tests.convolution.configurations import Configuration, lax_convolution, random_configurations
 
@@ -23,6 +23,13 @@ def by_lax(configuration: Configuration, x: Any, w: Any, dy: Any) -> Any:
     return y, *pullback(dy)
 
 
+def by_taps(configuration: Configuration, x: Any, w: Any, dy: Any) -> Any:
+    g = configuration.geometry
+    if not g.groups == configuration.channels == configuration.filters:
+        return None
+    return taps.convolution(x, w, g), taps.input_gradient(dy, w, g), taps.kernel_gradient(x, dy, g)
+
+
 def by_fnnet(configuration: Configuration, x: Any, w: Any, dy: Any, method: Any) -> Any:
     y, pullback = jax.vjp(lambda x, w: convolution(x, w, configuration.geometry, method), x, w)
     return y, *pullback(dy)
@@ -34,20 +41,25 @@ def test_equal_to_lax_and_its_vjp(part: int, monkeypatch: pytest.MonkeyPatch) ->
 
     XLA's own convolution needs the comparison less: every fourth configuration has it.
     """
-    monkeypatch.setattr(patches, "BLOCK_BYTES", SMALL_BLOCKS)
+    for module in (patches, taps):
+        monkeypatch.setattr(module, "BLOCK_BYTES", SMALL_BLOCKS)
     some = RANDOM[part::8]
 
     @jax.jit
     def run(operands: Any) -> Any:
         return [
-            (by_lax(c, *o), by_fnnet(c, *o, "patches"), by_fnnet(c, *o, "xla") if number % 4 == 0 else None)
+            (
+                by_lax(c, *o),
+                by_fnnet(c, *o, "patches"),
+                by_fnnet(c, *o, "xla") if number % 4 == 0 else None,
+                by_taps(c, *o),
+            )
             for number, (c, o) in enumerate(zip(some, operands, strict=True))
         ]
 
-    for expected, by_patches, by_xla in run([c.operands() for c in some]):
-        assert_close(by_patches, expected)
-        if by_xla is not None:
-            assert_close(by_xla, expected)
+    for expected, *others in run([c.operands() for c in some]):
+        for other in filter(None, others):
+            assert_close(other, expected)
 
 
 def test_the_random_configurations_cover_every_kind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,3 +292,18 @@ REFUSED = [
 def test_refused(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_depthwise_convolutions_are_sums_over_the_taps_in_every_derivative() -> None:
+    """Nothing of XLA's convolution is left in the program for a CPU, under ``vmap`` neither."""
+    geometry = geometry_of("", (6, 5), (3, 2), stride=(2, 1), padding=((1, 0), (0, 1)), groups=8)
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, w = jax.random.normal(keys[0], (2, 3, 6, 5, 8)), jax.random.normal(keys[1], (2, 3, 2, 1, 8))
+
+    def derivatives(x: Any, w: Any, method: Any) -> Any:
+        value = lambda x, w: jnp.sin(convolution(x, w, geometry, method)).sum()  # noqa: E731
+        return jax.grad(value, (0, 1))(x, w), jax.grad(lambda w: jnp.sum(jax.grad(value)(x, w) ** 2))(w)
+
+    by_taps = jax.jit(jax.vmap(lambda x, w: derivatives(x, w, "auto")))
+    assert "stablehlo.convolution" not in by_taps.lower(x, w).as_text()
+    assert_close(by_taps(x, w), jax.vmap(lambda x, w: derivatives(x, w, "xla"))(x, w))
