@@ -236,7 +236,7 @@ def test_options_may_be_traced(loss: Any, options: dict[str, Any], dtype: str) -
 def test_no_outputs_and_no_arrays_are_refused(loss: Any) -> None:
     with pytest.raises(ValueError, match=rf"losses.{loss.__name__}: "):
         loss(jnp.ones((4, 0)), jnp.ones((4, 0)))
-    with pytest.raises(TypeError, match=rf"losses.{loss.__name__}: target is of the type dict, which is no array"):
+    with pytest.raises(TypeError, match=rf"losses.{loss.__name__}: target is of the type dict; expected one array"):
         loss(jnp.ones((4, 2)), {"a": jnp.ones((4, 2))})
 
 
