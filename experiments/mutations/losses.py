@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,7 +42,10 @@ def distributions(rng: Any) -> Any:
 
 def loss(name: str, function: Any, target: Draw, fault: Fault, model: Any = LINEAR) -> Mutant:
     """Return a fault of a loss. Inputs of 3 standard deviations reach both sides of every kink."""
-    subject = Subject(name_of(function), fnnet.Cost(model, function), normal(EXAMPLES, 5, scale=3), target)
+    with warnings.catch_warnings():  # a sigmoid before cross_entropy is meant: a softmax would be fused with it
+        warnings.filterwarnings("ignore", "Cost: ")
+        cost = fnnet.Cost(model, function)
+    subject = Subject(name_of(function), cost, normal(EXAMPLES, 5, scale=3), target)
     bare, _ = unbind(function)
     return Mutant(f"{name_of(bare)}: {name}", subject, LOSS_GRADIENTS, bare, fault)
 
