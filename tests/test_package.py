@@ -89,7 +89,7 @@ FLOORS = [
     ["checks"],
     ["spectrum", "trees", "norms"],
     ["activations", "initializers", "penalties", "projections", "data"],
-    ["losses", "convolution", "cpu.patches", "cpu.axes"],
+    ["losses", "convolution", "cpu.patches", "cpu.taps", "cpu.axes"],
     ["layers"],
     ["mistakes", "cost", "metrics", "exchange", "cpu.narrow"],
     ["backprop", "cpu.in_place"],
