@@ -11,7 +11,6 @@ Without --all, each fault is put into one run, at a severity and with a data set
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 import time
@@ -35,7 +34,6 @@ from experiments.faults.benchmark import (
 )
 from experiments.faults.other_rules import TOOLS, trace_of
 from experiments.faults.scoring import (
-    HEALTHY,
     Finding,
     as_if_sure,
     confusion,
@@ -128,8 +126,10 @@ def chosen(config: Config) -> list[Entry]:
 
 
 def sample(entries: Sequence[Entry]) -> list[Entry]:
-    """Return one case of each fault, the one with the lowest hash of its name, and as many healthy ones as there are
-    hard ones and seeds, at most ``SAMPLED_HEALTHY``."""
+    """Return one case of each fault, the one with the lowest hash of its name, and ``SAMPLED_HEALTHY`` healthy ones.
+
+    The hard ones and the posts are among these, whatever their number.
+    """
 
     def rank(entry: Entry) -> str:
         return hashlib.sha256(entry.case.name.encode()).hexdigest()
@@ -243,11 +243,3 @@ def picture(findings: Sequence[Finding]) -> Figure:
     axes.set_ylabel("fault")
     axes.set_title("sure verdicts by injected fault")
     return figure
-
-
-def read(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of an earlier run."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-__all__ = ["HEALTHY", "Config", "run"]

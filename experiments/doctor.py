@@ -97,7 +97,7 @@ def picture(before: dict[str, list[float]], after: dict[str, list[float]], remed
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()
     for label, history in (("as it was", before), (remedy, after)):
-        axes.plot(np.asarray(history["epoch"]) + 1, history["cost"], label=label)
+        axes.plot(history["epoch"], history["cost"], label=label)
     axes.set_yscale("log")
     axes.set_xlabel("epoch")
     axes.set_ylabel("cost")

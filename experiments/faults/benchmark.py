@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -21,8 +20,10 @@ from experiments.faults.scoring import HEALTHY, REFUSED, Case, Finding, finding
 from fnnet.cost import Cost
 from fnnet.diagnosis import Report, Setup, Watch, diagnose, preflight, remedies
 from fnnet.diagnosis.changes import Change, apply
-from fnnet.diagnosis.remedies import PROBE, bounds, example_losses
+from fnnet.diagnosis.remedies import PROBE
+from fnnet.diagnosis.watched import bounds_of
 from fnnet.inspect import normalized_loss
+from fnnet.inspect.baselines import example_losses
 from fnnet.training.chunk import train_epoch
 from fnnet.training.state import TrainState
 
@@ -52,7 +53,7 @@ class Examined(NamedTuple):
     error: str = ""
 
 
-def examine(make: Callable[[], Setup], *, budget: float = BUDGET, look: bool = True) -> Examined:
+def examine(make: Callable[[], Setup], *, budget: float = BUDGET) -> Examined:
     """Train a run with everything that looks at it. A run that fnnet refuses with an error has an empty report."""
     states: list[TrainState] = []
     try:
@@ -94,7 +95,7 @@ def outcomes(setups: Sequence[Setup]) -> np.ndarray[Any, Any]:
     """
     setup = setups[0]
     x, y = (jnp.asarray(part) for part in setup.data)
-    probe = tuple(jnp.asarray(part[:PROBE]) for part in setup.validation or setup.data)
+    probe: Any = tuple(jnp.asarray(part[:PROBE]) for part in setup.validation or setup.data)
     epoch = train_epoch(
         setup.cost, setup.optimizer, batch_size=setup.batch_size, shuffle=setup.shuffle, augment=setup.augment
     )
@@ -102,17 +103,11 @@ def outcomes(setups: Sequence[Setup]) -> np.ndarray[Any, Any]:
 
     def whole(state: TrainState) -> Any:
         state, _ = jax.lax.scan(lambda state, _: (epoch(state, (x, y))[0], None), state, length=setup.epochs)
-        return example_losses(setup.cost, state.params, *probe).mean()
+        return example_losses(setup.cost, state.params, probe).mean()
 
     losses = jax.jit(jax.vmap(whole))(states)
     values = np.asarray(normalized_loss(losses, *bounds_of(setup.cost, setup.params, probe)), np.float64)
     return np.where(np.isfinite(values), np.minimum(values, 100.0), 100.0)
-
-
-def bounds_of(cost: Cost, params: Any, probe: Any) -> Any:
-    """Return ``H₀`` and ``L*`` on these examples."""
-    shape = jax.eval_shape(cost.model.apply, params, probe[0]).shape
-    return bounds(replace(cost, penalty=None), probe, shape)
 
 
 def is_worse(faulty: np.ndarray[Any, Any], healthy: np.ndarray[Any, Any]) -> bool:
@@ -207,10 +202,10 @@ def final_excess(examined: Examined, base: Base) -> tuple[float, float]:
     """Return the validation ``λ`` at the end of a run in the loss of its base, and the standard error of the mean."""
     assert examined.setup is not None
     setup = examined.setup
-    probe = tuple(jnp.asarray(part) for part in setup.validation or setup.data)
+    probe: Any = tuple(jnp.asarray(part) for part in setup.validation or setup.data)
     cost, params = Cost(setup.cost.model, base.loss), examined.states[-1].params
     limits = bounds_of(cost, params, probe)
-    each = np.asarray(normalized_loss(example_losses(cost, params, *probe), *limits), np.float64)
+    each = np.asarray(normalized_loss(example_losses(cost, params, probe), *limits), np.float64)
     return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
 
 

@@ -69,7 +69,6 @@ VERDICTS: dict[int, str] = {
     48: "rate still too high at the end",
     49: "validation better than training",
     50: "training and test differ",
-    51: "not reproducible",
 }
 
 

@@ -67,11 +67,8 @@ def operation(name: str) -> Primitive:
     def lower_on_cpu(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:
         if method == "auto" and taps.is_faster(a.shape, b.shape, geometry):
             return by_taps(a, b, geometry)
-        patched = (
-            patches.is_faster(name, a.shape, b.shape, geometry)
-            if method == "auto"
-            else asks_for_patches(method, geometry)
-        )
+        patched = method == "auto" and patches.is_faster(name, a.shape, b.shape, geometry)
+        patched |= asks_for_patches(method, geometry)
         return (by_patches if patched else by_xla_on_cpu)(a, b, geometry)
 
     def run(a: Array, b: Array, *, geometry: Geometry, method: Method) -> Array:

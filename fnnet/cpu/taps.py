@@ -32,6 +32,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from functools import reduce
 
 import jax.numpy as jnp
 from jax import lax
@@ -56,11 +57,11 @@ def is_faster(first: Shape, second: Shape, geometry: Geometry) -> bool:
 def convolution(x: Array, w: Array, geometry: Geometry) -> Array:
     """Compute ``y[n, p, o] = Σ_a x[n, p · stride + a · dilation − low, o] w[a, o]``."""
     padded = with_edges(x, [(*pair, 0) for pair in geometry.padding])
-    y: Array = sum(
+    terms = (
         wide(shifted(padded, offset, geometry.output, geometry.stride)) * wide(w[(*tap, 0)])
         for tap, offset in taps(geometry)
     )
-    return y.astype(x.dtype)
+    return reduce(jnp.add, terms).astype(x.dtype)
 
 
 def input_gradient(dy: Array, w: Array, geometry: Geometry) -> Array:
@@ -68,12 +69,12 @@ def input_gradient(dy: Array, w: Array, geometry: Geometry) -> Array:
     sizes = zip(geometry.span, geometry.padding, geometry.image, geometry.output, geometry.stride, strict=True)
     edges = [(span - 1 - low, length + low - (out - 1) * by - 1, by - 1) for span, (low, _), length, out, by in sizes]
     padded, ones = with_edges(dy, edges), (1,) * geometry.rank
-    dx: Array = sum(
+    terms = (
         wide(shifted(padded, [s - 1 - o for s, o in zip(geometry.span, offset, strict=True)], geometry.image, ones))
         * wide(w[(*tap, 0)])
         for tap, offset in taps(geometry)
     )
-    return dx.astype(dy.dtype)
+    return reduce(jnp.add, terms).astype(dy.dtype)
 
 
 def kernel_gradient(x: Array, dy: Array, geometry: Geometry) -> Array:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from fnnet import checks
 from fnnet.cost import Cost
 from fnnet.diagnosis.evidence import Evidence
-from fnnet.diagnosis.report import NotLookedAt, Report, Verdict, in_order
+from fnnet.diagnosis.report import Check, Report, report_of
 from fnnet.diagnosis.verdicts import generalization, recurrence, regularization, steps, units
 from fnnet.diagnosis.watch import Watch
 from fnnet.diagnosis.watched import Watched
@@ -26,7 +25,7 @@ from fnnet.types import Batch
 
 Run = FitResult | Mapping[str, Sequence[float]] | Sequence[Mapping[str, float]] | str | Path
 
-CHECKS: dict[str, Callable[[Evidence], list[Verdict]]] = {
+CHECKS: dict[str, Check] = {
     "not finite": steps.not_finite,
     "diverges": steps.diverges,
     "learning rate too high": steps.learning_rate_too_high,
@@ -55,7 +54,6 @@ CHECKS: dict[str, Callable[[Evidence], list[Verdict]]] = {
     "rate still too high at the end": steps.rate_still_too_high_at_the_end,
     "validation better than training": generalization.validation_better_than_training,
     "training and test differ": generalization.training_and_test_differ,
-    "not reproducible": generalization.not_reproducible,
 }
 
 
@@ -83,9 +81,6 @@ def diagnose(
     A verdict is exact where it is a theorem about the program, else suspected: ``remedies`` confirms or refutes it.
     """
     history = history_of(run)
-    leave_out = tuple(leave_out)
-    unknown = sorted(set(leave_out) - set(CHECKS))
-    checks.require(not unknown, f"diagnose: leave_out has {unknown}; expected names of verdicts, of {list(CHECKS)}")
     evidence = Evidence(
         cost,
         history,
@@ -97,21 +92,9 @@ def diagnose(
         run.non_finite if isinstance(run, FitResult) else None,
         curvature,
     )
-    rows: list[Verdict] = []
-    fine, skipped = [], dict.fromkeys(leave_out, "left out")
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of means over no finite number, which are NaN
-        for name, check in CHECKS.items():
-            if name in skipped:
-                continue
-            try:
-                found = check(evidence)
-            except NotLookedAt as why:
-                skipped[name] = str(why)
-                continue
-            rows += found
-            fine += [] if found else [name]
-    return Report(in_order(tuple(rows)), tuple(fine), skipped)
+        return report_of(CHECKS, evidence, leave_out)
 
 
 def history_of(run: Run) -> dict[str, np.ndarray[Any, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 from fnnet.cost import Cost
 from fnnet.description import own_and_parts
 from fnnet.diagnosis.report import NotLookedAt
+from fnnet.diagnosis.statistics import divided
 from fnnet.diagnosis.watched import Numbers, Watched, bounds_of, scale_of
 from fnnet.optimizers import Optimizer
 from fnnet.training.non_finite import NonFinite
@@ -126,6 +127,7 @@ class Evidence:
         return self.fall(first, last) > 2
 
     def fall(self, first: int, last: int) -> float:
+        """Return by how many standard errors the costs of the first half are above those of the second."""
         watched = self.steps()
         step, cost = (np.asarray(watched.steps[name]) for name in ("step", "cost"))
         costs = cost[(step >= first) & (step <= last) & np.isfinite(cost)]
@@ -133,11 +135,7 @@ class Evidence:
         if len(late) < 2:
             return 0.0
         error = np.sqrt(early.var(ddof=1) / len(early) + late.var(ddof=1) / len(late))
-        return (
-            float((early.mean() - late.mean()) / error)
-            if error > 0
-            else float(np.sign(early.mean() - late.mean())) * 99
-        )
+        return divided(float(early.mean() - late.mean()), float(error))
 
     def hyperparameter(self, name: str) -> Any:
         """Return the value that an optimizer was made with, a number or a schedule, as far as it can be seen."""
@@ -166,43 +164,6 @@ def parts_named(value: Any, name: str, above: tuple[int, ...] = ()) -> list[Any]
     for own, part in own_and_parts(value)[1].items():
         found += [part] if own == name else parts_named(part, name, (*above, id(value)))
     return found
-
-
-def theil_sen(x: Numbers, y: Numbers) -> float:
-    """Return the median of the slopes between all pairs of points (Theil 1950, Sen 1968)."""
-    i, j = np.triu_indices(len(x), 1)
-    return float(np.median((y[j] - y[i]) / (x[j] - x[i]))) if len(i) else 0.0
-
-
-def z_of_means(a: Numbers, b: Numbers) -> float:
-    """Return ``mean(a − b)`` over its standard error, for paired numbers; 0 for fewer than two pairs."""
-    d = (a - b)[np.isfinite(a - b)]
-    if len(d) < 2:
-        return 0.0
-    return divided(d.mean(), d.std(ddof=1) / np.sqrt(len(d)))
-
-
-def divided(difference: float, error: float) -> float:
-    """Return a difference over its standard error, ±99 where there is no error."""
-    return float(difference / error) if error > 0 else float(np.sign(difference)) * 99
-
-
-def nearest(x: Numbers, others: Numbers, k: int, *, itself: bool) -> Numbers:
-    """Return the numbers of the ``k`` nearest of ``others`` for each of ``x``, as ``(n, k)``.
-
-    Features are standardized by the moments of ``others``. With ``itself``, ``x`` are ``others``, and none of them is a
-    neighbour of its own.
-    """
-    a, b = (np.asarray(values, np.float64).reshape(len(values), -1) for values in (x, others))
-    deviation = b.std(0)
-    a, b = ((values - b.mean(0)) / np.where(deviation > 0, deviation, 1) for values in (a, b))
-    distance = np.square(a).sum(1)[:, None] - 2 * a @ b.T + np.square(b).sum(1)
-    if itself:
-        np.fill_diagonal(distance, np.inf)
-    return np.argsort(distance, 1, kind="stable")[:, :k]
-
-
-Check = Callable[[Evidence], list[Any]]
 
 
 def predictions(evidence: Evidence, name: str) -> tuple[Numbers, Numbers, Numbers]:

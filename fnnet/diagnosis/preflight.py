@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,45 +11,41 @@ import numpy as np
 from fnnet import checks
 from fnnet.cost import Cost, split_weighted
 from fnnet.data.stream import Stream
-from fnnet.diagnosis.report import NotLookedAt, Report, Verdict, in_order
+from fnnet.diagnosis.report import Check, Report, report_of
 from fnnet.diagnosis.subject import Subject
 from fnnet.diagnosis.verdicts import data as of_data
 from fnnet.diagnosis.verdicts import pairing, start, structure
 from fnnet.types import Array, Params
 
-Check = Callable[[Subject], Verdict | list[Verdict] | None]
-
-# A check has the name of its verdict, and its docstring is the page of the handbook. Theorems come first.
-CHECKS: tuple[Check, ...] = (
-    pairing.output_cannot_express_the_targets,
-    of_data.constant_or_copied_features,
-    of_data.rows_occur_in_training_and_test,
-    start.units_start_identical,
-    start.a_layer_is_dead_at_the_start,
-    structure.a_parameter_is_not_connected,
-    structure.the_network_is_an_affine_map,
-    structure.examples_of_a_batch_mix,
-    structure.a_step_sees_the_future,
-    structure.evaluation_is_random,
-    structure.train_mode_differs,
-    pairing.loss_is_flat_where_the_output_is_most_wrong,
-    pairing.loss_at_the_start_is_not_that_of_knowing_nothing,
-    of_data.inputs_are_not_scaled,
-    of_data.targets_are_not_scaled,
-    of_data.labels_do_not_depend_on_the_inputs,
-    of_data.a_feature_gives_the_answer_away,
-    of_data.classes_are_unbalanced,
-    of_data.data_are_sorted_and_not_shuffled,
-    start.signal_dies_on_the_way_in,
-    start.the_gradient_does_not_reach_a_layer,
-    start.one_batch_cannot_be_learned,
-    start.learning_rate_out_of_range,
-)
-
-
-def name_of(check: Check) -> str:
-    """Return the name of the verdict that a check gives."""
-    return check.__name__.replace("_", " ")
+# By the names of their verdicts; the docstring of a check is the page of the handbook. Theorems come first.
+CHECKS: dict[str, Check] = {
+    check.__name__.replace("_", " "): check
+    for check in (
+        pairing.output_cannot_express_the_targets,
+        of_data.constant_or_copied_features,
+        of_data.rows_occur_in_training_and_test,
+        start.units_start_identical,
+        start.a_layer_is_dead_at_the_start,
+        structure.a_parameter_is_not_connected,
+        structure.the_network_is_an_affine_map,
+        structure.examples_of_a_batch_mix,
+        structure.a_step_sees_the_future,
+        structure.evaluation_is_random,
+        structure.train_mode_differs,
+        pairing.loss_is_flat_where_the_output_is_most_wrong,
+        pairing.loss_at_the_start_is_not_that_of_knowing_nothing,
+        of_data.inputs_are_not_scaled,
+        of_data.targets_are_not_scaled,
+        of_data.labels_do_not_depend_on_the_inputs,
+        of_data.a_feature_gives_the_answer_away,
+        of_data.classes_are_unbalanced,
+        of_data.data_are_sorted_and_not_shuffled,
+        start.signal_dies_on_the_way_in,
+        start.the_gradient_does_not_reach_a_layer,
+        start.one_batch_cannot_be_learned,
+        start.learning_rate_out_of_range,
+    )
+}
 
 
 def preflight(
@@ -77,35 +74,20 @@ def preflight(
     the data at all raises its own error.
     """
     checks.random_key("preflight", key)
-    names = {name_of(check) for check in CHECKS}
-    unknown = sorted(set(leave_out) - names)
-    checks.require(not unknown, f"preflight: leave_out has {unknown}; expected names of verdicts, of {sorted(names)}")
     x, y, weights, whole = arrays_of("data", data, key)
     fault = next((f"{name} has NaN or infinite entries" for name, a in (("x", x), ("y", y)) if not finite(a)), None)
     if fault is not None:
-        return Report((), (), dict.fromkeys(sorted(names), f"{fault}, which fit refuses: take these examples out"))
+        return Report((), (), dict.fromkeys(CHECKS, f"{fault}, which fit refuses: take these examples out"))
     other = None if validation is None else arrays_of("validation", validation, key)[:2]
     subject = Subject(cost, params, x, y, weights, other, optimizer, key, shuffle, whole)
-    rows: list[Verdict] = []
-    fine: list[str] = []
-    not_looked_at: dict[str, str] = {}
-    for check in CHECKS:
-        name = name_of(check)
-        if name in set(leave_out):
-            not_looked_at[name] = "left out"
-            continue
-        try:
-            given = check(subject)
-        except NotLookedAt as reason:
-            not_looked_at[name] = str(reason)
-            continue
-        verdicts = given if isinstance(given, list) else [] if given is None else [given]
-        rows += verdicts
-        fine += [] if verdicts else [name]
-    for path, layer in subject.closed.items():
-        where = f"the inside of layer {path}" if path else "the inside of the model"
-        not_looked_at[where] = f"{type(layer).__name__} shows no layers; give it a method children"
-    return Report(in_order(tuple(rows)), tuple(fine), not_looked_at)
+    report = report_of(CHECKS, subject, leave_out)
+    closed = {
+        f"the inside of layer {path}" if path else "the inside of the model": (
+            f"{type(layer).__name__} shows no layers; give it a method children"
+        )
+        for path, layer in subject.closed.items()
+    }
+    return replace(report, not_looked_at={**report.not_looked_at, **closed})
 
 
 def arrays_of(name: str, data: Any, key: Array) -> tuple[Any, Any, Any, bool]:

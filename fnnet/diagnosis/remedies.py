@@ -26,27 +26,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from fnnet import checks, losses
-from fnnet.cost import Cost
 from fnnet.data.chunks import Chunk
 from fnnet.data.stream import as_stream
 from fnnet.diagnosis.changes import IDENTITY, Change, ScaledPenalty, Setup, apply, scaled_updates, scaled_weights
+from fnnet.diagnosis.programs import compiled
 from fnnet.diagnosis.report import NotLookedAt, Outcome, Report, Verdict, in_order
+from fnnet.diagnosis.statistics import z_of
 from fnnet.diagnosis.thresholds import THRESHOLDS
 from fnnet.diagnosis.watch import Watch
-from fnnet.inspect.baselines import constant_baseline, least_loss
+from fnnet.inspect.baselines import example_losses, loss_bounds
 from fnnet.training.chunk import train_chunk
 from fnnet.training.placement import Placement
 from fnnet.training.program import chunk_program, copied, settings_of_jax
 from fnnet.training.state import TrainState
 from fnnet.training.step import Probe
-from fnnet.types import Array, Batch, Loss, Params, Scalar, Shape
+from fnnet.types import Array, Batch, Loss, Params, Scalar
 
 Run = Any  # a function (state, chunk) -> (state, numbers)
 Excess = np.ndarray[Any, Any]  # λ of each example of the probe set
 PROBE = 512  # examples
 FEWEST, MOST = 50, 300  # steps of an arm
 LARGEST = 10.0  # λ of one example, so that no single one decides; NaN and infinity count as this
-LARGEST_Z = 99.0
 POINTS = 6  # of the curve of an arm
 SMALLEST = 1e-6  # probability in a score
 
@@ -408,41 +408,16 @@ def excess(arm: Arm, probe: Batch, score: Score) -> list[Excess]:
     x, y = (jnp.asarray(part) for part in probe)
     shape = jax.eval_shape(cost.model.apply, arm.params[-1], x).shape
     of_score = replace(cost, model=IDENTITY, loss=score.baseline)
-    constant, least = (float(bound) for bound in bounds(of_score, (x, y), shape))
+    constant, least = map(float, compiled(loss_bounds, of_score, shape)((x, y)))
     chosen = np.unique(np.linspace(0, len(arm.params) - 1, POINTS).round().astype(int))
-    losses_of_each = [np.asarray(example_losses(cost, arm.params[i], x, y), np.float64) for i in chosen]
+    losses_of_examples = compiled(example_losses, cost)
+    # An example none of whose labels counts has the same loss in every arm.
+    losses_of_each = [np.asarray(losses_of_examples(arm.params[i], (x, y), 0.0), np.float64) for i in chosen]
     with np.errstate(all="ignore"):
         scaled = [
             each - constant if least == -math.inf else (each - least) / (constant - least) for each in losses_of_each
         ]
     return [np.where(np.isfinite(each), np.clip(each, -LARGEST, LARGEST), LARGEST) for each in scaled]
-
-
-@partial(jax.jit, static_argnums=(0, 2))
-def bounds(cost: Cost, batch: Batch, shape: Shape) -> tuple[Array, Array]:
-    """Return ``H₀`` and ``L*`` of predictions of this shape."""
-    return constant_baseline(cost, batch, shape), least_loss(cost, batch, shape)
-
-
-@partial(jax.jit, static_argnums=0)
-def example_losses(cost: Cost, params: Params, x: Array, y: Array) -> Array:
-    """Return the loss of each example, the mean over its steps for sequences, without the penalty."""
-    each = cost.loss(cost.model.apply(params, x), cost.known_labels(y))
-    counts = cost.loss_weights(y, None, each.shape)
-    axes = tuple(range(1, each.ndim))
-    if counts is None:
-        return each.mean(axes)
-    counts = counts.astype(each.dtype)
-    return jnp.where(counts == 0, 0, each * counts).sum(axes) / jnp.maximum(counts.sum(axes), 1)
-
-
-def z_of(difference: Excess) -> float:
-    """Return the mean over its standard error, between ``-LARGEST_Z`` and ``LARGEST_Z``."""
-    mean = float(difference.mean())
-    error = float(difference.std(ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
-    if error == 0:
-        return math.copysign(LARGEST_Z, mean) if mean else 0.0
-    return max(-LARGEST_Z, min(mean / error, LARGEST_Z))
 
 
 def share(gain: Excess, before: Excess) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -48,10 +48,10 @@ class Verdict:
     """One thing that is wrong with a run, or may be, with the number that says so.
 
     ``statistic`` is the formula of ``value`` in words; ``value`` lies beyond ``threshold``, and healthy runs had values
-    in the range ``healthy``. ``sentence`` says it to a reader who has never heard of the statistic. ``layer`` is the
-    path of the layer and ``window`` the first and last step where it holds; None where it concerns all of them.
-    ``explains`` has the names of the verdicts that are symptoms of this one. ``remedy`` is the change that is expected
-    to mend it, and ``outcome`` what a rerun with that change gave.
+    in the range ``healthy``, None where that was not measured. ``sentence`` says it to a reader who has never heard of
+    the statistic. ``layer`` is the path of the layer and ``window`` the first and last step where it holds; None where
+    it concerns all of them. ``explains`` has the names of the verdicts that are symptoms of this one. ``remedy`` is the
+    change that is expected to mend it, and ``outcome`` what a rerun with that change gave.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Verdict:
     statistic: str
     value: float
     threshold: float
-    healthy: tuple[float, float]
+    healthy: tuple[float, float] | None
     layer: str | None = None
     window: tuple[int, int] | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
@@ -77,6 +77,9 @@ class Verdict:
     @property
     def sick(self) -> bool:
         return self.certainty in ("exact", "confirmed")
+
+
+Check: TypeAlias = Callable[[Any], Verdict | list[Verdict] | None]
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,33 @@ class Report:
             json.dump(asdict(self), file, indent=1, default=str)
 
 
+def report_of(checks: Mapping[str, Check], subject: Any, leave_out: Iterable[str] = ()) -> Report:
+    """Return the report of checks by the names of their verdicts, each a function of the subject.
+
+    A check returns a verdict, several, or none. One that raises ``NotLookedAt`` is in ``not_looked_at``, and so are
+    those to leave out.
+    """
+    left_out = list(leave_out)
+    unknown = sorted(set(left_out) - set(checks))
+    if unknown:
+        raise ValueError(f"diagnosis: leave_out has {unknown}; expected names of verdicts, of {sorted(checks)}")
+    rows: list[Verdict] = []
+    fine: list[str] = []
+    skipped = dict.fromkeys(left_out, "left out")
+    for name, check in checks.items():
+        if name in left_out:
+            continue
+        try:
+            given = check(subject)
+        except NotLookedAt as reason:
+            skipped[name] = str(reason)
+            continue
+        verdicts = given if isinstance(given, list) else [] if given is None else [given]
+        rows += verdicts
+        fine += [] if verdicts else [name]
+    return Report(in_order(tuple(rows)), tuple(fine), skipped)
+
+
 def in_order(rows: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
     """Return the verdicts, the most certain first, and those of one certainty in the order of their causes."""
     ranks = list(CERTAINTIES)
@@ -141,10 +171,8 @@ def as_table(report: Report) -> str:
         under = "" if row.name not in report.symptoms else ", a symptom"
         lines.append(f"{row.certainty.upper()}{under}: {row.name}{f' ({where})' if where else ''}")
         lines.append(f"  {row.sentence}")
-        low, high = row.healthy
-        lines.append(
-            f"  {row.statistic} = {row.value:.3g}; threshold {row.threshold:.3g}, healthy {low:.3g} to {high:.3g}"
-        )
+        range_ = "not measured" if row.healthy is None else "{:.3g} to {:.3g}".format(*row.healthy)
+        lines.append(f"  {row.statistic} = {row.value:.3g}; threshold {row.threshold:.3g}, healthy {range_}")
         if row.remedy is not None:
             alternatives = row.remedy if isinstance(row.remedy, (tuple, list)) else (row.remedy,)
             lines.append(f"  remedy: {', or '.join(map(str, alternatives))}")
@@ -263,5 +291,4 @@ EXPLANATIONS: dict[str, tuple[str, ...]] = {
     "stuck at the constant": (),
     "loss spikes": (),
     "at the edge of stability": (),
-    "not reproducible": (),
 }

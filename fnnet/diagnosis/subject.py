@@ -18,9 +18,9 @@ import numpy as np
 
 from fnnet import checks, optimizers
 from fnnet.cost import Cost
-from fnnet.cpu.compilation import QUICK
+from fnnet.diagnosis.programs import compiled
 from fnnet.diagnosis.report import NotLookedAt
-from fnnet.inspect.baselines import constant_baseline, floor, least_loss
+from fnnet.inspect.baselines import constant_baseline, floor, loss_bounds
 from fnnet.inspect.operations import OPERATIONS
 from fnnet.inspect.signals import LayerSignals, Taps, leaf_layers, pass_of, signals, signals_of
 from fnnet.layers import Activation, Sequential, children
@@ -76,24 +76,6 @@ class OneBatch(NamedTuple):
     early: Params
     end: float
     steps: int
-
-
-def compiled(function: Callable[..., Any], *static: int) -> Callable[..., Any]:
-    """Return the compiled function, whose program equal costs share; the cost is its first argument.
-
-    A cost with a model that has no hash is compiled for itself.
-    """
-    shared = jax.jit(function, static_argnums=(0, *static), compiler_options=QUICK)
-
-    def call(cost: Cost, *arguments: Any) -> Any:
-        try:
-            hash(cost)
-        except TypeError:
-            own = jax.jit(partial(function, cost), static_argnums=tuple(i - 1 for i in static), compiler_options=QUICK)
-            return own(*arguments)
-        return shared(cost, *arguments)
-
-    return call
 
 
 @dataclass(frozen=True)
@@ -227,14 +209,14 @@ class Subject:
         return self.look_at(self.params)
 
     def look_at(self, params: Params) -> Look:
-        found = jax.device_get(look_of(self.cost, params, self.probe, self.key, self.is_regression))
+        found = jax.device_get(compiled(look_of, self.cost)(params, self.probe, self.key, self.is_regression))
         with np.errstate(all="ignore"):
             of_layers = signals_of(self.cost.model, jax.device_get(params), found.signals, np)
         return found._replace(signals=of_layers)
 
     @cached_property
     def all_signals(self) -> dict[str, LayerSignals]:
-        return jax.device_get(compiled_signals(self.cost, self.params, self.probe, self.key))
+        return jax.device_get(compiled(signals, self.cost)(self.params, self.probe, key=self.key))
 
     @property
     def is_regression(self) -> bool:
@@ -255,9 +237,8 @@ class Subject:
             mask[counted] = 1
             weights = weights * mask.reshape(-1, *[1] * (weights.ndim - 1)).astype(weights.dtype)
         prediction, body = self.shapes_of(len(self.rows))
-        constant, least, *through = jax.device_get(
-            bounds_of(self.cost, self.visible_tail, prediction, body, y, weights)
-        )
+        program = compiled(all_bounds, self.cost, self.visible_tail, prediction, body)
+        constant, least, *through = jax.device_get(program(y, weights))
         bounds = Bounds(float(constant), float(least), *map(float, through or (constant, least)))
         if np.isnan(bounds.constant):
             raise NotLookedAt("the loss of a constant prediction is NaN: a label is out of range, or a target is NaN")
@@ -302,12 +283,13 @@ class Subject:
         except NotLookedAt:
             bounds, goal = None, -np.inf
         state = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), jax.eval_shape(adam_of, self.params))  # as Adam's
-        early, *_ = train(self.cost, self.params, state, batch, self.key, -np.inf, FIRST_STEPS, True)
+        learn = compiled(train, self.cost)
+        early, *_ = learn(self.params, state, batch, self.key, -np.inf, FIRST_STEPS, True)
         if not all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in jax.tree.leaves(early)):
             early = self.params
         if bounds is None or not np.isfinite(goal) or not bounds.constant > bounds.least:
             return OneBatch(early, np.nan, FIRST_STEPS)
-        _, loss, steps = train(self.cost, self.params, state, batch, self.key, goal, MOST_STEPS, False)
+        _, loss, steps = learn(self.params, state, batch, self.key, goal, MOST_STEPS, False)
         end = (float(loss) - bounds.least) / (bounds.constant - bounds.least)
         return OneBatch(early, np.inf if np.isnan(end) else end, int(steps))
 
@@ -319,7 +301,8 @@ class Subject:
         path = self.tail[0][0] if self.visible_tail else None
         y = np.asarray(self.probe[1])[self.small]
         key = self.key if key is None else key
-        return Seen(*jax.device_get(forward_of(self.cost, path, train, self.one_batch.early, jnp.asarray(x), y, key)))
+        program = compiled(forward_of, self.cost, path, train)
+        return Seen(*jax.device_get(program(self.one_batch.early, jnp.asarray(x), y, key)))
 
     @cached_property
     def small_x(self) -> Numbers:
@@ -369,7 +352,6 @@ def counted(cost: Cost, batch: Any) -> tuple[Array, Array, Array | None]:
     return cost.counted_batch("preflight", tuple(part for part in batch if part is not None))
 
 
-@compiled
 def look_of(cost: Cost, params: Params, batch: Any, key: Array, regression: Any) -> Look:
     x, y, weights = counted(cost, batch)
     prediction = cost.model.apply(params, x, key=key)
@@ -381,26 +363,17 @@ def look_of(cost: Cost, params: Params, batch: Any, key: Array, regression: Any)
     return Look(pass_of(cost, params, batch, key=key), prediction, loss, centered)  # type: ignore[arg-type]
 
 
-@compiled
-def compiled_signals(cost: Cost, params: Params, batch: Any, key: Array) -> dict[str, LayerSignals]:
-    return signals(cost, params, batch, key=key)
-
-
-def bounds_program(
+def all_bounds(
     cost: Cost, tail: tuple[Layer, ...], prediction: Shape, body: Shape, y: Array, weights: Array
 ) -> tuple[Array, ...]:
     batch: Any = jnp.zeros(y.shape[:1]), y, weights
-    free = constant_baseline(cost, batch, prediction), least_loss(cost, batch, prediction)
+    free = loss_bounds(cost, prediction, batch)
     if not tail:
         return free
     through = through_layers(tail)
     return *free, constant_baseline(cost, batch, body, through), floor(cost, batch, body, through)
 
 
-bounds_of = compiled(bounds_program, 1, 2, 3)
-
-
-@compiled
 def train(
     cost: Cost, params: Params, state: Any, batch: Any, key: Array, goal: Any, most: Any, plain: Any
 ) -> tuple[Params, Array, Array]:
@@ -456,11 +429,8 @@ def as_vector(params: Params) -> tuple[Array, Callable[[Array], Params]]:
     return vector, as_tree
 
 
-def forward_program(
+def forward_of(
     cost: Cost, path: str | None, train: bool, params: Params, x: Array, y: Array, key: Array
 ) -> tuple[Array, ...]:
     prediction, body = prediction_and_body(cost.model, path, params, x, key, train=train)
     return prediction, body, cost.mean_loss(prediction, y)
-
-
-forward_of = compiled(forward_program, 1, 2)

@@ -19,9 +19,11 @@ import numpy as np
 from fnnet import checks
 from fnnet.checks import at_least_float32
 from fnnet.configuration import configuration
-from fnnet.cost import Cost, broadcast_weights
+from fnnet.cost import Cost
 from fnnet.data.stream import Stream
-from fnnet.diagnosis.watched import Watched, compiled
+from fnnet.diagnosis.programs import compiled
+from fnnet.diagnosis.watched import Watched
+from fnnet.inspect.baselines import example_losses
 from fnnet.inspect.curvature import gradient_statistics
 from fnnet.inspect.signals import leaf_layers, signals
 from fnnet.optimizers import Optimizer, apply_updates
@@ -41,10 +43,10 @@ PARTS, OF = 8, 16  # the gradients of so many parts of so many training examples
 class StepProbe:
     """What ``Watch`` measures in a step: the pure function that ``train_step`` calls as one of its ``probes``.
 
-    One step in every block of ``every`` is probed, each time at another place in its block, so that nothing with a
-    period, such as ``optimizers.accumulate``, escapes; of the first 20 steps each. The gradient of a probed step is
-    computed a second time. The other steps cost nothing, and have the step -1 and zeros. With ``u``, the change of the
-    parameters, all numbers are float32 (float64 for such a cost):
+    Each of the first 20 steps is probed, and after them one step in every block of ``every``, each time at another
+    place in its block, so that nothing with a period escapes, such as ``optimizers.accumulate``. The gradient of a
+    probed step is computed a second time. The other steps cost nothing; their step is -1 and their numbers are 0. All
+    numbers are float32, or float64 for such a cost. With ``u``, the change of the parameters, they are:
 
     - ``cost``: ``L_B(θ)``, the cost of the batch before the update, of every step;
     - ``change``: ``L_B(θ + u) − L_B(θ)``, with the same batch and random numbers, in train mode;
@@ -105,21 +107,24 @@ def share_lost(p: Array, g: Array, u: Array) -> Array | float:
 def look(cost: Cost, params: Params, before: Params, training: Batch, probe: Batch | None) -> dict[str, Array]:
     """Return the numbers of a look, a pure function. The network is deterministic, and the penalty is left out.
 
-    ``before`` are the parameters of the look before. Of the training examples: ``training_losses (n,)``,
-    and of the first 128 of them ``gradient_norm (P,)`` of the mean loss; ``signal`` and ``noise``, the estimates of
-    ``fnnet.inspect.curvature.NoiseScale``; ``penalty_push``, ``⟨∇R, −∇L⟩ / ‖∇L‖²`` for the penalty ``R``. Of the probe
-    set, or of the training examples without one: ``losses (n,)``, ``spread``, how much of the output depends on the
-    input, and of each layer ``dead``, ``saturated`` and ``vary``, ``(L,)``. ``travel (P,)`` is ``‖θ −
-    θ_before‖ / ‖θ_before‖``.
+    - ``training_losses (n,)``: the losses of the training examples;
+    - ``gradient_norm (P,)``: the norms of the gradient of the mean loss of the first 128 of them;
+    - ``signal``, ``noise``: the estimates of ``fnnet.inspect.curvature.NoiseScale`` from these;
+    - ``penalty_push``: ``⟨∇R, −∇L⟩ / ‖∇L‖²`` for the penalty ``R``, if there is one;
+    - ``losses (n,)``: the losses of the probe set, or of the training examples without one, as are the next two;
+    - ``spread``: how much of the output depends on the input;
+    - ``dead``, ``saturated``, ``vary``: those of ``fnnet.inspect.LayerSignals`` for each layer, ``(L,)``;
+    - ``parameter_norm (P,)``, and ``travel (P,)``, ``‖θ − θ_before‖ / ‖θ_before‖``, where ``before`` are the parameters
+      at the look before.
     """
     seen = training if probe is None else probe
     found = signals(cost, params, seen)
     layers = [found.get(path) for path in leaf_layers(cost.model)]
     own, old = jax.tree.leaves(params), jax.tree.leaves(before)
-    losses = losses_of(cost, params, training)
+    losses = example_losses(cost, params, training)
     return {
         "training_losses": losses,
-        "losses": losses if probe is None else losses_of(cost, params, probe),
+        "losses": losses if probe is None else example_losses(cost, params, probe),
         "spread": spread_of(cost.model.apply(params, seen[0]), seen[1]),
         "parameter_norm": stacked(map(length, own)),
         "travel": stacked(ratio(length(a - b), length(b)) for a, b in zip(own, old, strict=True)),
@@ -150,18 +155,6 @@ def gradients_of(cost: Cost, params: Params, training: Batch) -> dict[str, Array
 def ratio(a: Array, b: Array) -> Array:
     """Return ``a / b``, 0 where ``a`` is 0 and infinity where only ``b`` is."""
     return jnp.where(a == 0, 0, a / b.astype(a.dtype))
-
-
-def losses_of(cost: Cost, params: Params, batch: Batch) -> Array:
-    """Return the loss of each example ``(n,)``, the mean of its losses that count; NaN where none of them does."""
-    x, y = batch
-    each = cost.loss(cost.model.apply(params, x), cost.known_labels(y))
-    each = each.astype(at_least_float32(each))
-    weights = cost.loss_weights(y, None, each.shape)
-    counts = jnp.ones_like(each) if weights is None else broadcast_weights("target", weights, each.shape)
-    axes = tuple(range(1, each.ndim))
-    counted = (counts != 0).astype(each.dtype)
-    return (jnp.where(counts == 0, 0, each) * counted).sum(axes) / counted.sum(axes)
 
 
 def spread_of(prediction: Array, target: Array) -> Array:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -13,14 +12,14 @@ import numpy as np
 
 from fnnet.checks import is_float, is_integer
 from fnnet.cost import Cost
-from fnnet.cpu.compilation import QUICK
+from fnnet.diagnosis.programs import compiled
 from fnnet.diagnosis.report import NotLookedAt
-from fnnet.inspect.baselines import constant_baseline, least_loss
+from fnnet.inspect.baselines import loss_bounds
 from fnnet.inspect.signals import leaf_layers
 from fnnet.layers import Activation, LowPrecision
 from fnnet.layers.nesting import nested
 from fnnet.paths import named_leaves
-from fnnet.types import Array, Batch, Params, Shape
+from fnnet.types import Batch, Params
 
 Numbers = np.ndarray[Any, Any]
 RESOLVED = 64  # roundings of the cost, below which a change of it is not seen
@@ -230,25 +229,7 @@ class Watched:
 def bounds_of(cost: Cost, params: Params, data: Batch) -> list[float]:
     """Return ``[H₀, L*]``, the loss of the best constant prediction and the least loss that there is."""
     shape = jax.eval_shape(lambda p: cost.model.apply(p, data[0]), params).shape
-    return [float(bound) for bound in compiled(bounds, cost, shape)(data)]
-
-
-def bounds(cost: Cost, shape: Shape, data: Batch) -> tuple[Array, Array]:
-    return constant_baseline(cost, data, shape), least_loss(cost, data, shape)
-
-
-def compiled(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
-    """Return the compiled function of the other arguments, the same one for equal ones that can be hashed."""
-    try:
-        program = kept(function, *static)
-    except TypeError:  # a model of the user's own that cannot be hashed
-        program = jax.jit(partial(function, *static), compiler_options=QUICK)
-    return jax.disable_jit(False)(program)  # whoever steps through a run does not mean to step through this
-
-
-@lru_cache(16)
-def kept(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
-    return jax.jit(partial(function, *static), compiler_options=QUICK)
+    return [float(bound) for bound in compiled(loss_bounds, cost, shape)(data)]
 
 
 def scale_of(bounds: list[float]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from fnnet import activations, checks, losses
 from fnnet.binding import unbind
 from fnnet.cost import Cost, split_weighted
-from fnnet.types import Array, Batch, Loss, Shape
+from fnnet.types import Array, Batch, Loss, Params, Shape
 
 STEPS = 250  # of the minimization; the steps grow by 1.2¹²⁰ ≈ 3e9 within the first half
 LAST = 50  # steps within which a minimum that exists stands still
@@ -58,6 +58,11 @@ def least_loss(cost: Cost, batch: Batch, shape: Shape, through: Map | None = Non
     return minimum(lambda z: cost_of(cost, batch, through(z)), scale * jnp.full(shape, 0.5, scale.dtype), 0.2 * scale)
 
 
+def loss_bounds(cost: Cost, shape: Shape, batch: Batch) -> tuple[Array, Array]:
+    """Return ``(H₀, L*)``, what ``constant_baseline`` and ``least_loss`` return."""
+    return constant_baseline(cost, batch, shape), least_loss(cost, batch, shape)
+
+
 def floor(cost: Cost, batch: Batch, shape: Shape, activation: Map) -> Array:
     """Return ``F = 1/N Σ_n min_v loss(a(v_n), y_n)``, the least cost that a network with the last activation ``a`` has.
 
@@ -77,6 +82,23 @@ def normalized_loss(loss: Array | float, constant: Array | float, least: Array |
     span = constant - least
     ratio = jnp.where(span > 0, (loss - least) / jnp.where(span > 0, span, 1), jnp.nan)
     return jnp.where(jnp.isneginf(least), loss - constant, ratio)
+
+
+def example_losses(cost: Cost, params: Params, batch: Batch, nothing: float = jnp.nan) -> Array:
+    """Return the loss of each example ``(N,)``, the mean of those of its labels that count, without the penalty.
+
+    ``nothing`` stands for an example none of whose labels counts. The network is the deterministic one.
+    """
+    x, target = batch
+    each = cost.loss(cost.model.apply(params, x), cost.known_labels(target))
+    each = each.astype(checks.at_least_float32(each))
+    weights = cost.loss_weights(target, None, each.shape)
+    axes = tuple(range(1, each.ndim))
+    if weights is None:
+        return each.mean(axes)
+    counts = (weights != 0).astype(each.dtype)
+    total = counts.sum(axes)
+    return jnp.where(total > 0, jnp.where(counts == 0, 0, each).sum(axes) / jnp.maximum(total, 1), nothing)
 
 
 def domain(loss: Loss) -> Map:

@@ -51,8 +51,8 @@ def train_step(
 
     Each of ``probes`` is called with ``(cost, value_and_grad, before, batch, after, value)``, where ``before`` and
     ``after`` are the states around the update and ``value`` the cost of the batch, and returns a pytree of arrays;
-    ``metrics["probed"]`` is the tuple of these. Probes see nothing that the step does not return: a gradient that were
-    asked for would have to be stored, and XLA would round the arithmetic around it in another way.
+    ``metrics["probed"]`` is the tuple of these. They see only what the step returns anyway: the gradient would have to
+    be stored for them, and XLA would then round the arithmetic around it in another way.
     """
 
     kind_of("train_step", optimizer)

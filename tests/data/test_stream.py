@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import grain
 import jax
 import numpy as np
 import pytest
@@ -144,7 +145,6 @@ def test_the_key_is_that_of_the_epoch() -> None:
 
 def test_batches_of_grain() -> None:
     """Shuffled anew for every key; a run goes on in the middle of an epoch without making the batches before it."""
-    grain = pytest.importorskip("grain")
 
     def made(key: jax.Array) -> Any:
         source = grain.MapDataset.source([(x, y) for x, y in zip(X, Y, strict=True)])

@@ -13,7 +13,7 @@ import fnnet
 from fnnet import Cost, Dense, Dropout, losses, optimizers, penalties
 from fnnet.diagnosis import Change, Report, Setup, Verdict, remedies
 from fnnet.diagnosis.changes import apply
-from fnnet.diagnosis.remedies import Rerun, probe_of, z_of
+from fnnet.diagnosis.remedies import Rerun, probe_of
 from fnnet.training.state import TrainState
 
 
@@ -111,10 +111,3 @@ def test_what_the_budget_does_not_pay_for_is_said() -> None:
     report = remedies(suspected(Change("learning_rate", "scale", 0.1)), healthy(), budget=0.1)
     assert report.rows[0].certainty == "suspected"
     assert "pass remedies a budget of at least 1.2" in report.not_looked_at["the remedy of a fault"]
-
-
-def test_z_is_the_mean_over_its_standard_error() -> None:
-    differences = np.array([1.0, 2.0, 3.0, 4.0])
-    assert z_of(differences) == pytest.approx(2.5 / (np.std(differences, ddof=1) / 2))
-    assert z_of(np.ones(4)) == 99
-    assert z_of(np.zeros(4)) == 0

@@ -19,7 +19,6 @@ from tests.public import public_optimizers
 def test_optimizers_of_other_libraries_take_the_same_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two hundred steps in float64 agree to 1e-12, and they differ where the table says so."""
     pytest.importorskip("torch")
-    pytest.importorskip("optax")
     output = tmp_path / "agreement.json"
     with jax.numpy_dtype_promotion("standard"):  # optax multiplies integers with Python numbers
         assert cli.main("benchmarks", BENCHMARKS, arguments=["agreement", "--output", str(output)]) == 0

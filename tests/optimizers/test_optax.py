@@ -6,14 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import fnnet
 from fnnet import optimizers
 from tests.cases.optimizers import ALGORITHMS, gradients_for, tree
 from tests.compare import assert_close
-
-optax = pytest.importorskip("optax")
 
 
 @pytest.fixture(autouse=True)

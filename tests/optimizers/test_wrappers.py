@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from fnnet import Cost, Dense, Optimizer, TrainState, apply_updates, chain, losses, train_step
@@ -284,7 +285,6 @@ def standard_promotion() -> Iterator[None]:
 @pytest.mark.usefixtures("standard_promotion")
 def test_an_optimizer_of_another_library_inside() -> None:
     """optax's Adam with float16 parameters and float32 gradients: its moments are float32, and so are its steps."""
-    optax = pytest.importorskip("optax")
     params = {"w": jnp.array([1.0, -2.0], "float16")}
     for wrap in (lambda inner: accumulate(inner, 2), skip_non_finite, dynamic_loss_scale):
         optimizer, twice = wrap(optax.adam(1e-3)), 2 if wrap(sgd(1.0)).init(params)._fields[1] == "mean" else 1

@@ -9,6 +9,7 @@ import numpy as np
 from fnnet import checks
 from fnnet.diagnosis.changes import Change
 from fnnet.diagnosis.report import NotLookedAt, Verdict
+from fnnet.diagnosis.statistics import neighbours, standard_columns
 from fnnet.diagnosis.subject import Numbers, Subject, spread
 from fnnet.diagnosis.thresholds import bound, found
 from fnnet.layers import BatchNorm, Embedding, GroupNorm, LayerNorm
@@ -29,12 +30,12 @@ def inputs_are_not_scaled(subject: Subject) -> Verdict | None:
     gradients and the curvature of the loss 100 to 10,000 times as large; features of very different scales make it
     badly conditioned, so that no rate suits all of them.
 
-    Formulas: ``r = √2 · rms(x)``, what ``rms`` of the first outputs is after a He initialization; over the features
+    Statistics: ``r = √2 · rms(x)``, what ``rms`` of the first outputs is after a He initialization; over the features
     that vary, ``max σ / median σ``, the largest standard deviation over the median, and ``max |μ|/σ``, the largest
     offset. Features are the columns of a table, and the last axis of images and sequences.
 
     Thresholds: ``r`` below 0.05 or above 5; ``max σ / median σ`` above 30; ``max |μ|/σ`` above 10. Digits from 0 to 1
-    have ``r = 0.7``, from 0 to 16 ``11``, from 0 to 255 ``181``; proposals, to be compared with the healthy ranges.
+    have ``r = 0.7``, from 0 to 16 ``11``, from 0 to 255 ``181``.
 
     When it is wrong: a first layer that normalizes makes the scale harmless, and such models are not looked at. Inputs
     of 0 and 1 may be rare, so only an upper bound holds for them. Tools that want every entry in [−1, 1] call
@@ -77,11 +78,10 @@ def targets_are_not_scaled(subject: Subject) -> Verdict | None:
     Outputs start at about unit size around 0. Targets in the hundreds take thousands of steps to reach, and their
     squared errors have gradients to match. An offset alone is learned by the output bias, slowly if it is large.
 
-    Formulas, of each output: ``|mean y| / std y``, the offset; ``std y`` and ``std y / rms f(θ₀, x)``, the spread;
+    Statistics, of each output: ``|mean y| / std y``, the offset; ``std y`` and ``std y / rms f(θ₀, x)``, the spread;
     both lie outside the bounds. Outputs that start at 0 have only the first.
 
-    Thresholds: the offset above 10; the spread below 0.05 or above 20; proposals, to be compared with the healthy
-    ranges.
+    Thresholds: the offset above 10; the spread below 0.05 or above 20.
 
     When it is wrong: with a large offset, a bias that starts at the mean of the targets is enough (Karpathy 2019).
     Suspected, until a rerun with standardized targets is better.
@@ -130,7 +130,7 @@ def constant_or_copied_features(subject: Subject) -> list[Verdict]:
     A constant feature acts as one more bias. Many of them hint at a mistake in reading the data. A copy makes two
     weights do the work of one.
 
-    Formula: the share of features with ``σ = 0``. Copies are pairs with ``|corr| = 1`` up to rounding among at most
+    Statistic: the share of features with ``σ = 0``. Copies are pairs with ``|corr| = 1`` up to rounding among at most
     512 examples, and are a note.
 
     Threshold: a share above 0.5 is a verdict, and anything above 0 a note. Of the pixels of scikit-learn's digits, 3 of
@@ -186,7 +186,7 @@ def labels_do_not_depend_on_the_inputs(subject: Subject) -> Verdict | None:
 
     Inputs and targets may have been shuffled apart, shifted by one row, or read from different files.
 
-    Formula: two statistics, each as ``z = (s − mean)/sd`` over 100 permutations of the targets: how often an example
+    Statistic: two statistics, each as ``z = (s − mean)/sd`` over 100 permutations of the targets: how often an example
     has the label of its 5 nearest neighbours (for real targets, the product of both), and the leave-one-out error of
     ridge regression. Features are standardized, and at most 512 examples are looked at.
 
@@ -203,7 +203,7 @@ def labels_do_not_depend_on_the_inputs(subject: Subject) -> Verdict | None:
     if len(rows) < FEWEST:
         raise NotLookedAt(f"there are {len(rows)} examples; a permutation test needs {FEWEST}")
     targets = as_matrix(subject, rows)
-    x = standardized(subject.x[rows])
+    x = standard_columns(subject.x[rows])
     z = max(permutation_z(neighbour_map(x), targets), -permutation_z(ridge_map(x), targets, square=True))
     if not z < bound(name, statistic):
         return None
@@ -227,25 +227,13 @@ def as_matrix(subject: Subject, rows: Numbers) -> Numbers:
         return np.asarray(labels[:, None] == np.unique(labels), np.float64)
     if not subject.is_regression or y.ndim > 2:
         raise NotLookedAt("the targets are sequences or images")
-    return standardized(y)
-
-
-def standardized(a: Numbers) -> Numbers:
-    """Return ``(n, D)`` with mean 0 and deviation 1 in every column that varies."""
-    a = np.asarray(a, np.float64).reshape(len(a), -1)
-    a = a - a.mean(0)
-    deviation = a.std(0)
-    return a / np.where(deviation > 0, deviation, 1)
+    return standard_columns(y)
 
 
 def neighbour_map(x: Numbers) -> Numbers:
     """Return the matrix that takes the mean over the 5 nearest neighbours of every example."""
-    square = np.square(x).sum(1)
-    distance = square[:, None] + square - 2 * x @ x.T
-    np.fill_diagonal(distance, np.inf)
-    nearest = np.argpartition(distance, NEIGHBOURS, 1)[:, :NEIGHBOURS]
-    mean = np.zeros_like(distance)
-    np.put_along_axis(mean, nearest, 1 / NEIGHBOURS, 1)
+    mean = np.zeros((len(x), len(x)))
+    np.put_along_axis(mean, neighbours(x, NEIGHBOURS), 1 / NEIGHBOURS, 1)
     return mean
 
 
@@ -277,8 +265,8 @@ def rows_occur_in_training_and_test(subject: Subject) -> Verdict | None:
 
     This happens if data are split after augmentation or oversampling, or if a table holds rows twice.
 
-    Formula: the share of the rows of the validation inputs that are rows of the training inputs, bit for bit, and this
-    share over that of the training rows that occur twice.
+    Statistic: the share of the rows of the validation inputs that are rows of the training inputs, bit for bit, and
+    this share over that of the training rows that occur twice.
 
     Thresholds: a share above 0.01, one row not counted, and above 3 times that within the training data. Where rows are
     few by nature (truth tables, short texts), both shares are alike.
@@ -317,7 +305,7 @@ def a_feature_gives_the_answer_away(subject: Subject) -> Verdict | None:
 
     Numbers of rows sorted by class, or the label itself among the features, give perfect validation and fail in use.
 
-    Formula: for classes, ``1 − (c − (C − 1))/n``, where ``c`` counts how often the label changes along the sorted
+    Statistic: for classes, ``1 − (c − (C − 1))/n``, where ``c`` counts how often the label changes along the sorted
     feature; for a real target ``|corr|``. Without the feature: the share of examples with the label of most of their 5
     nearest neighbours, or the squared correlation of leave-one-out ridge predictions.
 
@@ -331,7 +319,7 @@ def a_feature_gives_the_answer_away(subject: Subject) -> Verdict | None:
     rows = spread(len(subject.x), SAMPLE)
     if len(rows) < FEWEST:
         raise NotLookedAt(f"there are {len(rows)} examples; it needs {FEWEST}")
-    targets, x = as_matrix(subject, rows), standardized(subject.x[rows])
+    targets, x = as_matrix(subject, rows), standard_columns(subject.x[rows])
     if subject.is_regression and targets.shape[1] > 1:
         raise NotLookedAt("the targets have several outputs")
     if subject.is_regression:
@@ -368,7 +356,7 @@ def classes_are_unbalanced(subject: Subject) -> list[Verdict]:
 
     Imbalance alone harms nothing. It makes accuracy a poor measure, and rare classes may not be learned.
 
-    Formula: ``max_c n_c / min_c n_c`` over the classes that occur. Outputs without any example are counted, too.
+    Statistic: ``max_c n_c / min_c n_c`` over the classes that occur. Outputs without any example are counted, too.
     Only one label per example is looked at: letters and words differ in frequency by nature.
 
     Threshold: above 10, as the rule ``ClassImbalance`` of Amazon SageMaker Debugger; above 0 classes without examples.
@@ -396,7 +384,7 @@ def data_are_sorted_and_not_shuffled(subject: Subject) -> Verdict | None:
 
     The network then learns the class of the batch and forgets the others.
 
-    Formula: the test of runs, ``z = (R − E R)/sd R``, where ``R`` counts the runs of equal labels,
+    Statistic: the test of runs, ``z = (R − E R)/sd R``, where ``R`` counts the runs of equal labels,
     ``E R = n + 1 − Σ n_c²/n``, and ``n_c`` are the counts of the classes (Wald and Wolfowitz 1940; for several classes
     Barton and David 1957).
 

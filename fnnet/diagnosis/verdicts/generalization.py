@@ -6,8 +6,9 @@ import numpy as np
 
 from fnnet.checks import is_integer
 from fnnet.diagnosis.changes import Change
-from fnnet.diagnosis.evidence import MOST, Evidence, nearest, predictions, theil_sen, z_of_means
+from fnnet.diagnosis.evidence import MOST, Evidence, predictions
 from fnnet.diagnosis.report import NotLookedAt, Verdict
+from fnnet.diagnosis.statistics import neighbours, standard_columns, theil_sen, z_of
 from fnnet.diagnosis.thresholds import bound, found
 from fnnet.diagnosis.watched import Numbers
 from fnnet.penalties import l2
@@ -46,7 +47,7 @@ def overfits(run: Evidence) -> list[Verdict]:
         return []
     evidence: dict[str, object] = {"best epoch": best}
     if run.watched is not None and run.watched.losses:
-        z = z_of_means(np.asarray(run.watched.losses["last_losses"]), np.asarray(run.watched.losses["best_losses"]))
+        z = z_of(np.subtract(run.watched.losses["last_losses"], run.watched.losses["best_losses"]))
         if z < bound(name, "z of the losses"):
             return []
         evidence["z"] = z
@@ -134,7 +135,7 @@ def underfits(run: Evidence) -> list[Verdict]:
     slope = -theil_sen(series.step[half].astype(float), np.log(values)) * span / 10
     if not slope < bound(name, "fall of lambda per tenth of the run"):
         return []
-    rows = nearest(x, x, NEIGHBOURS, itself=True)
+    rows = neighbours(standard_columns(x), NEIGHBOURS)
     if is_integer(y) and y.ndim == 1 and output.ndim == 2:
         votes = np.stack([(y[rows] == c).sum(1) for c in range(output.shape[-1])], 1)
         own, other = float((output.argmax(1) != y).mean()), float((votes.argmax(1) != y).mean())
@@ -159,8 +160,8 @@ def stopped_too_early(run: Evidence) -> list[Verdict]:
 
     Statistic: the share of ``λ`` that half as many steps again would take away, predicted by the Theil-Sen slope of
     ``log λ`` over the last fifth of the run, or its second half where that has too few looks:
-    ``1 − exp(slope · T/2)``. It is ``λ`` of the validation data where there
-    are at least 10 looks; else that of the probed steps, in 10 groups. Threshold: > 0.1, where ``λ`` > 0.02.
+    ``1 − exp(slope · T/2)``. It is ``λ`` of the validation data where there are at least 10 looks; else that of the
+    probed steps, in 10 groups. Threshold: > 0.1, where ``λ`` > 0.02.
 
     Source: the tuning playbook looks whether the curve is "still improving".
 
@@ -247,7 +248,7 @@ def training_and_test_differ(run: Evidence) -> list[Verdict]:
         raise NotLookedAt("it needs at least 10 examples of both")
     count = min(MOST // 2, *(len(each) for each in rows))
     both = np.concatenate([np.asarray(each[:count], np.float64).reshape(count, -1) for each in rows])
-    near = nearest(both, both, NEIGHBOURS, itself=True)
+    near = neighbours(standard_columns(both), NEIGHBOURS)
     origin = np.arange(2 * count) >= count
     random = np.random.default_rng(0)
 
@@ -260,16 +261,3 @@ def training_and_test_differ(run: Evidence) -> list[Verdict]:
         return []
     sentence = "The inputs of the training and the validation data are not alike: neighbours tell which is which."
     return [found(name, statistic, z, "suspected", sentence, evidence={"agreement": agreement(origin)})]
-
-
-def not_reproducible(run: Evidence) -> list[Verdict]:
-    """The same run gives other bits when it is made again.
-
-    Statistic: the number of parameters that differ between two runs of the same state, data and key. Threshold: > 0 on
-    a CPU. On a GPU sums may be added in another order each time.
-
-    Only a rerun shows it: the unchanged arm of ``remedies``.
-
-    When it is wrong: never on a CPU.
-    """
-    raise NotLookedAt("only a rerun shows it; remedies makes one")

@@ -12,8 +12,9 @@ from fnnet import activations, losses
 from fnnet.binding import name_of, unbind
 from fnnet.cost import Cost
 from fnnet.diagnosis.changes import Change
+from fnnet.diagnosis.programs import compiled
 from fnnet.diagnosis.report import NotLookedAt, Verdict
-from fnnet.diagnosis.subject import Subject, compiled, through_layers
+from fnnet.diagnosis.subject import Subject, through_layers
 from fnnet.diagnosis.thresholds import bound, found
 from fnnet.layers import Activation
 from fnnet.mistakes import PROBABILITIES
@@ -29,7 +30,7 @@ def output_cannot_express_the_targets(subject: Subject) -> Verdict | None:
     and a bounded or positive output for targets outside its range. The network may still learn to classify, but its
     loss stops at a floor and its gradients do not tell right from wrong as they should.
 
-    Formula: ``(F − L*)/(H₀ − L*)``, where ``F = 1/N Σ_n min_v loss(a(v), y_n)`` is the least loss after the last
+    Statistic: ``(F − L*)/(H₀ − L*)``, where ``F = 1/N Σ_n min_v loss(a(v), y_n)`` is the least loss after the last
     activation ``a``, ``L*`` the least loss of any prediction, and ``H₀`` that of the best constant prediction. All
     three are computed numerically, so names do not matter. With softmax before softmax cross-entropy,
     ``F = log(1 + (C − 1)/e)``: 0.3133, 0.5514 and 1.4612 for 2, 3 and 10 classes.
@@ -78,8 +79,8 @@ def loss_is_flat_where_the_output_is_most_wrong(subject: Subject) -> Verdict | N
     This is the learning slowdown of a squared or absolute error after sigmoid, tanh or softmax for classes. A
     cross-entropy does not have it, because its derivative cancels that of the activation.
 
-    Formula: ``median_n ‖∂loss(a(v_n))/∂v‖ / ‖∂loss(a(0))/∂v‖``, where ``a`` is the last activation and ``v_n`` lies at
-    a distance of 8 in every output on the side where the loss rises.
+    Statistic: ``median_n ‖∂loss(a(v_n))/∂v‖ / ‖∂loss(a(0))/∂v‖``, where ``a`` is the last activation and ``v_n`` lies
+    at a distance of 8 in every output on the side where the loss rises.
 
     Threshold: below 0.05. Cross-entropies have 1 to 2, the squared error after sigmoid 1e-3.
 
@@ -92,7 +93,7 @@ def loss_is_flat_where_the_output_is_most_wrong(subject: Subject) -> Verdict | N
     tail = tuple(layer for _, layer in subject.tail)
     _, y, _ = subject.probe
     body = subject.shapes_of(len(subject.rows))[1]
-    at_zero, far = jax.device_get(slopes(subject.cost, tail, body, y))
+    at_zero, far = jax.device_get(compiled(slopes, subject.cost, tail, body)(y))
     ratios = far[at_zero > 0] / at_zero[at_zero > 0]
     if len(ratios) == 0:
         raise NotLookedAt("the loss has no slope at outputs of 0")
@@ -112,7 +113,7 @@ def loss_is_flat_where_the_output_is_most_wrong(subject: Subject) -> Verdict | N
     )
 
 
-def slopes_program(cost: Cost, tail: tuple[Layer, ...], body: tuple[int, ...], y: Array) -> tuple[Array, Array]:
+def slopes(cost: Cost, tail: tuple[Layer, ...], body: tuple[int, ...], y: Array) -> tuple[Array, Array]:
     through = through_layers(tail)
     slope = jax.grad(lambda v: cost.mean_loss(through(v), y))
     at_zero = slope(jnp.zeros(body))
@@ -124,11 +125,8 @@ def slopes_program(cost: Cost, tail: tuple[Layer, ...], body: tuple[int, ...], y
     return lengths(at_zero), lengths(far)
 
 
-slopes = compiled(slopes_program, 1, 2)
-
-
 def matching_loss(last: Any) -> Change | None:
-    """Return the change to the loss of logits with the same probabilities; None where there is none."""
+    """Return the change to the cross-entropy of the probabilities that the model gives; None if it gives none."""
     end = unbind(getattr(last, "function", last))[0]
     if end is activations.softmax:
         return Change("loss", "replace", losses.cross_entropy)
@@ -144,9 +142,9 @@ def loss_at_the_start_is_not_that_of_knowing_nothing(subject: Subject) -> Verdic
     those that the output is made for. The first hundreds of steps then only shrink the outputs. Too low, the network
     knows something already: its parameters are trained, or the answer is among the inputs.
 
-    Formula: ``λ₀ = (L(θ₀) − L*)/(H₀ − L*)`` on at most 512 examples, in the deterministic network, without the penalty.
-    ``H₀`` counts the frequencies of the classes, so imbalance cancels. For real targets the mean of the outputs is
-    moved to that of the targets before, because the first steps learn such an offset.
+    Statistic: ``λ₀ = (L(θ₀) − L*)/(H₀ − L*)`` on at most 512 examples, in the deterministic network, without the
+    penalty. ``H₀`` counts the frequencies of the classes, so imbalance cancels. For real targets the mean of the
+    outputs is moved to that of the targets before, because the first steps learn such an offset.
 
     Threshold: above 4 or below 0.5. Of 1,350 healthy dense networks the largest had 3.22 and the least 0.64; inputs 16
     times too large have 6.4, pixels from 0 to 255 have 102. The check itself is Karpathy's ("A recipe for training

@@ -9,8 +9,9 @@ import numpy as np
 
 from fnnet.cost import Cost
 from fnnet.diagnosis.changes import Change, scaled_updates
+from fnnet.diagnosis.programs import compiled
 from fnnet.diagnosis.report import NotLookedAt, Verdict
-from fnnet.diagnosis.subject import FIRST_STEPS, Numbers, Subject, compiled, counted
+from fnnet.diagnosis.subject import FIRST_STEPS, Numbers, Subject, counted, spread
 from fnnet.diagnosis.thresholds import bound, found
 from fnnet.layers import Activation, Conv, ConvTranspose, Dense, GroupNorm, LayerNorm
 from fnnet.optimizers import apply_updates
@@ -28,7 +29,7 @@ def units_start_identical(subject: Subject) -> Verdict | None:
 
     A layer of H such units has the power of a single one. The cause is an initial value of 0 or any other constant.
 
-    Formula: the share of units whose incoming weights and bias equal those of another unit of the layer, at the start
+    Statistic: the share of units whose incoming weights and bias equal those of another unit of the layer, at the start
     and after 10 steps of gradient descent on one batch. Equal units get equal gradients, so they can never differ.
 
     Threshold: above 0; equal means up to 1e-4 of the norm. Weights that are drawn at random have 0, and a constant
@@ -93,7 +94,7 @@ def a_layer_is_dead_at_the_start(subject: Subject) -> Verdict | None:
     ReLUs die by a large negative bias, by inputs that are not scaled, or by chance in narrow and deep networks: the
     probability goes to 1 with the depth (Lu et al. 2019, "Dying ReLU and initialization").
 
-    Formula: the share of units that are 0 for all of at most 512 examples.
+    Statistic: the share of units that are 0 for all of at most 512 examples.
 
     Thresholds: 1 for any layer whose units are flat there, too, and above 0.9 for a layer of at least 32 units. Healthy
     starts have up to 0.75 in 8 layers of 8 units. Shares of zero *entries* are no sign at all: half of them is normal.
@@ -140,7 +141,7 @@ def signal_dies_on_the_way_in(subject: Subject) -> Verdict | None:
     then cannot tell them apart until the weights have grown. With weights too small or too large the signal vanishes
     or explodes along the depth.
 
-    Formulas: the least ``vary = √(mean Var_n h / mean h²)`` of the hidden layers, see ``fnnet.inspect.LayerSignals``;
+    Statistics: the least ``vary = √(mean Var_n h / mean h²)`` of the hidden layers, see ``fnnet.inspect.LayerSignals``;
     and the geometric mean of ``rms(out)/rms(in)`` over the hidden affine layers.
 
     Thresholds: ``vary`` below 0.01; the mean gain below 0.2 or above 3. Healthy networks of ReLU, tanh and GELU have
@@ -198,8 +199,8 @@ def the_gradient_does_not_reach_a_layer(subject: Subject) -> Verdict | None:
     Sigmoids multiply the gradient by at most 1/4 at every layer, saturated tanh by nearly 0; so the first layers of a
     deep network stand still while the last ones learn.
 
-    Formula: ``reach = (‖g‖/‖w‖) / max_k (‖g_k‖/‖w_k‖)``, see ``fnnet.inspect.LayerSignals``, at the start and after 10
-    steps of gradient descent on one batch; the larger of both.
+    Statistic: ``reach = (‖g‖/‖w‖) / max_k (‖g_k‖/‖w_k‖)``, see ``fnnet.inspect.LayerSignals``, at the start and after
+    10 steps of gradient descent on one batch; the larger of both.
 
     Threshold: below 1e-3. The least of 1,350 healthy networks of ReLU, tanh and GELU is 0.022; five sigmoid layers have
     4e-4, eight have 3e-6. Being relative, it does not depend on the units of the loss.
@@ -238,7 +239,7 @@ def one_batch_cannot_be_learned(subject: Subject) -> Verdict | None:
     A network of any use learns so few examples within some hundred steps. If it does not, more data and more epochs
     will not help. It is a symptom: the other verdicts tell the cause, or the network is too small.
 
-    Formula: ``λ = (L − L*)/(H₀ − L*)`` of 16 examples of different inputs after at most 1000 steps of Adam with rate
+    Statistic: ``λ = (L − L*)/(H₀ − L*)`` of 16 examples of different inputs after at most 1000 steps of Adam with rate
     3e-3, without penalty and noise; the test stops where ``λ`` is 0.02. Of sequences it is one example. The loss is
     compared with its floor, because accuracy is blind: softmax before softmax cross-entropy of 10 classes reaches an
     accuracy of 1 and stops at ``λ = 0.635``.
@@ -251,7 +252,7 @@ def one_batch_cannot_be_learned(subject: Subject) -> Verdict | None:
     loss of a constant prediction falls without end, as with a wrong sign.
     """
     name, statistic = "one batch cannot be learned", "λ of 16 examples after training"
-    if subject.bounds.constant == -np.inf and subject.tail is not None:
+    if subject.bounds.constant == -np.inf and not subject.closed:
         return found(
             name,
             statistic,
@@ -286,7 +287,7 @@ def one_batch_cannot_be_learned(subject: Subject) -> Verdict | None:
 def learning_rate_out_of_range(subject: Subject) -> Verdict | None:
     """The learning rate is far from the one that lowers the loss of one batch most in 50 steps.
 
-    Formula: 10 runs of 50 steps of the user's optimizer on 32 examples, all in one program, with the updates times
+    Statistic: 10 runs of 50 steps of the user's optimizer on 32 examples, all in one program, with the updates times
     0.001 to 1000; ``best`` is the factor with the least loss.
 
     Thresholds: ``1/best`` above 3 or below 1/30, if ``λ`` at the user's rate is above the best by more than 0.2. The
@@ -300,13 +301,10 @@ def learning_rate_out_of_range(subject: Subject) -> Verdict | None:
         raise NotLookedAt("there is no optimizer; pass optimizer=")
     bounds = subject.finite_bounds
     kind_of("preflight", subject.optimizer)
-    batch = subject.part(subject.rows[spread_rows(len(subject.rows))])
+    batch = subject.part(subject.rows[spread(len(subject.rows), 32)])
     try:
-        losses = jax.device_get(
-            rate_losses(
-                subject.cost, subject.optimizer, subject.params, batch, subject.key, np.asarray(RATES, np.float32)
-            )
-        )
+        program = compiled(rate_losses, subject.cost, subject.optimizer)
+        losses = jax.device_get(program(subject.params, batch, subject.key, np.asarray(RATES, np.float32)))
     except (TypeError, ValueError) as error:
         raise NotLookedAt(f"the optimizer takes more than gradients and parameters: {str(error)[:100]}") from error
     lam = (np.where(np.isfinite(losses), losses, np.inf) - bounds.least) / (bounds.constant - bounds.least)
@@ -329,11 +327,7 @@ def learning_rate_out_of_range(subject: Subject) -> Verdict | None:
     return None
 
 
-def spread_rows(examples: int) -> Any:
-    return np.linspace(0, examples - 1, min(32, examples)).astype(int)
-
-
-def rate_program(cost: Cost, optimizer: Any, params: Params, batch: Any, key: Array, factors: Array) -> Array:
+def rate_losses(cost: Cost, optimizer: Any, params: Params, batch: Any, key: Array, factors: Array) -> Array:
     """Return the loss of the batch after 50 steps on it, for every factor of the updates."""
     x, y, weights = counted(cost, batch)
 
@@ -352,6 +346,3 @@ def rate_program(cost: Cost, optimizer: Any, params: Params, batch: Any, key: Ar
         return value(after)
 
     return jax.vmap(run)(factors)
-
-
-rate_losses = compiled(rate_program, 1)

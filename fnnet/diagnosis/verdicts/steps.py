@@ -200,8 +200,8 @@ def a_layer_stands_still(run: Evidence) -> list[Verdict]:
 
     Source: the relation of 1e-8 in SageMaker's WeightUpdateRatio is absolute; here the layers are compared.
 
-    When it is wrong: a layer that is frozen on purpose, by ``optimizers.freeze`` or ``masked``, is reported too, as the
-    run looks the same; leave it out by name. Layer-wise rates that differ by 1000 look alike.
+    When it is wrong: a layer that is frozen on purpose, by ``optimizers.freeze`` or ``restrict``, is reported too, as
+    the run looks the same; leave it out by name. Layer-wise rates that differ by 1000 look alike.
     """
     name = "a layer stands still"
     watched = run.steps()
@@ -257,7 +257,7 @@ def gradients_vanish(run: Evidence) -> list[Verdict]:
     step = np.asarray(watched.steps["step"])
     reach = reach[step >= step[0] + 5]
     if len(reach) < FEWEST:
-        raise NotLookedAt("fewer than 10 steps were probed")
+        raise NotLookedAt(f"fewer than {FEWEST} steps were probed after the first 5")
     embeddings = {path for path, layer in nested(run.cost.model) if isinstance(layer, Embedding)}
     verdicts = []
     for i, path in enumerate(layers):
@@ -296,7 +296,7 @@ def gradients_explode(run: Evidence) -> list[Verdict]:
     norms = np.sqrt(np.square(np.asarray(watched.steps["gradient_norm"])).sum(1))
     rho, change = watched.rho, np.asarray(watched.steps["change"])
     if len(norms) < FEWEST:
-        raise NotLookedAt("fewer than 5 steps were probed")
+        raise NotLookedAt(f"fewer than {FEWEST} steps were probed")
     before = [np.median(norms[max(0, t - 100) : t]) if t >= FEWEST else np.inf for t in range(len(norms))]
     ratios = np.nan_to_num(norms, nan=np.inf) / np.where(np.asarray(before) > 0, before, np.inf)
     bad = np.where((rho < 0) | ~np.isfinite(change), ratios, 0.0)
@@ -410,7 +410,7 @@ def loss_spikes(run: Evidence) -> list[Verdict]:
     """Single batches have a cost far above the others of their epoch, and the run recovers.
 
     Statistic: the share of the steps with ``L_t > median + 10 MAD`` of their epoch, the mean over the epochs after the
-    first, in which the loss falls too far for that. Threshold: > 0.01. It is a note.
+    first, in which the loss falls too far for that. Threshold: > 0.01, where ``λ`` > 0.1. It is a note.
 
     When it is wrong: data with heavy tails have such batches, whatever the training does. A run past convergence has
     costs that differ by orders of magnitude; so ``λ`` > 0.1 is asked for.

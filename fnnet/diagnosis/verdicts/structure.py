@@ -28,8 +28,8 @@ def a_parameter_is_not_connected(subject: Subject) -> Verdict | None:
     A term was forgotten, or something stands in between that has no derivative: ``stop_gradient``, ``argmax``,
     ``round``, a conversion to integers.
 
-    Formula: the program of the gradient is read, step by step, without running it. A parameter is not connected if its
-    gradient is computed from constants alone. The penalty does not count.
+    Statistic: the program of the gradient is read, step by step, without running it. A parameter is not connected if
+    its gradient is computed from constants alone. The penalty does not count.
 
     Threshold: above 0 parameters. It is a theorem about this program: there are no healthy exceptions.
 
@@ -108,7 +108,7 @@ def inner_depending(step: Any, marks: list[bool]) -> list[bool]:
 def the_network_is_an_affine_map(subject: Subject) -> Verdict | None:
     """Several layers with weights, and no nonlinearity between them: together they are one matrix and one bias.
 
-    Formula: ``rms(f((x + x')/2) − (f(x) + f(x'))/2) / rms(f(x) − f(x'))`` over pairs of examples, with the inputs as
+    Statistic: ``rms(f((x + x')/2) − (f(x) + f(x'))/2) / rms(f(x) − f(x'))`` over pairs of examples, with the inputs as
     they are, and enlarged to an rms of 10 with every second one negated, because ReLU without biases is linear on
     either side of 0; the larger of both. ``f`` is the network before its last activation, after 10 steps of gradient
     descent, so that layers that start at 0 do not hide the others.
@@ -165,7 +165,7 @@ def examples_of_a_batch_mix(subject: Subject) -> Verdict | None:
     A reshape, a transposition or a softmax ran over the batch axis. The network then learns from its neighbours in the
     batch, which are others at every step and missing in use.
 
-    Formula: the largest change of the outputs for all other examples when one example is changed, for three of them.
+    Statistic: the largest change of the outputs for all other examples when one example is changed, for three of them.
 
     Threshold: above 0. Nothing else changes, so the outputs stay the same bit for bit.
 
@@ -202,7 +202,7 @@ def a_step_sees_the_future(subject: Subject) -> Verdict | None:
     The network then copies the answer from its input, has a loss near 0, and can generate nothing. The cause is a
     missing causal mask, a reversed direction, or a convolution that is not causal.
 
-    Formula: the largest change of the outputs up to step ``t`` when the inputs after step ``t`` are changed, over the
+    Statistic: the largest change of the outputs up to step ``t`` when the inputs after step ``t`` are changed, over the
     rms of the outputs, for ``t = T/2``. Looked at only if the targets are the inputs, shifted by one step.
 
     Threshold: above 1e-4, which is far above rounding.
@@ -239,7 +239,7 @@ def evaluation_is_random(subject: Subject) -> Verdict | None:
 
     Dropout or noise that runs in evaluation makes validation and use worse than the network is.
 
-    Formula: the largest difference of the outputs for the same inputs with two keys.
+    Statistic: the largest difference of the outputs for the same inputs with two keys.
 
     Threshold: above 0, for evaluation is deterministic bit for bit.
 
@@ -259,7 +259,7 @@ def evaluation_is_random(subject: Subject) -> Verdict | None:
 def train_mode_differs(subject: Subject) -> Verdict | None:
     """The loss in train mode is far from that in evaluation, on the same examples.
 
-    Formula: ``|L_train − L_eval| / L_eval`` on one batch.
+    Statistic: ``|L_train − L_eval| / L_eval`` on one batch.
 
     Threshold: above 0.5, as in TheDeepChecker (Ben Braiek and Khomh 2023).
 
