@@ -2,7 +2,7 @@
 
 ``dense`` is the network 784-128-10 in batches of 128, ``conv`` is conv 20, pool, conv 40, pool, dense 100, in batches
 of 64, both with Adam on data with MNIST's shapes. ``ratio`` is the median over the rounds of the seconds of a watched
-epoch divided by those of the one beside it that nobody watched; the loss is the same to the last bit.
+epoch divided by those of the one beside it that nobody watched; the loss should be the same.
 """
 
 from __future__ import annotations

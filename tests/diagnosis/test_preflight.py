@@ -172,11 +172,11 @@ FAULTS: dict[str, tuple[Start, str, set[str]]] = {
     "F15 deep sigmoid": (Start(deep(sigmoid, 6)), "suspected", {SIGNAL, REACH}),
     "F16 constant weights": (Start(change=all_equal(0.1)), "exact", {"units start identical"}),
     "F16 zero weights": (Start(change=all_equal(0.0)), "exact", {"units start identical"}),
-    "F17 weights N(0, 1)": (Start(change=normal(2.0)), "suspected", {LOSS, SIGNAL, REACH}),
+    "F17 weights N(0, 4)": (Start(change=normal(2.0)), "suspected", {LOSS, SIGNAL, REACH}),
     "F17 weights N(0, 1e-6)": (Start(change=normal(1e-3)), "suspected", {LOSS, SIGNAL, REACH}),
     "F18 gain × 4": (Start(deep(relu, 6), change=scaled(4)), "suspected", {LOSS, SIGNAL}),
     "F18 gain ÷ 8": (Start(deep(relu, 6), change=scaled(1 / 8)), "suspected", {LOSS, SIGNAL}),
-    "F19 bias −5": (Start(change=negative_bias), "exact", {"a layer is dead at the start"}),
+    "F19 bias −20": (Start(change=negative_bias), "exact", {"a layer is dead at the start"}),
     "F21 parameter unused": (
         Start(sequential(Dense(12), relu, Plain("unused"), Dense(3))),
         "exact",
